@@ -1,0 +1,213 @@
+//! The handle through which a program uses Agnes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::connector::{Connector, ConnectorReport, Job};
+use crate::disk::Disk;
+use crate::engine::Limits;
+use crate::layout::Layout;
+use crate::orchestrator::{
+    self, AttachPolicy, Context, Generation, NoSecrets, Progress, RebuildPlan, RebuildReport,
+    Secrets,
+};
+use crate::query::Session;
+use crate::store::Store;
+use crate::{Result, SourceName};
+
+/// How Agnes works: plain data, the same for every call.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the system database lies, when not in `state/` below the data folder.
+    pub state_dir: Option<PathBuf>,
+    /// What the engine may use.
+    pub limits: Limits,
+    /// Which remote systems may be attached.
+    pub attach_policy: AttachPolicy,
+    /// How long a superseded generation is kept for outside readers.
+    pub grace: Duration,
+    /// How long to wait while another process holds the system database.
+    pub store_patience: Duration,
+    /// How long to wait while another rebuild runs.
+    pub rebuild_patience: Duration,
+}
+
+impl Default for Settings {
+    /// One hour of grace, 5 s for the system database, ten minutes for another rebuild.
+    fn default() -> Self {
+        Settings {
+            state_dir: None,
+            limits: Limits::default(),
+            attach_policy: AttachPolicy::default(),
+            grace: Duration::from_secs(3600),
+            store_patience: Duration::from_secs(5),
+            rebuild_patience: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What Agnes gets from outside: time, secrets, a disk.
+#[derive(Clone)]
+pub struct Components {
+    /// Says what time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Gives the values of token variables.
+    pub secrets: Arc<dyn Secrets>,
+    /// Does the file operations that publish.
+    pub disk: Disk,
+}
+
+impl std::fmt::Debug for Components {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Components").finish_non_exhaustive()
+    }
+}
+
+impl Default for Components {
+    /// The system's clock, no secrets, the real disk.
+    fn default() -> Self {
+        Components {
+            clock: Arc::new(SystemClock),
+            secrets: Arc::new(NoSecrets),
+            disk: Disk::real(),
+        }
+    }
+}
+
+/// A data folder, open: extracts come in, one analytics database comes out, SQL runs on it.
+///
+/// Cheap to open: nothing is read or created before it is needed. It can be shared between
+/// threads.
+#[derive(Debug)]
+pub struct Agnes {
+    layout: Layout,
+    settings: Settings,
+    components: Components,
+    store: Mutex<Option<Arc<Store>>>,
+}
+
+impl Agnes {
+    /// Opens the data folder with default settings, the system's clock and no secrets. The
+    /// folder need not exist yet.
+    ///
+    /// # Errors
+    /// `Unavailable` when the path can't be made absolute.
+    pub fn open(data_dir: impl AsRef<Path>) -> Result<Agnes> {
+        Agnes::open_with(data_dir, Settings::default(), Components::default())
+    }
+
+    /// Opens the data folder.
+    ///
+    /// # Errors
+    /// As [`Agnes::open`].
+    pub fn open_with(
+        data_dir: impl AsRef<Path>,
+        settings: Settings,
+        components: Components,
+    ) -> Result<Agnes> {
+        let layout = Layout::new(data_dir.as_ref(), settings.state_dir.as_deref())?;
+        Ok(Agnes { layout, settings, components, store: Mutex::new(None) })
+    }
+
+    /// Where things lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The present moment, as this handle's clock says.
+    pub fn now(&self) -> Timestamp {
+        self.components.clock.now()
+    }
+
+    /// The system database, opened at the first call.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process holds it; `Invalid` when a newer version wrote it.
+    pub fn store(&self) -> Result<Arc<Store>> {
+        let mut slot = self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(store) = &*slot {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(Store::open(
+            &self.layout,
+            &self.components.disk,
+            self.now(),
+            self.settings.store_patience,
+        )?);
+        *slot = Some(store.clone());
+        Ok(store)
+    }
+
+    /// Runs a connector, which brings the extract of `source` up to its source. A rebuild
+    /// afterwards publishes it.
+    ///
+    /// # Errors
+    /// Whatever the connector says when nothing could be done.
+    pub fn ingest(
+        &self,
+        source: &SourceName,
+        connector: &dyn Connector,
+        progress: &dyn Progress,
+    ) -> Result<ConnectorReport> {
+        let folder = self.layout.extract(source);
+        connector.extract(&Job { folder: &folder, tables: None, now: self.now(), progress })
+    }
+
+    /// Shows what a rebuild would do, without doing it.
+    ///
+    /// # Errors
+    /// `NotFound` when `only` names no source; `Unavailable` when ownership can't be read.
+    pub fn plan_rebuild(&self, only: Option<&SourceName>) -> Result<RebuildPlan> {
+        orchestrator::dry_run(&self.context(), &*self.store()?, only)
+    }
+
+    /// Publishes what the extracts hold now: all of them, or one while the others stay as
+    /// they were.
+    ///
+    /// # Errors
+    /// `NotFound` when `only` names no source; `Unavailable` while another rebuild runs or
+    /// when the disk can't be written. What was published before stays.
+    pub fn rebuild(
+        &self,
+        only: Option<&SourceName>,
+        progress: &dyn Progress,
+    ) -> Result<RebuildReport> {
+        orchestrator::rebuild(&self.context(), || self.store(), only, progress)
+    }
+
+    /// The current generation: what is published, with columns, rows and hashes.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be read.
+    pub fn generation(&self) -> Result<Option<Generation>> {
+        Generation::load(&self.layout)
+    }
+
+    /// Opens a session over everything that is published, as the operator sees it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the generation can't be read.
+    pub fn session(&self) -> Result<Session> {
+        Session::open(&self.layout, &self.settings.limits, &self.settings.attach_policy)
+    }
+
+    /// The values of token variables.
+    pub fn secrets(&self) -> &dyn Secrets {
+        &*self.components.secrets
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            layout: &self.layout,
+            disk: &self.components.disk,
+            limits: &self.settings.limits,
+            policy: &self.settings.attach_policy,
+            secrets: &*self.components.secrets,
+            now: self.now(),
+            grace: self.settings.grace,
+            patience: self.settings.rebuild_patience,
+        }
+    }
+}

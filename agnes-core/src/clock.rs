@@ -1,0 +1,109 @@
+//! Time, as an argument.
+//!
+//! The core never asks the system for the time; whoever opens [`Agnes`](crate::Agnes)
+//! hands in a [`Clock`]. A test hands in one that stands still.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// A moment in UTC, to the microsecond, as DuckDB's `TIMESTAMP` holds it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// 1970-01-01 00:00:00 UTC.
+    pub const EPOCH: Timestamp = Timestamp(0);
+
+    /// The moment this many microseconds after 1970-01-01 00:00:00 UTC.
+    pub fn from_micros(micros: i64) -> Self {
+        Timestamp(micros)
+    }
+
+    /// Microseconds since 1970-01-01 00:00:00 UTC.
+    pub fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Reads the form that `Display` writes, and any other RFC 3339 time.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Timestamp(time.timestamp_micros()))
+    }
+}
+
+/// RFC 3339 in UTC with whole seconds, as in `2026-10-01T06:00:00Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::<Utc>::from_timestamp_micros(self.0) {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            None => f.write_str("out of range"),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+/// RFC 3339 in UTC with microseconds, so that reading it back loses nothing.
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match DateTime::<Utc>::from_timestamp_micros(self.0) {
+            Some(time) => s.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => s.serialize_none(),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(d)?;
+        Timestamp::parse(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time"))
+    }
+}
+
+/// Says what time it is.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    // The one place that may ask the system.
+    #[allow(clippy::disallowed_methods)]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp(since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A clock that stands still, for tests.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedClock(pub Timestamp);
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_survives_json() {
+        let time = Timestamp::from_micros(1_700_000_000_123_456);
+        let json = serde_json::to_string(&time).unwrap();
+        assert_eq!(json, "\"2023-11-14T22:13:20.123456Z\"");
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+        assert_eq!(time.to_string(), "2023-11-14T22:13:20Z");
+    }
+}

@@ -1,0 +1,229 @@
+//! Finding the files, and telling what each is and which table it becomes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::disk::Fingerprint;
+use crate::{Error, Key, Kind, Result, TableName};
+
+/// What a file's ending says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Csv,
+    Tsv,
+    Json,
+    JsonLines,
+    Parquet,
+    Arrow,
+}
+
+/// A file that becomes a table.
+#[derive(Debug, Clone)]
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    pub(super) table: TableName,
+    pub(super) format: Format,
+}
+
+/// The files that were given, and what else lies beside them.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pub(super) files: Vec<Input>,
+    pub(super) ignored: Vec<String>,
+}
+
+/// What a file's name tells, or why it can't be read.
+enum Named {
+    Data {
+        stem: String,
+        format: Format,
+    },
+    /// A known kind of file that must be unpacked or converted first.
+    Unreadable(&'static str),
+    Unknown,
+}
+
+const READABLE: &str = "csv, tsv, json, jsonl, ndjson, parquet, arrow, ipc and feather, the text formats also as .gz and .zst";
+
+fn look_at(name: &str) -> Named {
+    let lower = name.to_ascii_lowercase();
+    let (plain, packed) = match lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")) {
+        Some(plain) => (plain, true),
+        None => (lower.as_str(), false),
+    };
+    let Some((_, ending)) = plain.rsplit_once('.') else { return Named::Unknown };
+    let format = match ending {
+        "csv" => Format::Csv,
+        "tsv" | "tab" => Format::Tsv,
+        "json" => Format::Json,
+        "jsonl" | "ndjson" => Format::JsonLines,
+        "parquet" | "pq" => Format::Parquet,
+        "arrow" | "ipc" | "feather" => Format::Arrow,
+        "bz2" | "xz" | "zip" | "7z" | "tgz" | "tar" => {
+            return Named::Unreadable(
+                "is packed in a way that can't be read here; unpack it first",
+            );
+        }
+        "xlsx" | "xls" | "ods" => {
+            return Named::Unreadable("is a spreadsheet; save it as CSV first");
+        }
+        _ => return Named::Unknown,
+    };
+    if packed && matches!(format, Format::Parquet | Format::Arrow) {
+        return Named::Unreadable("is packed; unpack it first");
+    }
+    // The same letters in the same number of bytes: only ASCII was folded.
+    let stem = name.get(..plain.len() - ending.len() - 1).unwrap_or("").to_string();
+    Named::Data { stem, format }
+}
+
+impl Inputs {
+    /// The files, sorted by table.
+    pub(super) fn find(paths: &[PathBuf]) -> Result<Inputs> {
+        if paths.is_empty() {
+            return Err(Error::new(
+                Kind::Invalid,
+                "no file or folder was given; name at least one",
+            ));
+        }
+        let mut found = Inputs { files: Vec::new(), ignored: Vec::new() };
+        for path in paths {
+            let meta = fs::metadata(path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::new(
+                    Kind::NotFound,
+                    format!("there is no file or folder `{}`; check the path", path.display()),
+                )
+                .with(Key::Path, path.display()),
+                _ => Error::io("open", path, e),
+            })?;
+            if meta.is_dir() {
+                found.add_folder(path)?;
+            } else {
+                found.add_file(path)?;
+            }
+        }
+        if found.files.is_empty() {
+            let first = paths.first().map(|p| p.display().to_string()).unwrap_or_default();
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("there is no data file in `{first}`; files that are read: {READABLE}"),
+            )
+            .with(Key::Path, first));
+        }
+        found.files.sort_by(|a, b| a.table.cmp(&b.table).then_with(|| a.path.cmp(&b.path)));
+        found.files.dedup_by(|a, b| a.path == b.path);
+        found.check_names()?;
+        Ok(found)
+    }
+
+    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+        let fail = |e| Error::io("list", folder, e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(fail)? {
+            names.push(entry.map_err(fail)?.file_name());
+        }
+        names.sort();
+        for name in names {
+            let path = folder.join(&name);
+            let text = name.to_string_lossy();
+            if text.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                self.ignored
+                    .push(format!("{}: a folder; name it to read it as well", path.display()));
+                continue;
+            }
+            match look_at(&text) {
+                Named::Data { stem, format } => self.push(&path, &stem, format)?,
+                Named::Unreadable(why) => self.ignored.push(format!("{}: {why}", path.display())),
+                Named::Unknown => {
+                    self.ignored.push(format!("{}: no data file by its name", path.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that was named has to be readable.
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let why = match look_at(&name) {
+            Named::Data { stem, format } => return self.push(path, &stem, format),
+            Named::Unreadable(why) => why.to_string(),
+            Named::Unknown => {
+                format!("has no ending that is known; files that are read: {READABLE}")
+            }
+        };
+        Err(Error::new(Kind::Invalid, format!("`{}` {why}", path.display()))
+            .with(Key::Path, path.display()))
+    }
+
+    fn push(&mut self, path: &Path, stem: &str, format: Format) -> Result<()> {
+        let table = TableName::for_stem(stem).map_err(|e| e.with(Key::Path, path.display()))?;
+        // One file under two names is read once.
+        let path = fs::canonicalize(path).map_err(|e| Error::io("open", path, e))?;
+        self.files.push(Input { path, table, format });
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<()> {
+        for pair in self.files.windows(2) {
+            if let [a, b] = pair
+                && a.table == b.table
+            {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "`{}` and `{}` would both become the table `{}`; rename one, or give them \
+                         to two sources",
+                        a.path.display(),
+                        b.path.display(),
+                        a.table
+                    ),
+                )
+                .with(Key::Table, &a.table)
+                .with(Key::Path, a.path.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Input {
+    /// The file as it is now.
+    pub(super) fn fingerprint(&self) -> Result<Fingerprint> {
+        Fingerprint::of_path(&self.path).ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("`{}` is no regular file", self.path.display()))
+                .with(Key::Path, self.path.display())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_decides() {
+        for (name, stem, format) in [
+            ("a.csv", "a", Format::Csv),
+            ("A.CSV", "A", Format::Csv),
+            ("a.b.tsv.gz", "a.b", Format::Tsv),
+            ("x.JSONL.zst", "x", Format::JsonLines),
+            ("x.parquet", "x", Format::Parquet),
+            ("Ümläut.ndjson", "Ümläut", Format::JsonLines),
+        ] {
+            match look_at(name) {
+                Named::Data { stem: s, format: f } => assert_eq!((s.as_str(), f), (stem, format)),
+                _ => panic!("{name} is not read"),
+            }
+        }
+        for name in ["README.md", "noending", "x.gz", "csv"] {
+            assert!(matches!(look_at(name), Named::Unknown), "{name}");
+        }
+        for name in ["x.csv.bz2", "x.zip", "x.xlsx", "x.parquet.gz"] {
+            assert!(matches!(look_at(name), Named::Unreadable(_)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The files connector: a folder, or some files, become one source.
+//!
+//! CSV, TSV, JSON, JSON lines, Parquet and Arrow IPC, the text formats also as `.gz` and
+//! `.zst`. Each file becomes a table named after it. Delimiter, header and types of text
+//! files are sniffed by DuckDB; a value further down that doesn't fit is an error naming
+//! file and line, or makes its column text, as the caller chooses. A file whose content is
+//! what it was at the last run is not read again.
+
+mod inputs;
+mod read;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use inputs::{Input, Inputs};
+
+use crate::connector::{Connector, ConnectorReport, Job, TableOutcome, TableStatus};
+use crate::disk::Disk;
+use crate::extract::{ExtractWriter, WriteMode};
+use crate::{Error, Key, Kind, Limits, Result, TableName, engine};
+
+/// What to do about a value that doesn't fit the type that the rows before it showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mistakes {
+    /// The file fails, with an error that names the line.
+    #[default]
+    Fail,
+    /// The column is read as text.
+    Text,
+}
+
+/// How files are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilesOptions {
+    /// What to do about values that don't fit.
+    pub mistakes: Mistakes,
+    /// Take out the tables whose files were not given.
+    pub prune: bool,
+    /// The encoding of CSV files, as DuckDB names it (`latin-1`, `utf-16`, …). UTF-8 and
+    /// what a byte order mark says when absent.
+    pub encoding: Option<String>,
+}
+
+/// Makes one source of a folder or of some files.
+#[derive(Debug, Clone)]
+pub struct FilesConnector {
+    paths: Vec<PathBuf>,
+    options: FilesOptions,
+    limits: Limits,
+    disk: Disk,
+}
+
+impl FilesConnector {
+    /// A connector over these files and the files in these folders.
+    pub fn new(paths: Vec<PathBuf>, options: FilesOptions) -> Self {
+        FilesConnector { paths, options, limits: Limits::default(), disk: Disk::real() }
+    }
+
+    /// The same with other limits for the engine that reads the files.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+impl Connector for FilesConnector {
+    /// # Errors
+    /// `NotFound` for a path that isn't there; `Conflict` when two files would be one
+    /// table; `Invalid` when there is nothing to read.
+    fn extract(&self, job: &Job<'_>) -> Result<ConnectorReport> {
+        let Inputs { files, ignored } = Inputs::find(&self.paths)?;
+        let mut writer =
+            ExtractWriter::begin_on(job.folder, WriteMode::Partial, job.now, self.disk.clone())?;
+        let mut report = ConnectorReport { tables: Vec::new(), ignored };
+        let due = |input: &Input| job.tables.is_none_or(|due| due.contains(&input.table));
+        let wanted: Vec<&Input> = files.iter().filter(|input| due(input)).collect();
+        job.progress.start("reading files", wanted.len() as u64);
+        let mut engine = None;
+        for input in wanted {
+            let outcome = self.one(input, &mut writer, &mut engine);
+            report.tables.push(outcome);
+            job.progress.step(1);
+        }
+        if job.tables.is_none() {
+            self.gone(&files, &mut writer, &mut report);
+        }
+        if report.changed() {
+            writer.finish()?;
+        }
+        Ok(report)
+    }
+}
+
+impl FilesConnector {
+    /// Brings one table up to its file.
+    fn one(
+        &self,
+        input: &Input,
+        writer: &mut ExtractWriter,
+        engine: &mut Option<duckdb::Connection>,
+    ) -> TableOutcome {
+        let existed = writer.rows(&input.table).is_some();
+        let mut outcome = TableOutcome {
+            table: input.table.clone(),
+            from: Some(input.path.display().to_string()),
+            rows: 0,
+            status: TableStatus::Failed,
+            error: None,
+        };
+        match self.read_if_changed(input, writer, engine) {
+            Ok(true) if existed => outcome.status = TableStatus::Replaced,
+            Ok(true) => outcome.status = TableStatus::Created,
+            Ok(false) => outcome.status = TableStatus::Unchanged,
+            Err(error) => {
+                let error =
+                    error.with(Key::Table, &input.table).with(Key::Path, input.path.display());
+                outcome.error = Some(Arc::new(error));
+            }
+        }
+        outcome.rows = writer.rows(&input.table).unwrap_or(0);
+        outcome
+    }
+
+    /// Says whether the table was written.
+    fn read_if_changed(
+        &self,
+        input: &Input,
+        writer: &mut ExtractWriter,
+        engine: &mut Option<duckdb::Connection>,
+    ) -> Result<bool> {
+        let connection = match engine {
+            Some(connection) => &*connection,
+            None => &*engine.insert(engine::in_memory(&self.limits)?),
+        };
+        let before = input.fingerprint()?;
+        let noted = writer.noted_input(&input.table).map(String::from);
+        // A file that was never read is hashed while it is read.
+        let note = match noted {
+            Some(noted) => {
+                let note = self.note(input)?;
+                if note == noted {
+                    return Ok(false);
+                }
+                read::read(input, &self.options, connection, writer)?;
+                note
+            }
+            None => std::thread::scope(|scope| {
+                let hash = scope.spawn(|| self.note(input));
+                read::read(input, &self.options, connection, writer)?;
+                hash.join().unwrap_or_else(|_| Err(Error::internal("hashing a file failed")))
+            })?,
+        };
+        if input.fingerprint()? != before {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("`{}` changed while it was read; run it again", input.path.display()),
+            ));
+        }
+        writer.note_input(&input.table, &note);
+        Ok(true)
+    }
+
+    /// What decides about a table's rows: the file's content and how it is read.
+    fn note(&self, input: &Input) -> Result<String> {
+        /// Goes up when the same file would be read into something else.
+        const READER: u32 = 1;
+        let mut hasher = blake3::Hasher::new();
+        std::fs::File::open(&input.path)
+            .and_then(|file| hasher.update_reader(file).map(drop))
+            .map_err(|e| Error::io("read", &input.path, e))?;
+        let mistakes = match self.options.mistakes {
+            Mistakes::Fail => "fail",
+            Mistakes::Text => "text",
+        };
+        let encoding = self.options.encoding.as_deref().unwrap_or("auto");
+        Ok(format!("{}/{READER}/{mistakes}/{encoding}", hasher.finalize().to_hex()))
+    }
+
+    /// Reports the tables whose file was not given, or takes them out.
+    fn gone(&self, files: &[Input], writer: &mut ExtractWriter, report: &mut ConnectorReport) {
+        let gone: Vec<TableName> = writer
+            .kept()
+            .filter(|name| !files.iter().any(|input| input.table == **name))
+            .cloned()
+            .collect();
+        for table in gone {
+            let rows = writer.rows(&table).unwrap_or(0);
+            let status = if self.options.prune {
+                writer.remove(&table);
+                TableStatus::Removed
+            } else {
+                TableStatus::Gone
+            };
+            report.tables.push(TableOutcome { table, from: None, rows, status, error: None });
+        }
+    }
+}

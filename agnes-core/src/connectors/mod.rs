@@ -1,0 +1,3 @@
+//! The connectors that come with Agnes.
+
+pub mod files;

@@ -1,0 +1,275 @@
+//! Reading `_meta` and `_remote_attach`, written by anybody.
+
+use duckdb::Connection;
+
+use super::{Skipped, TABLES_MAX, contract, skipped};
+use crate::{
+    AttachAlias, Error, ExtensionName, Key, Result, SourceName, TableName, Timestamp, TokenEnv,
+    engine,
+};
+
+/// How a table is queried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueryMode {
+    /// Its rows are here, in parquet.
+    Local,
+    /// Its rows stay in a remote system.
+    Remote,
+    /// Its rows are here: the result of a query that a remote system ran.
+    Materialized,
+}
+
+/// A valid row of `_meta`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MetaRow {
+    pub(crate) name: TableName,
+    pub(crate) description: Option<String>,
+    pub(crate) rows: u64,
+    pub(crate) size_bytes: u64,
+    pub(crate) extracted_at: Option<Timestamp>,
+    pub(crate) query_mode: QueryMode,
+    /// What the connector noted about its input, to tell whether it changed.
+    pub(crate) input_hash: Option<String>,
+}
+
+/// A valid row of `_remote_attach`: how to attach the system that remote views read from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RemoteAttach {
+    /// The catalog name that the views use.
+    pub alias: AttachAlias,
+    /// The DuckDB extension that speaks to the system.
+    pub extension: ExtensionName,
+    /// Its address, in the extension's own form.
+    pub url: String,
+    /// The variable that holds the token; none when the system needs none.
+    pub token_env: Option<TokenEnv>,
+}
+
+/// What both tables say.
+pub(crate) struct Meta {
+    pub(crate) rows: Vec<MetaRow>,
+    pub(crate) attaches: Vec<RemoteAttach>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// The columns of a table of the extract, or nothing when there is no such table.
+/// A view of that name doesn't count: it would be code.
+fn columns(connection: &Connection, table: &str) -> Result<Option<Vec<String>>> {
+    let mut statement = connection
+        .prepare(
+            "SELECT c.column_name FROM duckdb_columns() c \
+             WHERE c.database_name = 'extract' AND c.schema_name = 'main' \
+               AND lower(c.table_name) = ?1 AND EXISTS (FROM duckdb_tables() t \
+               WHERE t.database_name = 'extract' AND t.schema_name = 'main' \
+                 AND lower(t.table_name) = ?1) \
+             ORDER BY c.column_index",
+        )
+        .map_err(|e| engine::error("read the columns", e))?;
+    let names = statement
+        .query_map([table], |row| row.get::<_, String>(0))
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| engine::error("read the columns", e))?;
+    Ok((!names.is_empty()).then_some(names))
+}
+
+/// Reads both tables. Columns are found by name; those that are missing are empty.
+pub(crate) fn read(connection: &Connection, source: &SourceName) -> Result<Meta> {
+    let broken = |what: String| {
+        contract(format!("the extract of `{source}` {what}")).with(Key::Source, source)
+    };
+    let unreadable =
+        |e: Error| broken(format!("has a `_meta` that can't be read: {}", e.message()));
+    let found = columns(connection, "_meta").map_err(unreadable)?.ok_or_else(|| {
+        broken("has no table `_meta`; write one row into it for each table".to_string())
+    })?;
+    let has = |name: &str| found.iter().any(|c| c.eq_ignore_ascii_case(name));
+    if !has("table_name") {
+        return Err(broken("has a `_meta` without the column `table_name`".to_string()));
+    }
+    let mut meta = Meta { rows: Vec::new(), attaches: Vec::new(), skipped: Vec::new() };
+    read_tables(connection, source, &has, &mut meta).map_err(unreadable)?;
+    let attach = columns(connection, "_remote_attach").map_err(unreadable)?;
+    if let Some(found) = attach {
+        let has = |name: &str| found.iter().any(|c| c.eq_ignore_ascii_case(name));
+        let unreadable = |e: Error| {
+            broken(format!("has a `_remote_attach` that can't be read: {}", e.message()))
+        };
+        read_attaches(connection, source, &has, &mut meta).map_err(unreadable)?;
+    }
+    Ok(meta)
+}
+
+/// How a column is read; a missing one as NULL, in the type that is expected. Only fixed
+/// words are put together.
+fn present(has: &dyn Fn(&str) -> bool) -> impl Fn(&'static str, &'static str) -> &'static str {
+    move |name, read| match (has(name), read.contains("BIGINT") || read.contains("epoch")) {
+        (true, _) => read,
+        (false, true) => "NULL::BIGINT",
+        (false, false) => "NULL::VARCHAR",
+    }
+}
+
+fn read_tables(
+    connection: &Connection,
+    source: &SourceName,
+    has: &dyn Fn(&str) -> bool,
+    meta: &mut Meta,
+) -> Result<()> {
+    let column = present(has);
+    let query = format!(
+        "SELECT table_name::VARCHAR, {}, {}, {}, {}, {}, {} FROM extract.main._meta LIMIT {}",
+        column("description", "left(description::VARCHAR, 10000)"),
+        column("rows", "TRY_CAST(rows AS BIGINT)"),
+        column("size_bytes", "TRY_CAST(size_bytes AS BIGINT)"),
+        column("extracted_at", "epoch_us(TRY_CAST(extracted_at AS TIMESTAMP))"),
+        column("query_mode", "left(query_mode::VARCHAR, 100)"),
+        column("input_hash", "left(input_hash::VARCHAR, 1000)"),
+        TABLES_MAX + 1
+    );
+    type Raw = (
+        Option<String>,
+        Option<String>,
+        Option<i64>,
+        Option<i64>,
+        Option<i64>,
+        Option<String>,
+        Option<String>,
+    );
+    let rows: Vec<Raw> = connection
+        .prepare(&query)
+        .and_then(|mut statement| {
+            statement
+                .query_map([], |row| {
+                    let (name, description) = (row.get(0)?, row.get(1)?);
+                    let (rows, size, at) = (row.get(2)?, row.get(3)?, row.get(4)?);
+                    Ok((name, description, rows, size, at, row.get(5)?, row.get(6)?))
+                })?
+                .collect()
+        })
+        .map_err(|e| engine::error("read `_meta`", e))?;
+    if rows.len() > TABLES_MAX {
+        return Err(contract(format!("it has more than {TABLES_MAX} rows")));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (name, description, rows, size, at, mode, input_hash) in rows {
+        let Some(name) = name else {
+            let error = contract(format!(
+                "a row of `_meta` in `{source}` has no table_name; it is left out"
+            ));
+            meta.skipped.push(skipped(source, "", error));
+            continue;
+        };
+        let table = match TableName::parse(name.clone()) {
+            Ok(table) => table,
+            Err(error) => {
+                let error = contract(format!(
+                    "a table of `{source}` is left out: {}; rename it in the connector",
+                    error.message()
+                ));
+                meta.skipped.push(skipped(source, &name, error));
+                continue;
+            }
+        };
+        if !seen.insert(table.clone()) {
+            let error = contract(format!(
+                "`_meta` of `{source}` names `{table}` more than once (case doesn't count); \
+                 the first row is used"
+            ));
+            meta.skipped.push(skipped(source, &name, error));
+            continue;
+        }
+        let query_mode = match mode.as_deref().map(str::trim) {
+            None | Some("") => QueryMode::Local,
+            Some(m) if m.eq_ignore_ascii_case("local") => QueryMode::Local,
+            Some(m) if m.eq_ignore_ascii_case("remote") => QueryMode::Remote,
+            Some(m) if m.eq_ignore_ascii_case("materialized") => QueryMode::Materialized,
+            Some(other) => {
+                let error = contract(format!(
+                    "the table `{table}` of `{source}` is left out: its query_mode `{}` is not \
+                     one of local, remote and materialized",
+                    crate::name::shown(other)
+                ));
+                meta.skipped.push(skipped(source, &name, error));
+                continue;
+            }
+        };
+        let count = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        meta.rows.push(MetaRow {
+            name: table,
+            description: description.filter(|d| !d.is_empty()),
+            rows: count(rows),
+            size_bytes: count(size),
+            extracted_at: at.map(Timestamp::from_micros),
+            query_mode,
+            input_hash,
+        });
+    }
+    Ok(())
+}
+
+fn read_attaches(
+    connection: &Connection,
+    source: &SourceName,
+    has: &dyn Fn(&str) -> bool,
+    meta: &mut Meta,
+) -> Result<()> {
+    /// A source speaks to a handful of systems at most.
+    const MOST: usize = 100;
+    let column = present(has);
+    let query = format!(
+        "SELECT {}, {}, {}, {} FROM extract.main._remote_attach LIMIT {MOST}",
+        column("alias", "left(alias::VARCHAR, 1000)"),
+        column("extension", "left(extension::VARCHAR, 1000)"),
+        column("url", "left(url::VARCHAR, 10000)"),
+        column("token_env", "left(token_env::VARCHAR, 1000)"),
+    );
+    type Raw = (Option<String>, Option<String>, Option<String>, Option<String>);
+    let rows: Vec<Raw> = connection
+        .prepare(&query)
+        .and_then(|mut statement| {
+            statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+                .collect()
+        })
+        .map_err(|e| engine::error("read `_remote_attach`", e))?;
+    for (alias, extension, url, token_env) in rows {
+        let shown = alias.clone().unwrap_or_default();
+        let parsed = || -> Result<RemoteAttach> {
+            let url = url.clone().unwrap_or_default();
+            if url.contains('\0') {
+                return Err(contract("its url holds a NUL character"));
+            }
+            Ok(RemoteAttach {
+                alias: AttachAlias::parse(alias.clone().unwrap_or_default())?,
+                extension: ExtensionName::parse(extension.clone().unwrap_or_default())?,
+                url,
+                token_env: token_env
+                    .clone()
+                    .filter(|t| !t.is_empty())
+                    .map(TokenEnv::parse)
+                    .transpose()?,
+            })
+        };
+        match parsed() {
+            Ok(row) if meta.attaches.iter().any(|a| a.alias == row.alias) => {
+                let error = contract(format!(
+                    "`_remote_attach` of `{source}` names the alias `{}` more than once; the \
+                     first row is used",
+                    row.alias
+                ));
+                meta.skipped.push(skipped(source, "_remote_attach", error));
+            }
+            Ok(row) => meta.attaches.push(row),
+            Err(error) => {
+                let error = contract(format!(
+                    "the row `{}` of `_remote_attach` in `{source}` is left out: {}",
+                    crate::name::shown(&shown),
+                    error.message()
+                ));
+                meta.skipped.push(skipped(source, "_remote_attach", error));
+            }
+        }
+    }
+    Ok(())
+}

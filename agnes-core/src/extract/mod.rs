@@ -1,0 +1,408 @@
+//! Extracts: the folders in which connectors leave data, and the contract that they obey.
+//!
+//! An extract is a folder with an `extract.duckdb` (what there is: `_meta`, maybe
+//! `_remote_attach`, one view or table for each published name) beside `data/` (parquet
+//! files). Anybody may write one, in any language; `docs/contract.md` has the rules.
+//!
+//! That makes opening one an encounter with untrusted input. An extract is code, not data:
+//! its views hold SQL. So [`Extract::open`] never runs a foreign view. It reads the view's
+//! text through the guard and tells what it is: exactly a few of the extract's own files,
+//! a query over them that can be exported, a table in a remote system, or something that
+//! reads elsewhere, which is skipped by name.
+//!
+//! Invariants:
+//! - only regular files beneath the extract's folder count, opened without following links;
+//! - a fault of one table is a [`Skipped`] that names it and the cure; a fault of the whole
+//!   is an `Err`; nothing in between is half used;
+//! - what is published is written aside and moved into place ([`ExtractWriter`]).
+
+mod export;
+mod meta;
+pub(crate) mod parquet;
+mod view;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use meta::{QueryMode, RemoteAttach};
+pub use write::{
+    Codec, ExtractWriter, ParquetOptions, RemoteTable, TableWriter, WriteMode, WriteReport,
+};
+
+use crate::disk::{Fingerprint, Folder};
+use crate::layout::{DATA, EXTRACT_DB};
+use crate::sql::{self, Sql};
+use crate::{Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine};
+
+pub(crate) use export::{export, with_deadline};
+pub(crate) use meta::MetaRow;
+
+/// The largest `extract.duckdb` that is opened, bytes. Data belongs into parquet files.
+pub const DATABASE_MAX_BYTES: u64 = 16 << 30;
+/// The most rows that are read from `_meta`.
+pub const TABLES_MAX: usize = 100_000;
+/// How deep the folders below `data/` may be nested.
+const DATA_DEPTH: usize = 8;
+
+/// An extract that was looked at: what it publishes and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Extract {
+    pub(crate) source: SourceName,
+    pub(crate) folder: PathBuf,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) skipped: Vec<Skipped>,
+    pub(crate) attaches: Vec<RemoteAttach>,
+    /// `extract.duckdb` and every file below `data/`, as they were when it was read.
+    pub(crate) files: BTreeMap<PathBuf, Fingerprint>,
+}
+
+/// A table that an extract publishes.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub(crate) meta: MetaRow,
+    pub(crate) content: Content,
+}
+
+/// Something that was left out, and why.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Skipped {
+    /// The source that it belongs to.
+    pub source: String,
+    /// The table, as the extract spells it; absent when it is the whole source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// What is wrong and what helps.
+    pub error: Arc<Error>,
+}
+
+/// Where a table's rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Exactly these parquet files, relative to the extract's folder.
+    Files {
+        /// Sorted as the view names them.
+        files: Vec<PathBuf>,
+        /// Whether columns are matched by name over all files.
+        by_name: bool,
+    },
+    /// A query over the extract's own files and tables, to be exported by a rebuild.
+    Export(Export),
+    /// A table in a remote system.
+    Remote {
+        /// The view's query, over its own alias alone.
+        query: Sql,
+    },
+}
+
+/// A query whose rows are written into a parquet file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Export {
+    /// The queries of the views that it stands on, each after those that it needs itself.
+    pub(crate) views: Vec<(TableName, Sql)>,
+    /// The query itself.
+    pub(crate) query: Sql,
+    /// The parquet files that it reads, relative to the extract's folder.
+    pub(crate) files: Vec<PathBuf>,
+    /// Whether it reads tables of `extract.duckdb` itself.
+    pub(crate) tables: bool,
+}
+
+impl Table {
+    /// Its name, as `_meta` spells it.
+    pub fn name(&self) -> &TableName {
+        &self.meta.name
+    }
+
+    /// What `_meta` says about it.
+    pub fn description(&self) -> Option<&str> {
+        self.meta.description.as_deref()
+    }
+
+    /// The number of rows that `_meta` claims.
+    pub fn rows(&self) -> u64 {
+        self.meta.rows
+    }
+
+    /// The number of bytes that `_meta` claims.
+    pub fn size_bytes(&self) -> u64 {
+        self.meta.size_bytes
+    }
+
+    /// When the connector read it from its source.
+    pub fn extracted_at(&self) -> Option<Timestamp> {
+        self.meta.extracted_at
+    }
+
+    /// Whether its rows are here or in a remote system.
+    pub fn query_mode(&self) -> QueryMode {
+        self.meta.query_mode
+    }
+
+    /// The parquet files that hold its rows, relative to the extract's folder.
+    pub fn files(&self) -> &[PathBuf] {
+        match &self.content {
+            Content::Files { files, .. } => files,
+            Content::Export(export) => &export.files,
+            Content::Remote { .. } => &[],
+        }
+    }
+}
+
+impl Extract {
+    /// Looks at the extract in `folder` and at every parquet file that its tables use.
+    ///
+    /// The source is named after the folder.
+    ///
+    /// # Errors
+    /// `Contract` when the folder is no extract or its `extract.duckdb` is broken;
+    /// `Unavailable` when a connector is writing it right now.
+    pub fn open(folder: &Path) -> Result<Extract> {
+        let absolute =
+            std::path::absolute(folder).map_err(|e| Error::io("use the folder", folder, e))?;
+        // `.` and a trailing `/` have no name of their own.
+        let absolute = absolute.canonicalize().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::new(
+                Kind::NotFound,
+                format!("there is no folder `{}`; check the path", folder.display()),
+            )
+            .with(Key::Path, folder.display()),
+            _ => Error::io("open the folder", folder, e),
+        })?;
+        let name = absolute.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let source = SourceName::parse(name).map_err(|e| {
+            contract(format!("the extract's folder names its source, but {}", e.message()))
+        })?;
+        let mut extract = Extract::scan(&source, &absolute)?;
+        extract.check_files()?;
+        Ok(extract)
+    }
+
+    /// Looks at what the extract publishes; its parquet files are only listed.
+    pub(crate) fn scan(source: &SourceName, folder: &Path) -> Result<Extract> {
+        let mut tries = 3;
+        loop {
+            match scan_once(source, folder)? {
+                Some(extract) => return Ok(extract),
+                None if tries > 1 => tries -= 1,
+                None => {
+                    return Err(Error::new(
+                        Kind::Unavailable,
+                        format!(
+                            "the extract of `{source}` was replaced while it was read; try again"
+                        ),
+                    )
+                    .with(Key::Source, source));
+                }
+            }
+        }
+    }
+
+    /// Checks each parquet file; a table with a broken one moves to the skipped.
+    fn check_files(&mut self) -> Result<()> {
+        let folder = Folder::open(&self.folder)
+            .map_err(|e| Error::io("open the folder", &self.folder, e))?;
+        let mut broken: BTreeMap<&Path, String> = BTreeMap::new();
+        for file in self.tables.iter().flat_map(Table::files) {
+            let checked = folder
+                .open_file(file)
+                .map_err(|e| format!("can't be opened: {e}"))
+                .and_then(|f| parquet::check(&f));
+            if let Err(fault) = checked {
+                broken.insert(file, fault);
+            }
+        }
+        let mut kept = Vec::new();
+        for table in &self.tables {
+            match table.files().iter().find_map(|f| Some((f, broken.get(f.as_path())?))) {
+                None => kept.push(table.clone()),
+                Some((file, fault)) => {
+                    let error = bad_file(&self.source, table.name().as_str(), file, fault);
+                    self.skipped.push(skipped(&self.source, table.name().as_str(), error));
+                }
+            }
+        }
+        self.tables = kept;
+        Ok(())
+    }
+
+    /// The source that the extract belongs to.
+    pub fn source(&self) -> &SourceName {
+        &self.source
+    }
+
+    /// The folder that was read.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The tables that can be published, sorted by name.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// What `_meta` names but can't be published, with the reason for each.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The rows of `_remote_attach` whose names are valid.
+    pub fn attaches(&self) -> &[RemoteAttach] {
+        &self.attaches
+    }
+}
+
+pub(crate) fn contract(message: impl Into<String>) -> Error {
+    Error::new(Kind::Contract, message)
+}
+
+pub(crate) fn skipped(source: &SourceName, table: &str, error: Error) -> Skipped {
+    let table = crate::name::shown(table).into_owned();
+    Skipped {
+        source: source.to_string(),
+        error: Arc::new(error.with(Key::Source, source).with(Key::Table, &table)),
+        table: Some(table),
+    }
+}
+
+/// A parquet file that can't be used, as an error of its table.
+pub(crate) fn bad_file(source: &SourceName, table: &str, file: &Path, fault: &str) -> Error {
+    contract(format!(
+        "the table `{table}` of `{source}` is left out: its file `{}` {fault}; \
+         let the connector write it again",
+        file.display()
+    ))
+    .with(Key::Path, file.display())
+}
+
+/// The files of an extract as they are now, or why it is none.
+pub(crate) fn list_files(
+    source: &SourceName,
+    folder: &Folder,
+) -> Result<BTreeMap<PathBuf, Fingerprint>> {
+    let database = Path::new(EXTRACT_DB);
+    let file = folder.open_file(database).map_err(|e| {
+        let what = match e.kind() {
+            std::io::ErrorKind::NotFound => format!("has no `{EXTRACT_DB}`"),
+            _ if is_link(&e) || e.kind() == std::io::ErrorKind::InvalidInput => format!(
+                "has a `{EXTRACT_DB}` that is no regular file; links are not followed, so put \
+                 the file itself there"
+            ),
+            _ => format!("has a `{EXTRACT_DB}` that can't be opened: {e}"),
+        };
+        contract(format!("the folder of `{source}` {what}"))
+            .with(Key::Source, source)
+            .with(Key::Path, folder.path().join(database).display())
+    })?;
+    let path = folder.path();
+    let mut files: BTreeMap<PathBuf, Fingerprint> = folder
+        .list(Path::new(DATA), DATA_DEPTH)
+        .map_err(|e| Error::io("list the files of", path, e).with(Key::Source, source))?
+        .into_iter()
+        .collect();
+    // A log that a killed writer left is part of the database.
+    let log = crate::disk::with_suffix(database, ".wal");
+    for (name, file) in [(database, Some(file)), (log.as_path(), folder.open_file(&log).ok())] {
+        let Some(file) = file else { continue };
+        let fingerprint = Fingerprint::of(&file).map_err(|e| Error::io("look at", path, e))?;
+        files.insert(name.to_path_buf(), fingerprint);
+    }
+    Ok(files)
+}
+
+/// Whether opening failed because of a link on the way.
+fn is_link(error: &std::io::Error) -> bool {
+    [rustix::io::Errno::LOOP, rustix::io::Errno::MLINK]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Opens the folder of a source.
+pub(crate) fn open_folder(source: &SourceName, path: &Path) -> Result<Folder> {
+    Folder::open(path).map_err(|e| {
+        let error = match e.kind() {
+            _ if is_link(&e) || e.kind() == std::io::ErrorKind::NotADirectory => contract(format!(
+                "`{}` is no folder; links are not followed, so move or mount the folder \
+                     itself there",
+                path.display()
+            )),
+            _ => Error::io("open the folder", path, e),
+        };
+        error.with(Key::Source, source).with(Key::Path, path.display())
+    })
+}
+
+/// One reading; nothing when the extract was replaced meanwhile.
+fn scan_once(source: &SourceName, path: &Path) -> Result<Option<Extract>> {
+    let folder = open_folder(source, path)?;
+    let files = list_files(source, &folder)?;
+    let database = path.join(EXTRACT_DB);
+    let broken = |what: String| {
+        contract(format!("`{EXTRACT_DB}` of `{source}` {what}; let the connector write it again"))
+            .with(Key::Source, source)
+            .with(Key::Path, database.display())
+    };
+    let size = files.get(Path::new(EXTRACT_DB)).map_or(0, |f| f.size);
+    let file = match folder.open_file(Path::new(EXTRACT_DB)) {
+        Ok(file) => file,
+        // It was there when the files were listed.
+        Err(_) => return Ok(None),
+    };
+    let mut head = [0u8; 64];
+    let read = std::os::unix::fs::FileExt::read_at(&file, &mut head, 0).unwrap_or(0);
+    engine::check_header(head.get(..read).unwrap_or(&[]), size).map_err(&broken)?;
+    if size > DATABASE_MAX_BYTES {
+        return Err(broken(format!(
+            "has {size} bytes, more than the {DATABASE_MAX_BYTES} that are opened; \
+             data belongs into parquet files below `{DATA}/`"
+        )));
+    }
+    drop(file);
+
+    let limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
+    let connection = engine::in_memory(&limits)?;
+    let attached = connection.execute_batch(sql::attach_extract(&database)?.as_str());
+    if let Err(error) = attached {
+        let text = engine::message(&error);
+        if engine::is_lock_conflict(&text) {
+            let holder =
+                engine::lock_holder(&text).map_or(String::new(), |pid| format!(" (process {pid})"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("the extract of `{source}` is being written{holder}; try again when that has ended"),
+            )
+            .with(Key::Source, source));
+        }
+        return Err(broken(format!("can't be opened: {text}")));
+    }
+    // From here on nothing outside of the attached file can be reached.
+    engine::run(&connection, "lock the session", &sql::lock::<&Path>(&[])?)?;
+    let unreadable = |e: Error| broken(format!("can't be read: {}", e.message()));
+
+    let meta = meta::read(&connection, source)?;
+    let objects = view::Objects::read(&connection, path, source, &files).map_err(unreadable)?;
+    let meta::Meta { rows, attaches, skipped: mut left_out } = meta;
+    let mut tables = Vec::with_capacity(rows.len());
+    for row in rows {
+        match objects.content(&connection, &row, &attaches) {
+            Ok(content) => tables.push(Table { meta: row, content }),
+            Err(error) => left_out.push(skipped(source, row.name.as_str(), error)),
+        }
+    }
+    tables.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+
+    // The same files as before, under the same path: what was read belongs together.
+    let again = match open_folder(source, path).and_then(|folder| list_files(source, &folder)) {
+        Ok(files) => files,
+        Err(_) => return Ok(None),
+    };
+    Ok((again == files).then(|| Extract {
+        source: source.clone(),
+        folder: path.to_path_buf(),
+        tables,
+        skipped: left_out,
+        attaches,
+        files,
+    }))
+}

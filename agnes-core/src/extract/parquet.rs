@@ -1,0 +1,435 @@
+//! Looking at a parquet file before DuckDB opens it.
+//!
+//! The footer says where everything lies; a footer that lies, or pages that claim sizes
+//! which the file can't hold, are refused here with a sentence, so that the engine never
+//! sees them. Pages are not decompressed: their headers tell enough.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use parquet::basic::Compression;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+
+/// What a fault says: the end of a sentence that starts with the file's name.
+pub(crate) type Fault = String;
+
+/// Files up to this size are read whole, which is one call instead of dozens.
+const SMALL: u64 = 1 << 20;
+/// The largest footer, bytes.
+const FOOTER_MAX: u64 = 256 << 20;
+/// The largest page after decompression, bytes.
+const PAGE_MAX: i64 = 1 << 30;
+
+/// What a sound parquet file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Rows.
+    pub(crate) rows: u64,
+    /// Bytes of the file.
+    pub(crate) size: u64,
+}
+
+/// The bytes of a file, in memory or on disk.
+enum Content<'a> {
+    Memory(bytes::Bytes),
+    Disk(&'a File),
+}
+
+impl Content<'_> {
+    fn read_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, Fault> {
+        match self {
+            Content::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(length).min(bytes.len());
+                Ok(bytes.slice(start..end).to_vec())
+            }
+            Content::Disk(file) => {
+                let mut buffer = vec![0u8; length];
+                let mut read = 0;
+                while let Some(rest) = buffer.get_mut(read..).filter(|r| !r.is_empty()) {
+                    match file.read_at(rest, offset + read as u64) {
+                        Ok(0) => break,
+                        Ok(n) => read += n,
+                        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                        Err(e) => return Err(format!("can't be read: {e}")),
+                    }
+                }
+                buffer.truncate(read);
+                Ok(buffer)
+            }
+        }
+    }
+}
+
+/// Checks a whole parquet file, from its magic bytes to the header of each page.
+pub(crate) fn check(file: &File) -> Result<Facts, Fault> {
+    let size = file.metadata().map_err(|e| format!("can't be read: {e}"))?.len();
+    if size == 0 {
+        return Err("is empty, not a parquet file".into());
+    }
+    let content = if size <= SMALL {
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        let mut reader = file;
+        std::io::Seek::rewind(&mut reader).map_err(|e| format!("can't be read: {e}"))?;
+        reader.take(SMALL).read_to_end(&mut bytes).map_err(|e| format!("can't be read: {e}"))?;
+        Content::Memory(bytes.into())
+    } else {
+        Content::Disk(file)
+    };
+    let data_end = check_ends(&content, size)?;
+    let metadata = read_footer(&content)?;
+    let mut rows = 0i64;
+    for (index, group) in metadata.row_groups().iter().enumerate() {
+        if group.num_rows() < 0 {
+            return Err(format!(
+                "has a footer that lies: row group {index} has a negative row count"
+            ));
+        }
+        rows = rows.checked_add(group.num_rows()).ok_or("has a footer that lies about its rows")?;
+        for chunk in group.columns() {
+            check_chunk(&content, chunk, group.num_rows(), data_end)?;
+        }
+    }
+    if rows != metadata.file_metadata().num_rows() {
+        return Err(format!(
+            "has a footer that lies: it claims {} rows, its row groups hold {rows}",
+            metadata.file_metadata().num_rows()
+        ));
+    }
+    Ok(Facts { rows: u64::try_from(rows).unwrap_or(0), size })
+}
+
+/// Checks the magic bytes and the footer's length; says where the data ends.
+fn check_ends(content: &Content<'_>, size: u64) -> Result<u64, Fault> {
+    if size < 12 || content.read_at(0, 4)? != b"PAR1" {
+        if content.read_at(0, 4)? == b"PARE" {
+            return Err("is an encrypted parquet file, which Agnes doesn't read".into());
+        }
+        return Err("is no parquet file".into());
+    }
+    let tail = content.read_at(size - 8, 8)?;
+    let (length, magic) = tail.split_at_checked(4).unwrap_or((&[], &[]));
+    if magic != b"PAR1" {
+        return Err("is cut off: its end is no parquet footer".into());
+    }
+    let length = length.try_into().map(u32::from_le_bytes).map(u64::from).unwrap_or(u64::MAX);
+    if length > size - 12 || length > FOOTER_MAX {
+        return Err("has a footer that lies about its own length".into());
+    }
+    Ok(size - 8 - length)
+}
+
+fn read_footer(content: &Content<'_>) -> Result<ParquetMetaData, Fault> {
+    let read = || match content {
+        Content::Memory(bytes) => ParquetMetaDataReader::new().parse_and_finish(bytes),
+        Content::Disk(file) => ParquetMetaDataReader::new().parse_and_finish(*file),
+    };
+    // The footer is bytes from anybody; a panic in the parser must not become ours.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(Ok(metadata)) => Ok(metadata),
+        Ok(Err(error)) => Err(format!("has a broken footer: {error}")),
+        Err(_) => Err("has a broken footer".into()),
+    }
+}
+
+fn check_chunk(
+    content: &Content<'_>,
+    chunk: &ColumnChunkMetaData,
+    group_rows: i64,
+    data_end: u64,
+) -> Result<(), Fault> {
+    let column = crate::name::shown(&chunk.column_path().string()).into_owned();
+    match chunk.compression() {
+        Compression::UNCOMPRESSED
+        | Compression::SNAPPY
+        | Compression::GZIP(_)
+        | Compression::ZSTD(_)
+        | Compression::LZ4
+        | Compression::LZ4_RAW
+        | Compression::BROTLI(_) => {}
+        other => {
+            return Err(format!(
+                "compresses the column `{column}` with {other}, which is not one of \
+                 uncompressed, snappy, gzip, zstd, lz4 and brotli"
+            ));
+        }
+    }
+    let lie = |what: &str| format!("has a footer that lies: {what} of the column `{column}`");
+    if chunk.file_path().is_some_and(|p| !p.is_empty()) {
+        return Err(lie("another file holds the data"));
+    }
+    // Offset 0 stands for no dictionary with some writers.
+    let data = chunk.data_page_offset();
+    let start = chunk.dictionary_page_offset().filter(|&d| d > 0).map_or(data, |d| d.min(data));
+    let (start, length) = match (u64::try_from(start), u64::try_from(chunk.compressed_size())) {
+        (Ok(start), Ok(length)) => (start, length),
+        _ => return Err(lie("negative offset or size")),
+    };
+    if start < 4 || start.checked_add(length).is_none_or(|end| end > data_end) {
+        return Err(lie("the data lies outside of the file, says the footer"));
+    }
+    let values = chunk.num_values();
+    let flat = chunk.column_descr().max_rep_level() == 0;
+    if values < 0 || chunk.uncompressed_size() < 0 || (flat && values != group_rows) {
+        return Err(lie("wrong number of values"));
+    }
+    check_pages(content, start, length, values).map_err(|what| lie(&what))
+}
+
+/// Walks the page headers of a column chunk: they must fill it exactly and hold as many
+/// values as the footer claims.
+fn check_pages(content: &Content<'_>, start: u64, length: u64, values: i64) -> Result<(), Fault> {
+    let (mut at, end) = (start, start + length);
+    let mut seen = 0i64;
+    while at < end && seen < values {
+        let header = read_page_header(content, at, end)?;
+        at += header.length;
+        let size = u64::try_from(header.compressed).map_err(|_| "negative page size")?;
+        if size > end - at {
+            return Err("a page is larger than the data".into());
+        }
+        if !(0..=PAGE_MAX).contains(&header.uncompressed) {
+            return Err(format!("a page claims {} bytes", header.uncompressed));
+        }
+        at += size;
+        seen = seen.checked_add(header.values.max(0)).ok_or("too many values in the pages")?;
+    }
+    if seen != values {
+        return Err(format!("{seen} values in the pages where {values} are claimed"));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct PageHeader {
+    length: u64,
+    compressed: i64,
+    uncompressed: i64,
+    /// Values of a data page; 0 for a dictionary or an index.
+    values: i64,
+}
+
+fn read_page_header(content: &Content<'_>, at: u64, end: u64) -> Result<PageHeader, Fault> {
+    // Statistics make headers long now and then.
+    let mut window = 256usize;
+    loop {
+        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(window);
+        let bytes = content.read_at(at, most)?;
+        let mut reader = Compact { bytes: &bytes, at: 0, depth: 0 };
+        match reader.page_header() {
+            Some(header) => return Ok(header),
+            None if most == window && window < (16 << 20) => window *= 16,
+            None => return Err("a broken page header".into()),
+        }
+    }
+}
+
+/// As much of Thrift's compact protocol as a page header takes
+/// (thrift.apache.org, "Thrift compact protocol encoding").
+struct Compact<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: u32,
+}
+
+impl Compact<'_> {
+    fn page_header(&mut self) -> Option<PageHeader> {
+        let mut header = PageHeader::default();
+        let mut field = 0i64;
+        while let Some(kind) = self.field(&mut field)? {
+            match (field, kind) {
+                (2, 5) => header.uncompressed = self.zigzag()?,
+                (3, 5) => header.compressed = self.zigzag()?,
+                // Data pages of both versions start with their number of values.
+                (5 | 8, 12) => header.values = self.first_integer()?,
+                (_, kind) => self.skip(kind)?,
+            }
+        }
+        header.length = self.at as u64;
+        Some(header)
+    }
+
+    /// The integer in field 1 of a struct, the rest skipped.
+    fn first_integer(&mut self) -> Option<i64> {
+        let mut first = 0;
+        let mut field = 0i64;
+        while let Some(kind) = self.field(&mut field)? {
+            match (field, kind) {
+                (1, 5) => first = self.zigzag()?,
+                (_, kind) => self.skip(kind)?,
+            }
+        }
+        Some(first)
+    }
+
+    /// The type of the next field, or `Some(None)` at the end of the struct.
+    fn field(&mut self, last: &mut i64) -> Option<Option<u8>> {
+        let byte = self.byte()?;
+        if byte == 0 {
+            return Some(None);
+        }
+        *last = match byte >> 4 {
+            0 => self.zigzag()?,
+            delta => last.checked_add(i64::from(delta))?,
+        };
+        Some(Some(byte & 0x0f))
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn zigzag(&mut self) -> Option<i64> {
+        let value = self.varint()?;
+        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    }
+
+    fn skip_bytes(&mut self, count: u64) -> Option<()> {
+        self.at = self.at.checked_add(usize::try_from(count).ok()?)?;
+        (self.at <= self.bytes.len()).then_some(())
+    }
+
+    fn skip(&mut self, kind: u8) -> Option<()> {
+        self.depth += 1;
+        if self.depth > 16 {
+            return None;
+        }
+        match kind {
+            1 | 2 => {}
+            3 => self.skip_bytes(1)?,
+            4..=6 => {
+                self.varint()?;
+            }
+            7 => self.skip_bytes(8)?,
+            8 => {
+                let length = self.varint()?;
+                self.skip_bytes(length)?;
+            }
+            9 | 10 => {
+                let byte = self.byte()?;
+                let count = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
+                for _ in 0..count {
+                    match byte & 0x0f {
+                        // Within a list a truth value takes a byte of its own.
+                        1 | 2 => self.skip_bytes(1)?,
+                        kind => self.skip(kind)?,
+                    }
+                }
+            }
+            12 => {
+                let mut field = 0i64;
+                while let Some(kind) = self.field(&mut field)? {
+                    self.skip(kind)?;
+                }
+            }
+            _ => return None,
+        }
+        self.depth -= 1;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn sample(sql: &str, options: &str) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.parquet");
+        let connection = duckdb::Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(&format!(
+                "COPY ({sql}) TO '{}' (FORMAT parquet{options})",
+                file.display()
+            ))
+            .unwrap();
+        std::fs::read(file).unwrap()
+    }
+
+    fn check_bytes(bytes: &[u8]) -> Result<Facts, Fault> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        check(&file)
+    }
+
+    #[test]
+    fn what_duckdb_writes_is_sound() {
+        for (sql, rows) in [
+            ("SELECT 1 AS a WHERE false", 0),
+            (
+                "SELECT range AS i, 'x' || range AS s, [range, NULL] AS l FROM range(300000)",
+                300_000,
+            ),
+            ("SELECT {'a': range, 'b': [1, 2]} AS s, MAP {'k': range} AS m FROM range(1000)", 1000),
+            ("SELECT repeat('long ', 200000) AS s FROM range(5)", 5),
+            ("SELECT NULL::INT AS n FROM range(10)", 10),
+        ] {
+            for options in [
+                "",
+                ", COMPRESSION zstd, PARQUET_VERSION v2",
+                ", COMPRESSION uncompressed",
+                ", COMPRESSION gzip",
+                ", COMPRESSION brotli",
+                ", COMPRESSION lz4_raw",
+            ] {
+                let bytes = sample(sql, options);
+                assert_eq!(check_bytes(&bytes).map(|f| f.rows), Ok(rows), "{sql}{options}");
+            }
+        }
+    }
+
+    #[test]
+    fn broken_files_are_told_apart() {
+        let good = sample("SELECT range AS i FROM range(1000)", "");
+        for (bytes, fault) in [
+            (Vec::new(), "is empty"),
+            (b"hello, I am no parquet file".to_vec(), "is no parquet file"),
+            (b"PAREhello, I am encrypted".to_vec(), "encrypted"),
+            (good[..good.len() / 2].to_vec(), "is cut off"),
+            (good[..good.len() - 1].to_vec(), "is cut off"),
+        ] {
+            let error = check_bytes(&bytes).unwrap_err();
+            assert!(error.contains(fault), "{error} / {fault}");
+        }
+        let mut long_footer = good.clone();
+        let at = long_footer.len() - 8;
+        long_footer[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(check_bytes(&long_footer).unwrap_err().contains("lies"));
+        // A hole where the pages were.
+        let mut hollow = good.clone();
+        hollow[4..40].fill(0);
+        assert!(check_bytes(&hollow).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn a_flipped_byte_never_panics(at in 0usize..4000, value: u8) {
+            static GOOD: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+            let good = GOOD.get_or_init(|| {
+                sample("SELECT range AS i, 'x' || range AS s FROM range(500)", ", COMPRESSION zstd")
+            });
+            let mut bytes = good.clone();
+            let at = at % bytes.len();
+            bytes[at] = value;
+            let _ = check_bytes(&bytes);
+        }
+    }
+}

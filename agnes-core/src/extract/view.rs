@@ -1,0 +1,607 @@
+//! What a foreign view reads, told from its text without running it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use duckdb::Connection;
+use globset::GlobBuilder;
+use serde_json::{Value, json};
+
+use super::{Content, Export, MetaRow, QueryMode, RemoteAttach, contract};
+use crate::disk::Fingerprint;
+use crate::layout::{DATA, EXTRACT_DB};
+use crate::query::guard::{self, Judge, Tree};
+use crate::sql;
+use crate::{Error, Result, SourceName, TableName, engine};
+
+/// The tables and views of an extract, and the files that they may read.
+pub(crate) struct Objects<'a> {
+    folder: &'a Path,
+    source: &'a SourceName,
+    files: &'a BTreeMap<PathBuf, Fingerprint>,
+    tables: HashMap<TableName, ()>,
+    /// The query of each view, parsed, or why it can't be used.
+    views: HashMap<TableName, std::result::Result<Tree, String>>,
+}
+
+impl<'a> Objects<'a> {
+    /// Lists what the attached extract holds and parses its views' texts.
+    pub(crate) fn read(
+        connection: &Connection,
+        folder: &'a Path,
+        source: &'a SourceName,
+        files: &'a BTreeMap<PathBuf, Fingerprint>,
+    ) -> Result<Self> {
+        let list = |query: &str| -> Result<Vec<(String, Option<String>)>> {
+            connection
+                .prepare(query)
+                .and_then(|mut statement| {
+                    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+                })
+                .map_err(|e| engine::error("list the extract's tables", e))
+        };
+        let tables = list(
+            "SELECT table_name, NULL::VARCHAR FROM duckdb_tables() \
+             WHERE database_name = 'extract' AND schema_name = 'main'",
+        )?;
+        let views = list(
+            "SELECT view_name, sql FROM duckdb_views() \
+             WHERE database_name = 'extract' AND schema_name = 'main' AND NOT internal",
+        )?;
+        // Names that are no identifiers can't be published, nor named by what is.
+        let named: Vec<(TableName, String)> = views
+            .into_iter()
+            .filter_map(|(name, text)| {
+                Some((TableName::parse(name).ok()?, text.unwrap_or_default()))
+            })
+            .collect();
+        let queries: Vec<Option<&str>> = named.iter().map(|(_, text)| query_of(text)).collect();
+        let texts: Vec<&str> = queries.iter().map(|q| q.unwrap_or("")).collect();
+        let trees = Tree::parse_many(connection, &texts)?;
+        let views = named
+            .iter()
+            .zip(queries.iter().zip(trees))
+            .map(|((name, _), (query, tree))| {
+                let tree = match (query, tree) {
+                    (None, _) => Err("renames its columns or is of an unknown form".to_string()),
+                    (Some(_), Err(error)) => Err(error.message().to_string()),
+                    (Some(_), Ok(tree)) => Ok(tree),
+                };
+                (name.clone(), tree)
+            })
+            .collect();
+        let tables = tables
+            .into_iter()
+            .filter_map(|(name, _)| Some((TableName::parse(name).ok()?, ())))
+            .collect();
+        Ok(Objects { folder, source, files, tables, views })
+    }
+
+    /// Where the rows of a published table come from.
+    ///
+    /// # Errors
+    /// `Contract`: there is no table or view of that name, it reads something outside of
+    /// the extract, or its files are missing.
+    pub(crate) fn content(
+        &self,
+        connection: &Connection,
+        row: &MetaRow,
+        attaches: &[RemoteAttach],
+    ) -> Result<Content> {
+        let left_out = |what: String| {
+            contract(format!("the table `{}` of `{}` is left out: {what}", row.name, self.source))
+        };
+        if self.tables.contains_key(&row.name) {
+            return Ok(Content::Export(Export {
+                views: Vec::new(),
+                query: sql::select_extract_table(&row.name),
+                files: Vec::new(),
+                tables: true,
+            }));
+        }
+        let Some(tree) = self.views.get(&row.name) else {
+            return Err(left_out(format!(
+                "`{EXTRACT_DB}` has no view or table of that name; create one, or take the row \
+                 out of `_meta`"
+            )));
+        };
+        let tree = tree.as_ref().map_err(|why| left_out(format!("its view {why}")))?;
+        if row.query_mode == QueryMode::Remote {
+            return self
+                .remote(connection, tree, attaches)
+                .map_err(|e| left_out(e.message().into()));
+        }
+        if let Some(plain) = self.plain(tree).map_err(|e| left_out(e.message().into()))? {
+            return Ok(plain);
+        }
+        let mut judge = OwnFiles::new(self);
+        let mut tree = tree.clone();
+        tree.judge(&mut judge).map_err(|e| left_out(e.message().into()))?;
+        let OwnFiles { mut needed, files, tables, .. } = judge;
+        let query = sql::guarded(tree.to_sql(connection)?);
+        let mut views = Vec::with_capacity(needed.len());
+        for (name, tree) in needed.drain(..) {
+            views.push((name, sql::guarded(tree.to_sql(connection)?)));
+        }
+        let mut files = files.into_inner();
+        files.sort();
+        files.dedup();
+        Ok(Content::Export(Export { views, query, files, tables }))
+    }
+
+    /// A view that is nothing but `SELECT *` over some of the extract's own files.
+    fn plain(&self, tree: &Tree) -> Result<Option<Content>> {
+        let Some(from) = tree.plain_source() else { return Ok(None) };
+        let (patterns, by_name) = match from.get("type").and_then(Value::as_str) {
+            Some("BASE_TABLE") => match guard::name_parts(from).as_slice() {
+                [path] if looks_like_a_file(path) => (vec![path.clone()], false),
+                _ => return Ok(None),
+            },
+            Some("TABLE_FUNCTION") if is_parquet_reader(guard::function_name(from)) => {
+                let Some(arguments) = reader_arguments(from) else { return Ok(None) };
+                let Some(by_name) = arguments.harmless_by_name() else { return Ok(None) };
+                (arguments.paths, by_name)
+            }
+            _ => return Ok(None),
+        };
+        let files = self.own_files(&patterns)?;
+        // `key=value` folders are columns of their own; a pinned file has no such folder.
+        if files.iter().any(|f| f.to_string_lossy().contains('=')) {
+            return Ok(None);
+        }
+        let by_name = by_name && files.len() > 1;
+        Ok(Some(Content::Files { files, by_name }))
+    }
+
+    /// The extract's own files that the paths and patterns of a view stand for.
+    fn own_files(&self, patterns: &[String]) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for pattern in patterns {
+            let shown = crate::name::shown(pattern);
+            let relative = self.relative(pattern).ok_or_else(|| {
+                contract(format!(
+                    "its view reads `{shown}`, outside of the extract; only files below its own \
+                     `{DATA}/` are read"
+                ))
+            })?;
+            let before = found.len();
+            if relative.contains(['*', '?', '[', '{']) {
+                let glob = GlobBuilder::new(&relative)
+                    .literal_separator(true)
+                    .build()
+                    .map_err(|_| contract(format!("its view reads the unknown pattern `{shown}`")))?
+                    .compile_matcher();
+                found.extend(self.files.keys().filter(|f| glob.is_match(f)).cloned());
+            } else if self.files.contains_key(Path::new(&relative)) {
+                found.push(PathBuf::from(&relative));
+            }
+            if found.len() == before {
+                return Err(contract(format!(
+                    "its file `{}` is missing; links don't count as files",
+                    crate::name::shown(&relative)
+                )));
+            }
+        }
+        if found.is_empty() {
+            return Err(contract("its view names no file"));
+        }
+        Ok(found)
+    }
+
+    /// `data/…` as the text of a view means it, whatever folder it was written for: the
+    /// rebuild decides where a file lies, not the text inside of the extract.
+    fn relative(&self, text: &str) -> Option<String> {
+        if text.split('/').any(|part| part == "..") {
+            return None;
+        }
+        let folder = self.folder.to_str()?;
+        let home = format!("extracts/{}/", self.source);
+        let below_home = || {
+            let at = text.rfind(&home)?;
+            let at_a_boundary = at == 0 || text.as_bytes().get(at - 1) == Some(&b'/');
+            at_a_boundary.then(|| text.get(at + home.len()..)).flatten()
+        };
+        let rest = if let Some(rest) = text.strip_prefix(folder).and_then(|r| r.strip_prefix('/')) {
+            rest
+        } else if let Some(rest) = below_home() {
+            rest
+        } else if text.starts_with('/') {
+            // Written for a folder that is no more: the tail tells which file was meant.
+            let at = text.rfind("/data/")?;
+            let before_pattern = text.split(['*', '?', '[', '{']).next().unwrap_or(text);
+            let base = Path::new(before_pattern);
+            let base = if before_pattern == text { base } else { base.parent().unwrap_or(base) };
+            if base.symlink_metadata().is_ok() {
+                return None;
+            }
+            text.get(at + 1..)?
+        } else {
+            text.strip_prefix("./").unwrap_or(text)
+        };
+        let inside = rest.strip_prefix("data/")?;
+        let clean = inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        clean.then(|| format!("data/{inside}"))
+    }
+
+    fn remote(
+        &self,
+        connection: &Connection,
+        tree: &Tree,
+        attaches: &[RemoteAttach],
+    ) -> Result<Content> {
+        let mut tree = tree.clone();
+        tree.judge(&mut OwnAliases { attaches })?;
+        Ok(Content::Remote { query: sql::guarded(tree.to_sql(connection)?) })
+    }
+}
+
+/// The query of a `CREATE VIEW` text, as `duckdb_views()` gives it. Nothing when the view
+/// names its columns anew: the query alone would not be the view.
+fn query_of(text: &str) -> Option<&str> {
+    let mut rest = text.trim().strip_prefix("CREATE")?.trim_start();
+    rest = rest.strip_prefix("SECURE").unwrap_or(rest).trim_start();
+    rest = rest.strip_prefix("VIEW")?.trim_start();
+    loop {
+        let name_end = if let Some(quoted) = rest.strip_prefix('"') {
+            // A doubled quote stands for one.
+            let mut at = 0;
+            loop {
+                let close = at + quoted.get(at..)?.find('"')?;
+                if quoted.as_bytes().get(close + 1) == Some(&b'"') {
+                    at = close + 2;
+                } else {
+                    break close + 2;
+                }
+            }
+        } else {
+            rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))?
+        };
+        rest = rest.get(name_end..)?;
+        match rest.strip_prefix('.') {
+            Some(more) => rest = more,
+            None => break,
+        }
+    }
+    let query = rest.trim_start().strip_prefix("AS")?;
+    query.starts_with([' ', '\n', '(']).then(|| query.trim().trim_end_matches(';'))
+}
+
+fn looks_like_a_file(name: &str) -> bool {
+    name.contains('/') || name.to_ascii_lowercase().ends_with(".parquet")
+}
+
+fn is_parquet_reader(function: Option<&str>) -> bool {
+    function.is_some_and(|f| {
+        f.eq_ignore_ascii_case("read_parquet") || f.eq_ignore_ascii_case("parquet_scan")
+    })
+}
+
+/// What a view hands to `read_parquet`.
+struct ReaderArguments {
+    paths: Vec<String>,
+    /// Options by lower-case name; the value where it is `true` or `false`.
+    options: Vec<(String, Option<bool>)>,
+}
+
+impl ReaderArguments {
+    /// Whether columns are matched by name, if no option changes more than that.
+    fn harmless_by_name(&self) -> Option<bool> {
+        let mut by_name = false;
+        for (name, value) in &self.options {
+            match (name.as_str(), value) {
+                ("union_by_name", Some(value)) => by_name = *value,
+                ("hive_partitioning" | "filename" | "file_row_number", Some(false)) => {}
+                _ => return None,
+            }
+        }
+        Some(by_name)
+    }
+}
+
+/// The arguments of a reader, if all of them are constants.
+fn reader_arguments(node: &Value) -> Option<ReaderArguments> {
+    let mut found = ReaderArguments { paths: Vec::new(), options: Vec::new() };
+    for (index, argument) in node.pointer("/function/arguments")?.as_array()?.iter().enumerate() {
+        let expression = argument.get("expression")?;
+        let name = argument.get("name").and_then(Value::as_str).unwrap_or("");
+        if index == 0 && name.is_empty() {
+            found.paths = constant_paths(expression)?;
+        } else if !name.is_empty() {
+            found.options.push((name.to_ascii_lowercase(), constant_bool(expression)));
+        } else {
+            // `option = value` is parsed as a comparison.
+            if expression.get("type")?.as_str()? != "COMPARE_EQUAL" {
+                return None;
+            }
+            let option = expression.pointer("/left/column_names/0")?.as_str()?;
+            let value = constant_bool(expression.get("right")?);
+            found.options.push((option.to_ascii_lowercase(), value));
+        }
+    }
+    Some(found)
+}
+
+fn constant_text(expression: &Value) -> Option<String> {
+    let literal = expression.get("literal")?;
+    (literal.get("kind")?.as_str()? == "STRING")
+        .then(|| literal.get("text")?.as_str())?
+        .map(String::from)
+}
+
+fn constant_bool(expression: &Value) -> Option<bool> {
+    match expression.pointer("/literal/text")?.as_str()?.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn constant_paths(expression: &Value) -> Option<Vec<String>> {
+    if let Some(path) = constant_text(expression) {
+        return Some(vec![path]);
+    }
+    let function = expression.get("function_name")?.as_str()?;
+    if function != "list_value" {
+        return None;
+    }
+    expression
+        .get("arguments")?
+        .as_array()?
+        .iter()
+        .map(|argument| constant_text(argument.get("expression")?))
+        .collect()
+}
+
+/// The parse tree of `['a', 'b']`.
+fn list_of(paths: &[String]) -> Value {
+    let constant = |text: &String| {
+        json!({"name": "", "expression": {
+            "class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "",
+            "literal": {"kind": "STRING", "text": text}
+        }})
+    };
+    json!({
+        "class": "FUNCTION", "type": "FUNCTION", "alias": "", "function_name": "list_value",
+        "schema": "", "catalog": "", "filter": null,
+        "order_bys": {"type": "ORDER_MODIFIER", "orders": []},
+        "distinct": false, "is_operator": false, "export_state": false,
+        "arguments": paths.iter().map(constant).collect::<Vec<_>>(),
+        "qualified_name": {"path": ["list_value"]}
+    })
+}
+
+/// The judge of a view that is exported: it may read the extract's own files, tables and
+/// views, and each is replaced by what Agnes knows it to be.
+struct OwnFiles<'a, 'b> {
+    objects: &'b Objects<'a>,
+    /// The views that are needed, each after those that it needs.
+    needed: Vec<(TableName, Tree)>,
+    /// The views that are being looked at, to tell a circle.
+    open: Vec<TableName>,
+    files: RefCell<Vec<PathBuf>>,
+    tables: bool,
+}
+
+impl<'a, 'b> OwnFiles<'a, 'b> {
+    fn new(objects: &'b Objects<'a>) -> Self {
+        OwnFiles {
+            objects,
+            needed: Vec::new(),
+            open: Vec::new(),
+            files: RefCell::default(),
+            tables: false,
+        }
+    }
+
+    /// Absolute paths of own files, noted as read.
+    fn absolute(&self, patterns: &[String]) -> Result<Vec<String>> {
+        let own = self.objects.own_files(patterns)?;
+        let paths = own
+            .iter()
+            .map(|f| self.objects.folder.join(f).to_str().map(String::from))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| contract("the extract's folder is no UTF-8 text"))?;
+        self.files.borrow_mut().extend(own);
+        Ok(paths)
+    }
+}
+
+impl Judge for OwnFiles<'_, '_> {
+    fn table(&mut self, name: &[String], node: &mut Value) -> Result<()> {
+        let outside = || {
+            contract(format!(
+                "its view reads `{}`, which is not in the extract",
+                crate::name::shown(&name.join("."))
+            ))
+        };
+        let last = match name {
+            [one] if looks_like_a_file(one) => {
+                let paths = self.absolute(std::slice::from_ref(one))?;
+                let alias = node.get("alias").cloned().unwrap_or_else(|| json!(""));
+                let sample = node.get("sample").cloned().unwrap_or(Value::Null);
+                let columns = node.get("column_name_alias").cloned().unwrap_or_else(|| json!([]));
+                let mut function = list_of(&[]);
+                if let Some(f) = function.as_object_mut() {
+                    f.insert("function_name".into(), json!("read_parquet"));
+                    f.insert("qualified_name".into(), json!({"path": ["read_parquet"]}));
+                    f.insert(
+                        "arguments".into(),
+                        json!([{"name": "", "expression": list_of(&paths)}]),
+                    );
+                }
+                *node = json!({
+                    "type": "TABLE_FUNCTION", "alias": alias, "sample": sample,
+                    "function": function, "column_name_alias": columns,
+                    "with_ordinality": "WITHOUT_ORDINALITY"
+                });
+                return Ok(());
+            }
+            [one] => one,
+            [schema, one] if schema.eq_ignore_ascii_case("main") => one,
+            // The catalog is called after the file it was written in.
+            [catalog, schema, one]
+                if schema.eq_ignore_ascii_case("main")
+                    && (catalog.eq_ignore_ascii_case("extract")
+                        || catalog.eq_ignore_ascii_case(self.objects.source.as_str())) =>
+            {
+                one
+            }
+            _ => return Err(outside()),
+        };
+        let table = TableName::parse(last.clone()).map_err(|_| outside())?;
+        if node.get("at_clause").is_some_and(|at| !at.is_null()) {
+            return Err(contract("its view asks for an earlier version of a table"));
+        }
+        let path = if self.objects.tables.contains_key(&table) {
+            self.tables = true;
+            vec![sql::EXTRACT, "main", table.as_str()]
+        } else {
+            if self.open.contains(&table) {
+                return Err(contract(format!("its view reads itself through `{table}`")));
+            }
+            if !self.needed.iter().any(|(name, _)| *name == table) {
+                let tree = self.objects.views.get(&table).ok_or_else(outside)?;
+                let mut tree = tree
+                    .clone()
+                    .map_err(|why| contract(format!("its view reads `{table}`, which {why}")))?;
+                self.open.push(table.clone());
+                tree.judge(self)?;
+                self.open.pop();
+                self.needed.push((table.clone(), tree));
+            }
+            vec![table.as_str()]
+        };
+        if let Some(reference) = node.as_object_mut() {
+            let part = |back: usize| {
+                path.len().checked_sub(back).and_then(|i| path.get(i)).copied().unwrap_or("")
+            };
+            reference.insert("table_name".into(), json!(part(1)));
+            reference.insert("schema_name".into(), json!(part(2)));
+            reference.insert("catalog_name".into(), json!(part(3)));
+            reference.insert("qualified_name".into(), json!({"path": path}));
+        }
+        Ok(())
+    }
+
+    fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()> {
+        if !is_parquet_reader(Some(name)) {
+            return Err(contract(format!(
+                "its view uses the table function `{}`; only read_parquet over its own files is read",
+                crate::name::shown(name)
+            )));
+        }
+        let paths = node
+            .pointer("/function/arguments/0/expression")
+            .and_then(constant_paths)
+            .ok_or_else(|| contract("its view computes the names of the files that it reads"))?;
+        let paths = self.absolute(&paths)?;
+        if let Some(first) = node.pointer_mut("/function/arguments/0/expression") {
+            *first = list_of(&paths);
+        }
+        Ok(())
+    }
+}
+
+/// The judge of a remote view: it may read from the aliases of its own extract alone.
+struct OwnAliases<'a> {
+    attaches: &'a [RemoteAttach],
+}
+
+impl OwnAliases<'_> {
+    fn alias(&self, text: &str) -> Option<&RemoteAttach> {
+        self.attaches.iter().find(|a| a.alias.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+impl Judge for OwnAliases<'_> {
+    fn table(&mut self, name: &[String], _: &mut Value) -> Result<()> {
+        match name {
+            [alias, _, ..] if self.alias(alias).is_some() => Ok(()),
+            _ => Err(contract(format!(
+                "its remote view reads `{}`, which is under no alias of the extract's own \
+                 `_remote_attach`",
+                crate::name::shown(&name.join("."))
+            ))),
+        }
+    }
+
+    /// BigQuery reads its views through a function that takes the attached catalog.
+    fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()> {
+        let first = node.pointer("/function/arguments/0/expression").and_then(constant_text);
+        let own = first.is_some_and(|first| {
+            self.attaches.iter().any(|a| {
+                a.extension.as_str().eq_ignore_ascii_case("bigquery")
+                    && (a.alias.as_str().eq_ignore_ascii_case(&first)
+                        || a.url.split_whitespace().any(|p| p == format!("project={first}")))
+            })
+        });
+        if own && matches!(name, "bigquery_query" | "bigquery_scan") {
+            return Ok(());
+        }
+        Err(Error::new(
+            crate::Kind::Contract,
+            format!("its remote view uses the table function `{}`", crate::name::shown(name)),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_is_found_behind_any_name() {
+        for (text, query) in [
+            ("CREATE VIEW t AS SELECT * FROM x;", Some("SELECT * FROM x")),
+            ("CREATE VIEW main.t AS FROM x;", Some("FROM x")),
+            ("CREATE VIEW \"a\"\" AS b\" AS SELECT 1;", Some("SELECT 1")),
+            ("CREATE VIEW \"a.b\".\"c\" AS (SELECT 1);", Some("(SELECT 1)")),
+            ("CREATE VIEW t (a, b) AS SELECT 1, 2;", None),
+            ("CREATE VIEW t", None),
+            ("CREATE TABLE t (a INT)", None),
+            ("", None),
+            ("CREATE VIEW \"t", None),
+        ] {
+            assert_eq!(query_of(text), query, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_means_the_extract_s_own_file_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("extracts/crm");
+        std::fs::create_dir_all(&folder).unwrap();
+        let outside = dir.path().join("elsewhere/data/t.parquet");
+        std::fs::create_dir_all(outside.parent().unwrap()).unwrap();
+        std::fs::write(&outside, "x").unwrap();
+        let (files, source) = (BTreeMap::new(), SourceName::parse("crm").unwrap());
+        let objects = Objects {
+            folder: &folder,
+            source: &source,
+            files: &files,
+            tables: HashMap::new(),
+            views: HashMap::new(),
+        };
+        let here = folder.join("data/t.parquet");
+        for (text, relative) in [
+            ("data/t.parquet", Some("data/t.parquet")),
+            ("./data/t/*.parquet", Some("data/t/*.parquet")),
+            (here.to_str().unwrap(), Some("data/t.parquet")),
+            ("/data/extracts/crm/data/t.parquet", Some("data/t.parquet")),
+            ("extracts/crm/data/t.parquet", Some("data/t.parquet")),
+            ("/gone/build/data/t.parquet", Some("data/t.parquet")),
+            ("/data/extracts/other/data/../../crm/data/t.parquet", None),
+            (outside.to_str().unwrap(), None),
+            ("/etc/passwd", None),
+            ("../other/data/t.parquet", None),
+            ("data/../../other/data/t.parquet", None),
+            ("data//t.parquet", None),
+            ("other/t.parquet", None),
+            ("http://example.org/data/t.parquet", None),
+            ("s3://bucket/data/t.parquet", None),
+        ] {
+            assert_eq!(objects.relative(text).as_deref(), relative, "{text}");
+        }
+    }
+}

@@ -1,0 +1,840 @@
+//! Writing a whole extract, so that a reader sees the old one or the new one.
+//!
+//! A writer fills a folder beside the extract, checks and flushes it, and swaps the two
+//! folders in one step. A killed writer leaves a folder that the next one clears away.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::{Content, Extract, MetaRow, QueryMode, RemoteAttach, contract, parquet as check};
+use crate::disk::{self, Disk, FileLock};
+use crate::layout::{DATA, EXTRACT_DB};
+use crate::sql::{self, ColumnType, Sql};
+use crate::{
+    AttachAlias, ColumnName, Error, ExternalName, Key, Kind, Result, SourceName, TableName,
+    Timestamp, engine,
+};
+
+/// How parquet files are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// Small files, fast to read; the default.
+    Zstd,
+    /// Larger files, a little faster to write.
+    Snappy,
+    /// No compression.
+    Uncompressed,
+}
+
+/// How parquet files are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetOptions {
+    /// The compression.
+    pub codec: Codec,
+    /// Rows of a row group.
+    pub row_group_rows: usize,
+}
+
+impl Default for ParquetOptions {
+    /// zstd, 122,880 rows: DuckDB's own row group.
+    fn default() -> Self {
+        ParquetOptions { codec: Codec::Zstd, row_group_rows: 122_880 }
+    }
+}
+
+/// What happens to the tables that a writer doesn't touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// They go: the extract holds what was written, nothing else.
+    Replace,
+    /// They stay as they are: a sync of some tables.
+    Partial,
+}
+
+/// What a writer did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct WriteReport {
+    /// Tables that were written.
+    pub written: Vec<TableName>,
+    /// Tables that were kept from before.
+    pub kept: Vec<TableName>,
+    /// Tables that are no more.
+    pub removed: Vec<TableName>,
+}
+
+/// A table in a remote system.
+#[derive(Debug, Clone)]
+pub struct RemoteTable {
+    /// The alias under which `_remote_attach` attaches the system.
+    pub alias: AttachAlias,
+    /// Schema and table, as the system names them.
+    pub path: Vec<ColumnName>,
+    /// Names and DuckDB types of its columns, where the connector knows them. Without them
+    /// DuckDB clients before 1.5 can't use the view.
+    pub columns: Vec<(ColumnName, String)>,
+    /// Rows, where the system tells.
+    pub rows: u64,
+    /// Bytes, where the system tells.
+    pub size_bytes: u64,
+}
+
+/// A table as it will stand in the new extract.
+#[derive(Debug)]
+struct Entry {
+    description: Option<String>,
+    rows: u64,
+    size_bytes: u64,
+    extracted_at: Option<Timestamp>,
+    query_mode: QueryMode,
+    input_hash: Option<String>,
+    body: Body,
+    kept: bool,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Files relative to the folder.
+    Files {
+        files: Vec<PathBuf>,
+        by_name: bool,
+    },
+    Remote {
+        query: Sql,
+        stand_in: Vec<Sql>,
+    },
+}
+
+/// Writes one extract. Nothing is seen of it before [`ExtractWriter::finish`] returns.
+///
+/// One writer at a time for each source: a second one gets `Unavailable`.
+///
+/// ```
+/// use agnes_core::extract::{Extract, ExtractWriter, WriteMode};
+/// use agnes_core::{TableName, Timestamp};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// let folder = dir.path().join("extracts/crm");
+/// let mut writer = ExtractWriter::begin(&folder, WriteMode::Replace, Timestamp::from_micros(0))?;
+/// let orders = TableName::parse("orders")?;
+/// writer.table_from_sql(&orders, "SELECT range AS id, range * 1.5 AS total FROM range(10)")?;
+/// writer.describe(&orders, "one row for each order");
+/// writer.finish()?;
+///
+/// let extract = Extract::open(&folder)?;
+/// assert_eq!(extract.tables()[0].rows(), 10);
+/// # Ok::<(), agnes_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ExtractWriter {
+    source: SourceName,
+    folder: PathBuf,
+    aside: PathBuf,
+    now: Timestamp,
+    disk: Disk,
+    limits: engine::Limits,
+    options: ParquetOptions,
+    entries: BTreeMap<TableName, Entry>,
+    attaches: Vec<RemoteAttach>,
+    removed: Vec<TableName>,
+    finished: bool,
+    _lock: FileLock,
+}
+
+impl ExtractWriter {
+    /// Starts the extract in `folder`, whose last part names the source.
+    ///
+    /// `now` is what `_meta.extracted_at` will say of the tables that are written.
+    ///
+    /// # Errors
+    /// `Invalid` for a folder whose name is no source name; `Unavailable` while another
+    /// writer works on the same source, or when the disk can't be written.
+    pub fn begin(folder: &Path, mode: WriteMode, now: Timestamp) -> Result<Self> {
+        ExtractWriter::begin_on(folder, mode, now, Disk::real())
+    }
+
+    /// The same on a disk that may fail, for tests.
+    ///
+    /// # Errors
+    /// As [`ExtractWriter::begin`].
+    pub fn begin_on(folder: &Path, mode: WriteMode, now: Timestamp, disk: Disk) -> Result<Self> {
+        let folder =
+            std::path::absolute(folder).map_err(|e| Error::io("use the folder", folder, e))?;
+        let name = folder.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let source = SourceName::parse(name)?;
+        let home = folder
+            .parent()
+            .ok_or_else(|| Error::new(Kind::Invalid, "an extract needs a folder to stand in"))?;
+        disk.create_folder(home)?;
+        let lock = FileLock::take(
+            &home.join(format!(".{source}.lock")),
+            &format!("another writer of the source `{source}`"),
+            Duration::from_millis(100),
+        )
+        .map_err(|e| e.with(Key::Source, &source))?;
+        clear_leftovers(home, &source, &folder)?;
+        let aside = home.join(format!(".{source}.new"));
+        disk.create_folder(&aside.join(DATA))?;
+        let mut writer = ExtractWriter {
+            source,
+            folder,
+            aside,
+            now,
+            disk,
+            limits: engine::Limits::default(),
+            options: ParquetOptions::default(),
+            entries: BTreeMap::new(),
+            attaches: Vec::new(),
+            removed: Vec::new(),
+            finished: false,
+            _lock: lock,
+        };
+        if mode == WriteMode::Partial {
+            writer.keep_all()?;
+        } else if let Some(before) = writer.before()? {
+            writer.removed = before.tables.iter().map(|t| t.meta.name.clone()).collect();
+        }
+        Ok(writer)
+    }
+
+    /// How the parquet files of the tables from now on are written.
+    #[must_use]
+    pub fn with_options(mut self, options: ParquetOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The source that is written.
+    pub fn source(&self) -> &SourceName {
+        &self.source
+    }
+
+    /// The extract as it stands now, if there is a usable one.
+    fn before(&self) -> Result<Option<Extract>> {
+        if !self.folder.join(EXTRACT_DB).exists() {
+            return Ok(None);
+        }
+        match Extract::scan(&self.source, &self.folder) {
+            Ok(extract) => Ok(Some(extract)),
+            // What can't be read can't be kept; writing it anew is the cure.
+            Err(error) if error.kind() == Kind::Contract => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes over every table of the extract as it stands.
+    fn keep_all(&mut self) -> Result<()> {
+        let Some(before) = self.before()? else { return Ok(()) };
+        self.attaches = before.attaches.clone();
+        for table in before.tables {
+            let MetaRow {
+                name,
+                description,
+                rows,
+                size_bytes,
+                extracted_at,
+                query_mode,
+                input_hash,
+            } = table.meta;
+            let body = match table.content {
+                Content::Files { files, by_name } => {
+                    for file in &files {
+                        self.take_over(&self.folder.join(file), &self.aside.join(file))?;
+                    }
+                    Body::Files { files, by_name }
+                }
+                Content::Export(export) => {
+                    let file = table_file(&name);
+                    let out = self.aside.join(&file);
+                    super::export(&export, &self.folder, &out, &self.limits, &self.disk)?;
+                    Body::Files { files: vec![file], by_name: false }
+                }
+                Content::Remote { query } => Body::Remote { query, stand_in: Vec::new() },
+            };
+            let entry = Entry {
+                description,
+                rows,
+                size_bytes,
+                extracted_at,
+                query_mode,
+                input_hash,
+                body,
+                kept: true,
+            };
+            self.entries.insert(name, entry);
+        }
+        Ok(())
+    }
+
+    /// Gives a file that isn't rewritten its place in the new folder.
+    fn take_over(&self, from: &Path, to: &Path) -> Result<()> {
+        if let Some(folder) = to.parent() {
+            self.disk.create_folder(folder)?;
+        }
+        let meta = fs::symlink_metadata(from).map_err(|e| Error::io("look at", from, e))?;
+        let read_only = meta.permissions().mode() & 0o222 == 0;
+        if read_only && self.disk.link(from, to).is_ok() {
+            return Ok(());
+        }
+        self.copy(from, to)
+    }
+
+    /// Copies somebody else's file into the new folder. A link would let its owner change
+    /// the extract.
+    fn copy_in(&self, from: &Path, to: &Path) -> Result<()> {
+        self.copy(from, &self.aside.join(to))
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<()> {
+        let mut file = File::open(from).map_err(|e| Error::io("open", from, e))?;
+        let copied = self.disk.copy_open(&mut file, to, |_| {});
+        copied.map(drop).map_err(|e| Error::io("copy", from, e))
+    }
+
+    /// Starts a table that is written in Arrow record batches.
+    ///
+    /// # Errors
+    /// `Conflict` when the table was already written; `Invalid` for a schema that parquet
+    /// can't hold.
+    pub fn table(&mut self, name: &TableName, schema: SchemaRef) -> Result<TableWriter<'_>> {
+        let file = self.new_file(name, None)?;
+        TableWriter::open(self, name.clone(), file, schema)
+    }
+
+    /// Starts one shard of a table; shards are read together, in the order of their names,
+    /// columns matched by name.
+    ///
+    /// # Errors
+    /// As [`ExtractWriter::table`].
+    pub fn shard(
+        &mut self,
+        name: &TableName,
+        shard: &ExternalName,
+        schema: SchemaRef,
+    ) -> Result<TableWriter<'_>> {
+        let file = self.new_file(name, Some(shard))?;
+        TableWriter::open(self, name.clone(), file, schema)
+    }
+
+    /// Writes a table from the rows of a query. It runs in an instance of its own, with
+    /// access to whatever this process may read: the query is the connector's code.
+    ///
+    /// # Errors
+    /// `Invalid` for a query that fails; `Conflict` when the table was already written.
+    pub fn table_from_sql(&mut self, name: &TableName, query: &str) -> Result<()> {
+        let connection = engine::in_memory(&self.limits)?;
+        self.table_from_query(name, &connection, &sql::guarded(query.to_string()))
+            .map_err(|(e, _)| e)
+    }
+
+    /// The same on a connection of the caller's. A failing query also gives back the
+    /// engine's whole message.
+    pub(crate) fn table_from_query(
+        &mut self,
+        name: &TableName,
+        connection: &duckdb::Connection,
+        query: &Sql,
+    ) -> Result<(), (Error, String)> {
+        let plain = |e: Error| (e, String::new());
+        let file = self.new_file(name, None).map_err(plain)?;
+        let out = self.aside.join(&file);
+        self.disk.engine_writes(&out).map_err(plain)?;
+        let copy = sql::copy_to_parquet(query, &out, &self.options).map_err(plain)?;
+        if let Err(error) = connection.execute_batch(copy.as_str()) {
+            let _ = fs::remove_file(&out);
+            let text = engine::full_message(&error);
+            return Err((engine::error("write a table", error).with(Key::Table, name), text));
+        }
+        self.add_file(name, file).map_err(plain)
+    }
+
+    /// Takes a copy of a parquet file as a table.
+    ///
+    /// # Errors
+    /// `Contract` for a file that is no sound parquet; `Conflict` when the table was already
+    /// written.
+    pub fn table_from_parquet(&mut self, name: &TableName, file: &Path) -> Result<()> {
+        let to = self.new_file(name, None)?;
+        self.copy_in(file, &to)?;
+        self.add_file(name, to)
+    }
+
+    /// Takes a copy of a parquet file as one shard of a table.
+    ///
+    /// # Errors
+    /// As [`ExtractWriter::table_from_parquet`].
+    pub fn shard_from_parquet(
+        &mut self,
+        name: &TableName,
+        shard: &ExternalName,
+        file: &Path,
+    ) -> Result<()> {
+        let to = self.new_file(name, Some(shard))?;
+        self.copy_in(file, &to)?;
+        self.add_file(name, to)
+    }
+
+    /// Says how to attach the system in which remote tables lie.
+    pub fn remote_attach(&mut self, row: RemoteAttach) {
+        self.attaches.retain(|a| a.alias != row.alias);
+        self.attaches.push(row);
+    }
+
+    /// Publishes a table whose rows stay in a remote system.
+    ///
+    /// # Errors
+    /// `Invalid` when no [`ExtractWriter::remote_attach`] came before for its alias, or for
+    /// a type that is none; `Conflict` when the table was already written.
+    pub fn remote_table(&mut self, name: &TableName, table: RemoteTable) -> Result<()> {
+        if !self.attaches.iter().any(|a| a.alias == table.alias) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("`{name}` reads from `{}`, which no remote_attach names", table.alias),
+            )
+            .with(Key::Table, name));
+        }
+        self.claim(name)?;
+        let columns = table
+            .columns
+            .iter()
+            .map(|(column, kind)| Ok((column.clone(), ColumnType::parse(kind)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let stand_in = if columns.is_empty() {
+            Vec::new()
+        } else {
+            sql::stand_in(&table.alias, &table.path, &columns)
+        };
+        let body = Body::Remote { query: sql::select_remote(&table.alias, &table.path), stand_in };
+        let entry = Entry {
+            rows: table.rows,
+            size_bytes: table.size_bytes,
+            query_mode: QueryMode::Remote,
+            ..self.entry(body)
+        };
+        self.entries.insert(name.clone(), entry);
+        Ok(())
+    }
+
+    /// What `_meta` says about a table that was written.
+    pub fn describe(&mut self, name: &TableName, description: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.description = Some(description.to_string());
+        }
+    }
+
+    /// What the connector wants to find again at its next run, to tell whether the table's
+    /// input changed: a hash, an ETag, a cursor.
+    pub fn note_input(&mut self, name: &TableName, input_hash: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.input_hash = Some(input_hash.to_string());
+        }
+    }
+
+    /// What was noted of the input of a table that is kept.
+    pub fn noted_input(&self, name: &TableName) -> Option<&str> {
+        self.entries.get(name)?.input_hash.as_deref()
+    }
+
+    /// The tables that are kept so far.
+    pub fn kept(&self) -> impl Iterator<Item = &TableName> {
+        self.entries.iter().filter(|(_, entry)| entry.kept).map(|(name, _)| name)
+    }
+
+    /// Rows of a table that was written or is kept.
+    pub fn rows(&self, name: &TableName) -> Option<u64> {
+        Some(self.entries.get(name)?.rows)
+    }
+
+    /// Takes a table out of the extract.
+    pub fn remove(&mut self, name: &TableName) {
+        if let Some(entry) = self.entries.remove(name) {
+            self.removed.push(name.clone());
+            if let Body::Files { files, .. } = entry.body {
+                for file in files {
+                    let _ = fs::remove_file(self.aside.join(file));
+                }
+            }
+        }
+    }
+
+    fn entry(&self, body: Body) -> Entry {
+        Entry {
+            description: None,
+            rows: 0,
+            size_bytes: 0,
+            extracted_at: Some(self.now),
+            query_mode: QueryMode::Local,
+            input_hash: None,
+            body,
+            kept: false,
+        }
+    }
+
+    /// Makes way for a table: one that was kept is replaced, one that was written is not.
+    fn claim(&mut self, name: &TableName) -> Result<Option<String>> {
+        match self.entries.get(name) {
+            Some(entry) if !entry.kept => Err(Error::new(
+                Kind::Conflict,
+                format!("the table `{name}` is written twice; give one of the two another name"),
+            )
+            .with(Key::Table, name)),
+            Some(entry) => {
+                let description = entry.description.clone();
+                self.remove(name);
+                self.removed.retain(|r| r != name);
+                Ok(description)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The place of a new file, relative to the folder.
+    fn new_file(&mut self, name: &TableName, shard: Option<&ExternalName>) -> Result<PathBuf> {
+        let Some(shard) = shard else {
+            self.claim(name)?;
+            return Ok(table_file(name));
+        };
+        let file = Path::new(DATA).join(name.as_str()).join(format!("{shard}.parquet"));
+        let sharded = match self.entries.get(name) {
+            Some(Entry { kept: false, body: Body::Files { files, .. }, .. }) => {
+                files.iter().all(|f| f.components().count() == 3) && !files.contains(&file)
+            }
+            Some(Entry { kept: false, .. }) => false,
+            _ => {
+                self.claim(name)?;
+                true
+            }
+        };
+        if !sharded {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!(
+                    "the shard `{shard}` of `{name}` is written twice, or beside a whole table"
+                ),
+            )
+            .with(Key::Table, name));
+        }
+        self.disk.create_folder(&self.aside.join(DATA).join(name.as_str()))?;
+        Ok(file)
+    }
+
+    /// Checks a file that was written aside and makes it part of a table.
+    fn add_file(&mut self, name: &TableName, file: PathBuf) -> Result<()> {
+        let path = self.aside.join(&file);
+        let open = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let facts = check::check(&open).map_err(|fault| {
+            contract(format!("the file for `{name}` {fault}"))
+                .with(Key::Source, &self.source)
+                .with(Key::Table, name)
+                .with(Key::Path, path.display())
+        })?;
+        let _ = open.set_permissions(fs::Permissions::from_mode(0o444));
+        let shard = file.components().count() == 3;
+        let fresh = self.entry(Body::Files { files: Vec::new(), by_name: shard });
+        let entry = self.entries.entry(name.clone()).or_insert(fresh);
+        entry.rows += facts.rows;
+        entry.size_bytes += facts.size;
+        if let Body::Files { files, .. } = &mut entry.body {
+            files.push(file);
+            files.sort();
+        }
+        Ok(())
+    }
+
+    /// Checks, flushes and publishes what was written.
+    ///
+    /// # Errors
+    /// `Contract` for a table that DuckDB can't read back; `Unavailable` when the disk can't
+    /// be written. Either way the extract is what it was.
+    pub fn finish(mut self) -> Result<WriteReport> {
+        self.write_database(&self.aside.join(EXTRACT_DB), true)?;
+        self.flush()?;
+        self.publish()?;
+        self.finished = true;
+        // The extract is in place. What follows makes it open in DuckDB before 1.5, which
+        // needs views that were bound, and a view is bound to files that exist.
+        let bound = self.write_bound_database();
+        clear_leftovers_of(&self.aside, &self.folder)?;
+        bound?;
+        let written = |kept: bool| {
+            let named = self.entries.iter().filter(|(_, e)| e.kept == kept);
+            named.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        let (written, kept) = (written(false), written(true));
+        self.removed.retain(|name| !self.entries.contains_key(name));
+        Ok(WriteReport { written, kept, removed: std::mem::take(&mut self.removed) })
+    }
+
+    /// Writes `extract.duckdb` with its final paths. A deferred one reads none of them.
+    fn write_database(&self, file: &Path, deferred: bool) -> Result<()> {
+        engine::remove_database(&self.disk, file)?;
+        self.disk.engine_writes(file)?;
+        let connection = engine::in_memory(&self.limits)?;
+        if deferred {
+            self.check_columns(&connection)?;
+        }
+        engine::run(&connection, "write the extract", &sql::attach_to_write(file, sql::EXTRACT)?)?;
+        // One transaction writes to one database: what stands in for remote ones comes first.
+        for entry in self.entries.values() {
+            let Body::Remote { stand_in, .. } = &entry.body else { continue };
+            for statement in stand_in {
+                engine::run(&connection, "write the extract", statement)?;
+            }
+        }
+        let write = || -> Result<()> {
+            let fail = |e| engine::error("write the extract", e);
+            connection.execute_batch(TABLES).map_err(fail)?;
+            let mut meta = connection
+                .prepare(
+                    "INSERT INTO extract.main._meta VALUES \
+                     (?, ?, ?, ?, make_timestamp(?::BIGINT), ?, ?)",
+                )
+                .map_err(fail)?;
+            for (name, entry) in &self.entries {
+                let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+                let mode = match entry.query_mode {
+                    QueryMode::Local => "local",
+                    QueryMode::Remote => "remote",
+                    QueryMode::Materialized => "materialized",
+                };
+                meta.execute(duckdb::params![
+                    name.as_str(),
+                    entry.description,
+                    count(entry.rows),
+                    count(entry.size_bytes),
+                    entry.extracted_at.map(Timestamp::as_micros),
+                    mode,
+                    entry.input_hash,
+                ])
+                .map_err(fail)?;
+            }
+            if !self.attaches.is_empty() {
+                connection.execute_batch(ATTACHES).map_err(fail)?;
+                for row in &self.attaches {
+                    connection
+                        .execute(
+                            "INSERT INTO extract.main._remote_attach VALUES (?, ?, ?, ?)",
+                            duckdb::params![
+                                row.alias.as_str(),
+                                row.extension.as_str(),
+                                row.url,
+                                row.token_env.as_ref().map_or("", |t| t.as_str()),
+                            ],
+                        )
+                        .map_err(fail)?;
+                }
+            }
+            for (name, entry) in &self.entries {
+                let (query, deferred) = match &entry.body {
+                    Body::Files { files, by_name } => {
+                        let files: Vec<PathBuf> =
+                            files.iter().map(|f| self.folder.join(f)).collect();
+                        (sql::select_parquet(&files, *by_name)?, deferred)
+                    }
+                    Body::Remote { query, stand_in } => (query.clone(), stand_in.is_empty()),
+                };
+                let view = sql::create_extract_view(name, &query, deferred);
+                engine::run(&connection, "write the extract", &view)
+                    .map_err(|e| e.with(Key::Table, name))?;
+            }
+            Ok(())
+        };
+        connection.execute_batch("BEGIN").map_err(|e| engine::error("write the extract", e))?;
+        write()?;
+        connection.execute_batch("COMMIT").map_err(|e| engine::error("write the extract", e))?;
+        engine::run(&connection, "write the extract", &sql::close_written(sql::EXTRACT))
+    }
+
+    /// Lets DuckDB read the columns of each table that was written, while nothing is in
+    /// place yet.
+    fn check_columns(&self, connection: &duckdb::Connection) -> Result<()> {
+        for (name, entry) in self.entries.iter().filter(|(_, e)| !e.kept) {
+            let Body::Files { files, by_name } = &entry.body else { continue };
+            let files: Vec<PathBuf> = files.iter().map(|f| self.aside.join(f)).collect();
+            let query = sql::select_parquet(&files, *by_name)?;
+            engine::columns(connection, &query).map_err(|e| {
+                contract(format!("DuckDB can't read the table `{name}`: {}", engine::message(&e)))
+                    .with(Key::Source, &self.source)
+                    .with(Key::Table, name)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut files = vec![self.aside.join(EXTRACT_DB)];
+        let mut folders = vec![self.aside.clone(), self.aside.join(DATA)];
+        for entry in self.entries.values() {
+            let Body::Files { files: own, .. } = &entry.body else { continue };
+            for file in own {
+                let path = self.aside.join(file);
+                if let Some(folder) = path.parent()
+                    && !folders.iter().any(|f| f == folder)
+                {
+                    folders.push(folder.to_path_buf());
+                }
+                files.push(path);
+            }
+        }
+        files.extend(folders);
+        self.disk.flush_many(&self.aside, &files)
+    }
+
+    /// Swaps the new folder with the old one.
+    fn publish(&self) -> Result<()> {
+        let home = self.folder.parent().unwrap_or(&self.folder);
+        if self.folder.symlink_metadata().is_err() {
+            return self.disk.rename(&self.aside, &self.folder);
+        }
+        if self.disk.exchange(&self.aside, &self.folder)? {
+            return self.disk.flush(home);
+        }
+        // Two steps where the file system has no exchange. A crash between them leaves the
+        // old folder under the name from which `begin` takes it back.
+        let old = home.join(format!(".{}.old", self.source));
+        self.disk.rename(&self.folder, &old)?;
+        if let Err(error) = self.disk.rename(&self.aside, &self.folder) {
+            fs::rename(&old, &self.folder).map_err(|e| Error::io("move back", &self.folder, e))?;
+            return Err(error);
+        }
+        clear_leftovers_of(&old, &self.folder)
+    }
+
+    fn write_bound_database(&self) -> Result<()> {
+        let file = self.folder.join(EXTRACT_DB);
+        let aside = disk::aside(&file);
+        let written = self
+            .write_database(&aside, false)
+            .and_then(|()| self.disk.flush(&aside))
+            .and_then(|()| self.disk.rename(&aside, &file));
+        if written.is_err() {
+            engine::remove_database(&Disk::real(), &aside)?;
+        }
+        written
+    }
+}
+
+impl Drop for ExtractWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_dir_all(&self.aside);
+        }
+    }
+}
+
+/// The file of a table that isn't sharded, relative to the extract's folder.
+fn table_file(name: &TableName) -> PathBuf {
+    Path::new(DATA).join(format!("{name}.parquet"))
+}
+
+const TABLES: &str = "CREATE TABLE extract.main._meta (table_name VARCHAR NOT NULL, \
+     description VARCHAR, rows BIGINT, size_bytes BIGINT, extracted_at TIMESTAMP, \
+     query_mode VARCHAR, input_hash VARCHAR)";
+const ATTACHES: &str = "CREATE TABLE extract.main._remote_attach (alias VARCHAR, \
+     extension VARCHAR, url VARCHAR, token_env VARCHAR)";
+
+/// Clears away what killed writers of this source left. The caller holds the lock, so that
+/// nobody uses it.
+fn clear_leftovers(home: &Path, source: &SourceName, folder: &Path) -> Result<()> {
+    let old = home.join(format!(".{source}.old"));
+    if folder.symlink_metadata().is_err() && old.is_dir() {
+        fs::rename(&old, folder).map_err(|e| Error::io("move back", folder, e))?;
+    }
+    clear_leftovers_of(&old, folder)?;
+    clear_leftovers_of(&home.join(format!(".{source}.new")), folder)?;
+    if folder.is_dir() {
+        engine::remove_database(&Disk::real(), &disk::aside(&folder.join(EXTRACT_DB)))?;
+    }
+    Ok(())
+}
+
+/// Removes a folder that was swapped out. What a connector keeps beside its extract goes
+/// back to where it was.
+fn clear_leftovers_of(leftover: &Path, folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(leftover) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| Error::io("clear away", leftover, e))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io("clear away", leftover, e))?;
+        let name = entry.file_name();
+        let ours = name == DATA || name.to_string_lossy().starts_with(EXTRACT_DB);
+        let back = folder.join(&name);
+        if !ours && folder.is_dir() && back.symlink_metadata().is_err() {
+            fs::rename(entry.path(), &back).map_err(|e| Error::io("move back", &back, e))?;
+        }
+    }
+    fs::remove_dir_all(leftover).map_err(|e| Error::io("clear away", leftover, e))
+}
+
+/// Writes one table, or one shard, in Arrow record batches.
+///
+/// Dropping it without [`TableWriter::finish`] leaves the table out.
+#[derive(Debug)]
+pub struct TableWriter<'w> {
+    writer: &'w mut ExtractWriter,
+    name: TableName,
+    file: PathBuf,
+    parquet: ArrowWriter<File>,
+}
+
+impl<'w> TableWriter<'w> {
+    fn open(
+        writer: &'w mut ExtractWriter,
+        name: TableName,
+        file: PathBuf,
+        schema: SchemaRef,
+    ) -> Result<Self> {
+        let path = writer.aside.join(&file);
+        writer.disk.engine_writes(&path)?;
+        let out = File::create(&path).map_err(|e| Error::io("write", &path, e))?;
+        let codec = match writer.options.codec {
+            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
+            Codec::Snappy => Compression::SNAPPY,
+            Codec::Uncompressed => Compression::UNCOMPRESSED,
+        };
+        let properties = WriterProperties::builder()
+            .set_compression(codec)
+            .set_max_row_group_row_count(Some(writer.options.row_group_rows))
+            .build();
+        let parquet = ArrowWriter::try_new(out, schema, Some(properties)).map_err(|e| {
+            Error::new(Kind::Invalid, format!("parquet can't hold the table `{name}`: {e}"))
+                .with(Key::Table, &name)
+        })?;
+        Ok(TableWriter { writer, name, file, parquet })
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// `Invalid` for a batch of another schema; `Unavailable` when the disk is full.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.parquet.write(batch).map_err(|e| parquet_error(&self.name, e))
+    }
+
+    /// Ends the table; it becomes part of the extract.
+    ///
+    /// # Errors
+    /// As [`TableWriter::write`].
+    pub fn finish(self) -> Result<()> {
+        let TableWriter { writer, name, file, parquet } = self;
+        parquet.close().map_err(|e| parquet_error(&name, e))?;
+        writer.add_file(&name, file)
+    }
+}
+
+fn parquet_error(name: &TableName, error: parquet::errors::ParquetError) -> Error {
+    let kind = match &error {
+        parquet::errors::ParquetError::External(e) if e.is::<std::io::Error>() => Kind::Unavailable,
+        _ => Kind::Invalid,
+    };
+    Error::new(kind, format!("the table `{name}` can't be written: {error}")).with(Key::Table, name)
+}

@@ -1,0 +1,109 @@
+//! Where everything lies below one data folder.
+//!
+//! ```text
+//! <data-dir>/
+//!   extracts/<source>/extract.duckdb, data/   written by connectors
+//!   analytics/server.duckdb                   for outside readers
+//!   analytics/generation.json                 the commit point of a rebuild
+//!   analytics/generations/<n>.json            what sessions hold on to
+//!   analytics/pins/<source>/<table>/<hash>.parquet
+//!   state/system.duckdb                       the system database
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::SourceName;
+
+/// The file that makes a folder an extract.
+pub(crate) const EXTRACT_DB: &str = "extract.duckdb";
+/// The folder of an extract's parquet files.
+pub(crate) const DATA: &str = "data";
+
+/// The paths below one data folder.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+    state: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`, which is made absolute here, once.
+    ///
+    /// # Errors
+    /// `Invalid` when `root` can't be made absolute.
+    pub(crate) fn new(root: &Path, state: Option<&Path>) -> crate::Result<Self> {
+        let absolute = |path: &Path| {
+            // A folder that exists is named as the file system names it, so that the paths
+            // in `server.duckdb` don't go through links that may move.
+            std::fs::canonicalize(path)
+                .or_else(|_| std::path::absolute(path))
+                .map_err(|e| crate::Error::io("use the folder", path, e))
+        };
+        let root = absolute(root)?;
+        let state = match state {
+            Some(state) => absolute(state)?,
+            None => root.join("state"),
+        };
+        Ok(Layout { root, state })
+    }
+
+    /// The data folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `extracts/`: one folder for each source.
+    pub fn extracts(&self) -> PathBuf {
+        self.root.join("extracts")
+    }
+
+    /// The extract of one source.
+    pub fn extract(&self, source: &SourceName) -> PathBuf {
+        self.extracts().join(source.as_str())
+    }
+
+    /// `analytics/`: everything that a rebuild writes.
+    pub fn analytics(&self) -> PathBuf {
+        self.root.join("analytics")
+    }
+
+    /// The analytics database that outside readers open.
+    pub fn server_db(&self) -> PathBuf {
+        self.analytics().join("server.duckdb")
+    }
+
+    /// The current generation.
+    pub fn generation(&self) -> PathBuf {
+        self.analytics().join("generation.json")
+    }
+
+    /// The generations that may still be in use.
+    pub fn generations(&self) -> PathBuf {
+        self.analytics().join("generations")
+    }
+
+    /// The parquet files that generations read.
+    pub fn pins(&self) -> PathBuf {
+        self.analytics().join("pins")
+    }
+
+    /// The lock that one rebuild at a time holds.
+    pub(crate) fn rebuild_lock(&self) -> PathBuf {
+        self.analytics().join("rebuild.lock")
+    }
+
+    /// Stands while a rebuild writes: a crash leaves it, and with it the order to clean up.
+    pub(crate) fn applying(&self) -> PathBuf {
+        self.analytics().join("applying")
+    }
+
+    /// The folder of the system database.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The system database.
+    pub fn system_db(&self) -> PathBuf {
+        self.state.join("system.duckdb")
+    }
+}

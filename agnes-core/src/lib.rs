@@ -1,0 +1,70 @@
+//! A governed data layer to embed.
+//!
+//! Connectors turn each data source into a self-describing *extract*: an `extract.duckdb`
+//! beside parquet files. A rebuild joins all extracts into one *generation*: an immutable
+//! analytics database of views. SQL runs on it in locked *sessions*.
+//!
+//! ```text
+//! source ──connector──▶ extract ──rebuild──▶ generation ──session──▶ Arrow rows
+//! ```
+//!
+//! From a CSV file to a query:
+//!
+//! ```
+//! use agnes_core::connectors::files::{FilesConnector, FilesOptions};
+//! use agnes_core::{Agnes, NoProgress, SourceName};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let csv = dir.path().join("orders.csv");
+//! # std::fs::write(&csv, "id,total\n1,9.5\n2,20\n").unwrap();
+//! let agnes = Agnes::open(dir.path().join("data"))?;
+//! let shop = SourceName::parse("shop")?;
+//! let files = FilesConnector::new(vec![csv], FilesOptions::default());
+//! agnes.ingest(&shop, &files, &NoProgress)?;
+//! agnes.rebuild(None, &NoProgress)?;
+//!
+//! let rows = agnes.session()?.query("SELECT sum(total) AS revenue FROM orders")?;
+//! assert_eq!(rows.len(), 1);
+//! # Ok::<(), agnes_core::Error>(())
+//! ```
+//!
+//! The crate is synchronous. It reads neither the environment nor the clock by itself: time
+//! and secrets come in as [`Components`], choices as [`Settings`]. Its errors are one type,
+//! [`Error`], with a [`Kind`] that says what the caller can do.
+
+pub mod clock;
+pub mod connector;
+pub mod connectors;
+pub mod disk;
+pub mod error;
+pub mod extract;
+pub mod orchestrator;
+pub mod query;
+pub mod store;
+
+mod agnes;
+mod engine;
+mod layout;
+mod name;
+mod sql;
+
+pub use agnes::{Agnes, Components, Settings};
+pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
+pub use connector::Connector;
+pub use disk::Disk;
+pub use engine::{EngineInfo, Limits, engine_info, missing_icu};
+pub use error::{Error, Key, Kind, Result};
+pub use extract::{Extract, ExtractWriter};
+pub use layout::Layout;
+pub use name::{
+    AttachAlias, ColumnName, EXTERNAL_MAX, ExtensionName, ExternalName, STRICT_MAX, SourceName,
+    TableName, TokenEnv, ViewName,
+};
+pub use orchestrator::{
+    AttachPolicy, Generation, NoProgress, NoSecrets, Progress, RebuildPlan, RebuildReport, Secret,
+    Secrets,
+};
+pub use query::{Rows, Session};
+
+/// Arrow, in the version that rows come in.
+pub use arrow;

@@ -1,0 +1,344 @@
+//! Which remote systems may be attached, and which token goes where.
+//!
+//! An extract says how it wants its remote system attached; the operator says what is
+//! allowed. Without this list a hostile extract could name an extension that runs code, or
+//! send a secret of the process to an address of its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use duckdb::Connection;
+
+use crate::extract::RemoteAttach;
+use crate::sql::{self, AttachStatements};
+use crate::{AttachAlias, Error, ExtensionName, Key, Kind, Result, SourceName, TokenEnv, engine};
+
+/// A secret's value. It can be used, not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Secret(value.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Where the values of token variables come from: the environment, a vault, a test.
+pub trait Secrets: Send + Sync {
+    /// The value of a variable, or nothing when it is unset or empty.
+    fn get(&self, name: &TokenEnv) -> Option<Secret>;
+}
+
+/// No secrets at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn get(&self, _: &TokenEnv) -> Option<Secret> {
+        None
+    }
+}
+
+/// Secrets that are held in memory.
+impl Secrets for BTreeMap<String, Secret> {
+    fn get(&self, name: &TokenEnv) -> Option<Secret> {
+        BTreeMap::get(self, name.as_str()).filter(|s| !s.0.is_empty()).cloned()
+    }
+}
+
+/// One thing that the operator allows.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRule {
+    /// The source that may; any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceName>,
+    /// The extension that it may use.
+    pub extension: ExtensionName,
+    /// What the address must start with; anything when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_prefix: Option<String>,
+    /// The token variables that it may use there.
+    #[serde(default)]
+    pub token_envs: Vec<TokenEnv>,
+    /// Whether a rebuild may fetch the extension from DuckDB's community repository.
+    #[serde(default)]
+    pub community: bool,
+}
+
+/// The operator's list of what remote views may reach.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct AttachPolicy {
+    rules: Vec<AttachRule>,
+}
+
+/// The token variables that any extract may name by default.
+const TOKEN_ENVS: [&str; 4] =
+    ["KBC_TOKEN", "KBC_STORAGE_TOKEN", "KEBOOLA_STORAGE_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"];
+/// The extensions that any extract may name by default.
+const EXTENSIONS: [&str; 2] = ["keboola", "bigquery"];
+
+impl Default for AttachPolicy {
+    /// The extensions `keboola` and `bigquery`, at any address, with the four token
+    /// variables that their connectors use.
+    fn default() -> Self {
+        AttachPolicy::coarse(EXTENSIONS, TOKEN_ENVS)
+    }
+}
+
+impl AttachPolicy {
+    /// Exactly these rules.
+    pub fn new(rules: Vec<AttachRule>) -> Self {
+        AttachPolicy { rules }
+    }
+
+    /// The default lists, each replaced by a comma-separated list where one is given and
+    /// not empty. Names that are none are left out.
+    pub fn with_lists(extensions: Option<&str>, token_envs: Option<&str>) -> Self {
+        let split = |list: Option<&str>| -> Option<Vec<String>> {
+            let items: Vec<String> = list?
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(String::from)
+                .collect();
+            (!items.is_empty()).then_some(items)
+        };
+        let or = |given: Option<Vec<String>>, default: &[&str]| {
+            given.unwrap_or_else(|| default.iter().map(ToString::to_string).collect())
+        };
+        AttachPolicy::coarse(or(split(extensions), &EXTENSIONS), or(split(token_envs), &TOKEN_ENVS))
+    }
+
+    fn coarse(
+        extensions: impl IntoIterator<Item = impl Into<String>>,
+        token_envs: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let token_envs: Vec<TokenEnv> =
+            token_envs.into_iter().filter_map(|t| TokenEnv::parse(t).ok()).collect();
+        let rules = extensions
+            .into_iter()
+            .filter_map(|e| ExtensionName::parse(e).ok())
+            .map(|extension| AttachRule {
+                source: None,
+                extension,
+                url_prefix: None,
+                token_envs: token_envs.clone(),
+                community: true,
+            })
+            .collect();
+        AttachPolicy { rules }
+    }
+
+    /// What is allowed, for the operator to see at start.
+    pub fn rules(&self) -> &[AttachRule] {
+        &self.rules
+    }
+
+    /// Whether a source may attach this, with this token.
+    ///
+    /// # Errors
+    /// `Denied`, naming what the operator would have to allow.
+    pub(crate) fn allow(&self, source: &SourceName, row: &RemoteAttach) -> Result<&AttachRule> {
+        let denied = |what: String| {
+            Error::new(
+                Kind::Denied,
+                format!(
+                    "`{source}` may not attach `{}`: {what}; the attach policy is the operator's",
+                    row.alias
+                ),
+            )
+            .with(Key::Source, source)
+            .with(Key::Extension, &row.extension)
+        };
+        let named: Vec<&AttachRule> = self
+            .rules
+            .iter()
+            .filter(|r| r.extension == row.extension)
+            .filter(|r| r.source.as_ref().is_none_or(|s| s == source))
+            .collect();
+        if named.is_empty() {
+            return Err(denied(format!("the extension `{}` is not allowed", row.extension)));
+        }
+        let here: Vec<&AttachRule> = named
+            .into_iter()
+            .filter(|r| r.url_prefix.as_ref().is_none_or(|p| row.url.starts_with(p.as_str())))
+            .collect();
+        if here.is_empty() {
+            return Err(denied("its address is not allowed".to_string()));
+        }
+        let allowed = here.into_iter().find(|r| match &row.token_env {
+            None => true,
+            Some(token) => r.token_envs.iter().any(|t| t.as_str() == token.as_str()),
+        });
+        allowed.ok_or_else(|| {
+            let token = row.token_env.as_ref().map_or("", |t| t.as_str());
+            denied(format!("the token variable `{token}` is not allowed there"))
+        })
+    }
+}
+
+/// One remote system, ready to be attached.
+#[derive(Debug, Clone)]
+pub(crate) struct Attach {
+    row: RemoteAttach,
+    statements: AttachStatements,
+    token: Option<Secret>,
+}
+
+/// What may be attached for the rows of one source; each refusal on its own.
+pub(crate) fn resolve(
+    policy: &AttachPolicy,
+    secrets: &dyn Secrets,
+    source: &SourceName,
+    row: &RemoteAttach,
+) -> Result<Attach> {
+    let rule = policy.allow(source, row)?;
+    let token = match &row.token_env {
+        None => None,
+        Some(name) => Some(secrets.get(name).ok_or_else(|| {
+            Error::new(
+                Kind::Unavailable,
+                format!(
+                    "`{source}` can't attach `{}`: the token variable `{name}` is unset or empty; \
+                     set it and try again",
+                    row.alias
+                ),
+            )
+            .with(Key::Source, source)
+        })?),
+    };
+    let statements = sql::attach_remote(
+        &row.alias,
+        &row.extension,
+        &row.url,
+        row.token_env.as_ref(),
+        rule.community,
+    );
+    Ok(Attach { row: row.clone(), statements, token })
+}
+
+impl Attach {
+    pub(crate) fn alias(&self) -> &AttachAlias {
+        &self.row.alias
+    }
+
+    /// Attaches the system. Only a rebuild installs, since that goes over the network.
+    pub(crate) fn run(&self, connection: &Connection, install: bool) -> Result<()> {
+        let failed = |error: duckdb::Error| {
+            // An address may hold what the operator would not print.
+            let text = engine::message(&error).replace(&self.row.url, "…");
+            Error::new(Kind::Unavailable, format!("can't attach `{}`: {text}", self.row.alias))
+                .with(Key::Extension, &self.row.extension)
+        };
+        let statements = &self.statements;
+        for sql in statements.install.iter().filter(|_| install).chain(&statements.load) {
+            connection.execute_batch(sql.as_str()).map_err(failed)?;
+        }
+        if let (Some(secret), Some(token)) = (&statements.secret, &self.token) {
+            connection.execute(secret.as_str(), [token.expose()]).map_err(|_| {
+                // The engine repeats the statement, and with it what was bound.
+                Error::new(
+                    Kind::Unavailable,
+                    format!(
+                        "the extension `{}` refused the token of `{}`",
+                        self.row.extension, self.row.alias
+                    ),
+                )
+            })?;
+        }
+        connection.execute_batch(statements.attach.as_str()).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(extension: &str, url: &str, token: &str) -> RemoteAttach {
+        RemoteAttach {
+            alias: AttachAlias::parse("r").unwrap(),
+            extension: ExtensionName::parse(extension).unwrap(),
+            url: url.to_string(),
+            token_env: (!token.is_empty()).then(|| TokenEnv::parse(token).unwrap()),
+        }
+    }
+
+    #[test]
+    fn the_default_lists() {
+        let policy = AttachPolicy::default();
+        let source = SourceName::parse("s").unwrap();
+        for (extension, token, allowed) in [
+            ("keboola", "KBC_TOKEN", true),
+            ("KEBOOLA", "", true),
+            ("bigquery", "GOOGLE_APPLICATION_CREDENTIALS", true),
+            ("bigquery", "JWT_SECRET_KEY", false),
+            ("keboola", "PATH", false),
+            ("duckdb", "", false),
+            ("postgres", "", false),
+            ("sqlite", "", false),
+            ("httpfs", "", false),
+        ] {
+            let decision = policy.allow(&source, &row(extension, "x", token));
+            assert_eq!(decision.is_ok(), allowed, "{extension} {token}");
+        }
+    }
+
+    #[test]
+    fn a_list_replaces_the_default_one() {
+        let source = SourceName::parse("s").unwrap();
+        let policy = AttachPolicy::with_lists(Some(" sqlite , ,../x"), Some("MY_TOKEN"));
+        assert!(policy.allow(&source, &row("sqlite", "x", "MY_TOKEN")).is_ok());
+        assert!(policy.allow(&source, &row("keboola", "x", "")).is_err());
+        assert!(policy.allow(&source, &row("sqlite", "x", "KBC_TOKEN")).is_err());
+        assert_eq!(AttachPolicy::with_lists(Some(" , "), None), AttachPolicy::default());
+    }
+
+    #[test]
+    fn a_token_goes_only_where_the_operator_said() {
+        let rule = AttachRule {
+            source: Some(SourceName::parse("crm").unwrap()),
+            extension: ExtensionName::parse("keboola").unwrap(),
+            url_prefix: Some("https://connection.keboola.com".into()),
+            token_envs: vec![TokenEnv::parse("KBC_TOKEN").unwrap()],
+            community: true,
+        };
+        let policy = AttachPolicy::new(vec![rule]);
+        let (crm, evil) = (SourceName::parse("crm").unwrap(), SourceName::parse("evil").unwrap());
+        let good = row("keboola", "https://connection.keboola.com", "KBC_TOKEN");
+        assert!(policy.allow(&crm, &good).is_ok());
+        assert!(policy.allow(&evil, &good).is_err());
+        let elsewhere = row("keboola", "https://evil.example", "KBC_TOKEN");
+        assert_eq!(policy.allow(&crm, &elsewhere).unwrap_err().kind(), Kind::Denied);
+    }
+
+    #[test]
+    fn an_unset_token_is_a_skip_and_a_value_is_never_shown() {
+        let source = SourceName::parse("s").unwrap();
+        let mut secrets = BTreeMap::new();
+        secrets.insert("KBC_TOKEN".to_string(), Secret::new(""));
+        let policy = AttachPolicy::default();
+        let error =
+            resolve(&policy, &secrets, &source, &row("keboola", "x", "KBC_TOKEN")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        secrets.insert("KBC_TOKEN".to_string(), Secret::new("hunter2"));
+        let attach =
+            resolve(&policy, &secrets, &source, &row("keboola", "x", "KBC_TOKEN")).unwrap();
+        assert!(!format!("{attach:?}").contains("hunter2"));
+        let connection = engine::in_memory(&engine::Limits::default()).unwrap();
+        let error = attach.run(&connection, false).unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+}

@@ -1,0 +1,359 @@
+//! A generation: one complete, immutable analytics database, as a file that says which
+//! parquet files its views read.
+//!
+//! `analytics/generation.json` is the commit point of a rebuild. It is replaced in one
+//! step, and everything else follows from it: sessions read it, `server.duckdb` and the
+//! system database's sync state are brought up to it. The parquet files lie below
+//! `analytics/pins/`; nobody writes to them, and they go when no generation that may be in
+//! use names them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::disk::{Disk, FileLock, Fingerprint};
+use crate::extract::{QueryMode, RemoteAttach};
+use crate::layout::Layout;
+use crate::{Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName};
+
+/// The form of `generation.json` that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// One complete, immutable analytics database.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Generation {
+    format: u32,
+    /// Counts up with each rebuild that changed something.
+    pub number: u64,
+    /// When it was published.
+    pub created_at: Timestamp,
+    /// The `analytics` folder as it was called then: `server.duckdb` names it.
+    pub(crate) root: PathBuf,
+    /// `server.duckdb` as it was published.
+    pub(crate) server_db: Option<Fingerprint>,
+    pub(crate) sources: BTreeMap<SourceName, SourceRecord>,
+    /// The views, by name.
+    pub views: BTreeMap<ViewName, View>,
+}
+
+/// What is remembered of a source, to tell whether it changed.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct SourceRecord {
+    /// Stands for every file of the extract; empty when it must be read again.
+    pub(crate) digest: String,
+    pub(crate) attaches: Vec<RemoteAttach>,
+    pub(crate) skipped: Vec<SkippedRecord>,
+    /// Tables whose name another source owns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) refused: Vec<ViewName>,
+}
+
+/// A table that was left out, to be reported again while nothing changes.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct SkippedRecord {
+    pub(crate) table: Option<String>,
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+}
+
+/// A view of the analytics database: one table of one source.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct View {
+    /// The source that owns the name.
+    pub source: SourceName,
+    /// The table, as its extract spells it.
+    pub table: TableName,
+    /// What the extract says about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Rows: counted for a local table, claimed by the extract for a remote one.
+    pub rows: u64,
+    /// Bytes of its parquet files; claimed by the extract for a remote table.
+    pub size_bytes: u64,
+    /// When the connector read it from its source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extracted_at: Option<Timestamp>,
+    /// Where its rows are.
+    pub query_mode: QueryMode,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// Stands for what it was made from.
+    pub(crate) origin: String,
+    pub(crate) data: Data,
+}
+
+/// A column of a view.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Column {
+    /// Its name, in any characters.
+    pub name: String,
+    /// Its DuckDB type.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Where a view's rows are.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Data {
+    Files { files: Vec<Pin>, by_name: bool },
+    Remote { query: String },
+}
+
+/// A parquet file that a generation holds on to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pin {
+    /// Relative to the `analytics` folder.
+    pub(crate) path: String,
+    /// What the extract calls it, relative to the extract's folder.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// MD5 of the bytes, lower-case hex, for clients that verify it.
+    pub md5: String,
+    /// BLAKE3 of the bytes, lower-case hex.
+    pub blake3: String,
+    /// The pinned file.
+    pub(crate) pinned: Fingerprint,
+    /// The extract's file, when it was pinned.
+    pub(crate) origin: Fingerprint,
+}
+
+impl View {
+    /// The parquet files that hold the rows; none for a remote table.
+    pub fn files(&self) -> &[Pin] {
+        match &self.data {
+            Data::Files { files, .. } => files,
+            Data::Remote { .. } => &[],
+        }
+    }
+
+    /// Whether two views read the same: the same source, files and columns.
+    pub(crate) fn has_same_rows(&self, other: &View) -> bool {
+        let same_data = match (&self.data, &other.data) {
+            (Data::Files { files: a, by_name: x }, Data::Files { files: b, by_name: y }) => {
+                x == y && a.iter().map(|p| &p.path).eq(b.iter().map(|p| &p.path))
+            }
+            (a, b) => a == b && self.origin == other.origin,
+        };
+        same_data && self.source == other.source && self.columns == other.columns
+    }
+
+    /// MD5 of a table that is one file; empty for shards and remote tables, as existing
+    /// clients expect it.
+    pub fn md5(&self) -> &str {
+        match self.files() {
+            [one] => &one.md5,
+            _ => "",
+        }
+    }
+
+    /// BLAKE3 over the table's content: the file's own, or one over those of the shards.
+    pub fn blake3(&self) -> String {
+        match self.files() {
+            [] => String::new(),
+            [one] => one.blake3.clone(),
+            many => {
+                let mut hasher = blake3::Hasher::new();
+                for pin in many {
+                    hasher.update(pin.blake3.as_bytes());
+                }
+                hasher.finalize().to_hex().to_string()
+            }
+        }
+    }
+}
+
+impl Generation {
+    /// The first one, which holds nothing.
+    pub(crate) fn empty(root: PathBuf) -> Self {
+        Generation {
+            format: FORMAT,
+            number: 0,
+            created_at: Timestamp::from_micros(0),
+            root,
+            server_db: None,
+            sources: BTreeMap::new(),
+            views: BTreeMap::new(),
+        }
+    }
+
+    /// The current generation, if a rebuild ever published one.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file can't be read; `Internal` when it is broken, which no
+    /// crash of ours explains.
+    pub(crate) fn load(layout: &Layout) -> Result<Option<Generation>> {
+        let path = layout.generation();
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| Error::io("read", &path, e))?,
+        };
+        Generation::from_bytes(&path, &bytes).map(Some)
+    }
+
+    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Generation> {
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let broken = |e: serde_json::Error| {
+            Error::new(
+                Kind::Internal,
+                format!(
+                    "`{}` can't be understood ({e}); move it away and run a rebuild, which writes it anew",
+                    path.display()
+                ),
+            )
+            .with(Key::Path, path.display())
+        };
+        let format: Format = serde_json::from_slice(bytes).map_err(broken)?;
+        if format.format != FORMAT {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "`{}` has the form {}, this version of Agnes reads {FORMAT}; use the version \
+                     that wrote it, or a newer one",
+                    path.display(),
+                    format.format
+                ),
+            )
+            .with(Key::Path, path.display()));
+        }
+        serde_json::from_slice(bytes).map_err(broken)
+    }
+
+    /// Makes this the current generation, in one step.
+    pub(crate) fn commit(&self, layout: &Layout, disk: &Disk) -> Result<()> {
+        let bytes = serde_json::to_vec(self)
+            .map_err(|e| Error::internal("a generation can't be written as JSON").because(e))?;
+        disk.create_folder(&layout.generations())?;
+        let kept = layout.generations().join(format!("{}.json", self.number));
+        disk.write(&kept, &bytes)?;
+        disk.flush(&layout.generations())?;
+        let aside = crate::disk::aside(&layout.generation());
+        disk.remove(&aside)?;
+        disk.link(&kept, &aside)
+            .or_else(|_| fs::copy(&kept, &aside).map(drop))
+            .map_err(|e| Error::io("write", &aside, e))?;
+        disk.rename(&aside, &layout.generation())
+    }
+
+    /// The absolute paths of a view's files, wherever the data folder lies now.
+    pub(crate) fn paths(layout: &Layout, view: &View) -> Vec<PathBuf> {
+        view.files().iter().map(|pin| layout.analytics().join(&pin.path)).collect()
+    }
+}
+
+/// A generation that is in use: its files stay while this lives.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) generation: Generation,
+    _lock: Option<FileLock>,
+}
+
+impl Held {
+    /// A generation that holds nothing, before the first rebuild.
+    pub(crate) fn nothing(layout: &Layout) -> Held {
+        Held { generation: Generation::empty(layout.analytics()), _lock: None }
+    }
+
+    /// Holds on to the current generation.
+    pub(crate) fn current(layout: &Layout) -> Result<Option<Held>> {
+        // The current one may be superseded and cleared away between reading and locking.
+        for _ in 0..100 {
+            let Some(generation) = Generation::load(layout)? else { return Ok(None) };
+            let path = layout.generations().join(format!("{}.json", generation.number));
+            match FileLock::share(&path) {
+                Ok(lock) if path.exists() => {
+                    return Ok(Some(Held { generation, _lock: Some(lock) }));
+                }
+                Ok(_) => {}
+                // Somebody else's copy of the folder, or a read-only one, where nothing is
+                // cleared away behind our back.
+                Err(e)
+                    if e.kind() == io::ErrorKind::NotFound
+                        && Generation::load(layout)?
+                            .is_some_and(|g| g.number == generation.number) =>
+                {
+                    return Ok(Some(Held { generation, _lock: None }));
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("hold", &path, e)),
+            }
+        }
+        Err(Error::new(Kind::Unavailable, "the current generation keeps changing; try again"))
+    }
+}
+
+/// Clears away generations that nobody uses any more, and the files that only they named.
+///
+/// `now` and `grace` decide about those that nobody holds: outside readers of an old
+/// `server.duckdb` can't be seen. `sweep` looks at every file, as after a crash. The caller
+/// holds the rebuild lock.
+pub(crate) fn collect(
+    layout: &Layout,
+    current: &Generation,
+    now: Timestamp,
+    grace: Duration,
+    sweep: bool,
+) -> Result<()> {
+    let folder = layout.generations();
+    let entries = match fs::read_dir(&folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| Error::io("clear away", &folder, e))?,
+    };
+    let mut kept: Vec<Generation> = Vec::new();
+    let mut gone = 0usize;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<u64>().ok());
+        let Some(number) = number else { continue };
+        if number == current.number {
+            continue;
+        }
+        // Written, never committed: a crash came between.
+        let uncommitted = number > current.number;
+        let generation = fs::read(&path).ok().and_then(|b| Generation::from_bytes(&path, &b).ok());
+        let old = generation.as_ref().is_none_or(|g| {
+            let age = now.as_micros().saturating_sub(g.created_at.as_micros());
+            u128::try_from(age).unwrap_or(0) > grace.as_micros()
+        });
+        let unused = matches!(FileLock::claim(&path), Ok(Some(_)));
+        if uncommitted || (old && unused) {
+            let _ = fs::remove_file(&path);
+            gone += 1;
+        } else {
+            kept.extend(generation);
+        }
+    }
+    if gone == 0 && !sweep {
+        return Ok(());
+    }
+    let named: HashSet<&str> = kept
+        .iter()
+        .chain([current])
+        .flat_map(|g| g.views.values())
+        .flat_map(View::files)
+        .map(|pin| pin.path.as_str())
+        .collect();
+    let pins = layout.pins();
+    for source in fs::read_dir(&pins).into_iter().flatten().flatten() {
+        let source_name = source.file_name();
+        for file in fs::read_dir(source.path()).into_iter().flatten().flatten() {
+            let relative = format!(
+                "pins/{}/{}",
+                source_name.to_string_lossy(),
+                file.file_name().to_string_lossy()
+            );
+            if !named.contains(relative.as_str()) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+        // Only an empty one goes.
+        let _ = fs::remove_dir(source.path());
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! The orchestrator: from many extracts to one analytics database.
+//!
+//! A rebuild is plan, then apply, then report. [`scan`] looks at every extract, [`plan`]
+//! decides without touching anything, [`apply`] pins files, writes `server.duckdb` and
+//! commits one [`Generation`]. It costs what changed: a source whose files are the ones that
+//! the last generation saw isn't opened.
+//!
+//! Invariants:
+//! - one rebuild at a time, over threads and processes;
+//! - readers see the old generation or the new one; a crash at any moment leaves one of the
+//!   two, and the next rebuild clears up;
+//! - one bad source or table never takes others with it; it is in the report, with its cure.
+
+mod apply;
+mod attach;
+mod generation;
+mod pin;
+mod plan;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use attach::{AttachPolicy, AttachRule, NoSecrets, Secret, Secrets};
+pub use generation::{Column, Generation, Pin, View};
+pub use plan::{Collision, RebuildPlan, SourceState};
+
+pub(crate) use apply::check_intact;
+pub(crate) use attach::resolve as resolve_attach;
+pub(crate) use generation::{Data, Held};
+pub(crate) use plan::Ownership;
+
+use crate::disk::{Disk, FileLock, Fingerprint};
+use crate::engine::Limits;
+use crate::extract::{Skipped, contract};
+use crate::layout::Layout;
+use crate::store::Store;
+use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, Timestamp, ViewName};
+
+/// Hears how far long work is. Called from several threads.
+pub trait Progress: Sync {
+    /// A step of the work begins, with so many parts.
+    fn start(&self, what: &str, total: u64);
+    /// So many parts more are done.
+    fn step(&self, parts: u64);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn start(&self, _: &str, _: u64) {}
+    fn step(&self, _: u64) {}
+}
+
+/// What a rebuild works with.
+pub(crate) struct Context<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) disk: &'a Disk,
+    pub(crate) limits: &'a Limits,
+    pub(crate) policy: &'a AttachPolicy,
+    pub(crate) secrets: &'a dyn Secrets,
+    pub(crate) now: Timestamp,
+    /// How long a generation that nobody holds is kept for outside readers.
+    pub(crate) grace: Duration,
+    /// How long to wait for another rebuild to end.
+    pub(crate) patience: Duration,
+}
+
+/// What a rebuild did.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RebuildReport {
+    /// The generation that is current now.
+    pub generation: u64,
+    /// Whether this rebuild published it.
+    pub published: bool,
+    /// The views of each source that has any.
+    pub sources: BTreeMap<SourceName, Vec<ViewName>>,
+    /// Views that were not there before.
+    pub created: Vec<ViewName>,
+    /// Views whose rows or columns may have changed.
+    pub replaced: Vec<ViewName>,
+    /// The number of views that stayed as they were.
+    pub unchanged: usize,
+    /// Views that went.
+    pub dropped: Vec<ViewName>,
+    /// Tables whose name belongs to another source.
+    pub collisions: Vec<Collision>,
+    /// What was left out, and why.
+    pub skipped: Vec<Skipped>,
+    /// Remote systems that were attached to read the columns of new views.
+    pub attached: Vec<AttachAlias>,
+}
+
+impl RebuildReport {
+    /// Whether everything that the extracts publish is there.
+    pub fn is_complete(&self) -> bool {
+        self.skipped.is_empty() && self.collisions.is_empty()
+    }
+}
+
+/// Shows what a rebuild would do, without doing it.
+pub(crate) fn dry_run(
+    context: &Context<'_>,
+    store: &Store,
+    only: Option<&SourceName>,
+) -> Result<RebuildPlan> {
+    let (_, plan) = prepare(context, store, only)?;
+    Ok(plan)
+}
+
+/// Rebuilds: all sources, or one while the others are carried over.
+///
+/// # Errors
+/// `Unavailable` while another rebuild runs, when ownership can't be read or the disk can't
+/// be written. The old generation stays.
+pub(crate) fn rebuild(
+    context: &Context<'_>,
+    open_store: impl FnOnce() -> Result<Arc<Store>>,
+    only: Option<&SourceName>,
+    progress: &dyn Progress,
+) -> Result<RebuildReport> {
+    let layout = context.layout;
+    context.disk.create_folder(&layout.analytics())?;
+    let _lock = FileLock::take(&layout.rebuild_lock(), "another rebuild", context.patience)?;
+    // Only now: another process that rebuilds holds it until it is done.
+    let store = &*open_store()?;
+    let crashed = layout.applying().exists();
+    if crashed {
+        clear_up(context)?;
+    }
+    // A file that changes while it is pinned is scanned again, not mixed.
+    for _ in 0..5 {
+        let (previous, plan) = prepare(context, store, only)?;
+        let collisions = plan.collisions.clone();
+        let (claimed, released) = (plan.claimed.clone(), plan.released.clone());
+        let nothing = plan.is_empty() && is_current(layout, &previous) && !crashed;
+        if nothing && same_records(&plan, &previous) {
+            let skipped = plan.skipped;
+            return Ok(report(&previous, &previous, collisions, skipped, Vec::new()));
+        }
+        match apply::apply(plan, &previous, context, progress)? {
+            apply::Outcome::Moved => continue,
+            apply::Outcome::Nothing(skipped) => {
+                store.set_ownership(&claimed, &released, context.now)?;
+                return Ok(report(&previous, &previous, collisions, skipped, Vec::new()));
+            }
+            apply::Outcome::Published(applied) => {
+                let apply::Applied { generation, skipped, attached } = *applied;
+                store.set_ownership(&claimed, &released, context.now)?;
+                store.record_generation(&previous, &generation, context.now)?;
+                generation::collect(layout, &generation, context.now, context.grace, crashed)?;
+                return Ok(report(&previous, &generation, collisions, skipped, attached));
+            }
+        }
+    }
+    Err(Error::new(
+        Kind::Unavailable,
+        "files of an extract kept changing while they were read; let the connector finish and \
+         run the rebuild again",
+    ))
+}
+
+/// The last generation, and what to do about it.
+fn prepare(
+    context: &Context<'_>,
+    store: &Store,
+    only: Option<&SourceName>,
+) -> Result<(Generation, RebuildPlan)> {
+    let layout = context.layout;
+    let previous =
+        Generation::load(layout)?.unwrap_or_else(|| Generation::empty(layout.analytics()));
+    // The generation is the truth; a crash may have come before the store heard of it.
+    store.catch_up(&previous, context.now)?;
+    let owners = store.ownership()?;
+    let mut scan = scan::scan(layout, &previous, only, context.now)?;
+    if !scan.exists {
+        // Not one folder of extracts: more likely a wrong path than the wish to drop all.
+        let error = contract(format!(
+            "there is no `{}`; run `agnes ingest` first, or check the data folder",
+            layout.extracts().display()
+        ));
+        scan.skipped.push(Skipped { source: String::new(), table: None, error: Arc::new(error) });
+        let mut plan = plan::plan(&previous, &as_before(&previous, scan), &owners);
+        plan.released.clear();
+        return Ok((previous, plan));
+    }
+    if let Some(only) = only
+        && !scan.sources.iter().any(|s| s.source == *only)
+    {
+        let known = previous.sources.contains_key(only);
+        if !known {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!(
+                    "there is no source `{only}`: `{}` has no extract of that name",
+                    layout.extracts().display()
+                ),
+            )
+            .with(Key::Source, only));
+        }
+    }
+    let plan = plan::plan(&previous, &scan, &owners);
+    Ok((previous, plan))
+}
+
+/// A scan that finds every source as it was.
+fn as_before(previous: &Generation, scan: scan::Scan) -> scan::Scan {
+    let unchanged = |source: &SourceName| scan::SourceScan {
+        source: source.clone(),
+        found: scan::Found::NotAsked,
+    };
+    scan::Scan { sources: previous.sources.keys().map(unchanged).collect(), ..scan }
+}
+
+fn same_records(plan: &RebuildPlan, previous: &Generation) -> bool {
+    plan.records == previous.sources && previous.number > 0
+}
+
+/// Whether what outside readers see is this generation, under today's path.
+fn is_current(layout: &Layout, generation: &Generation) -> bool {
+    generation.root == layout.analytics()
+        && generation.server_db.is_some()
+        && Fingerprint::of_path(&layout.server_db()) == generation.server_db
+}
+
+/// Removes what a killed rebuild left half-written.
+fn clear_up(context: &Context<'_>) -> Result<()> {
+    let layout = context.layout;
+    for file in [layout.server_db(), layout.generation()] {
+        crate::engine::remove_database(context.disk, &crate::disk::aside(&file))?;
+    }
+    if let Some(current) = Generation::load(layout)? {
+        generation::collect(layout, &current, context.now, context.grace, true)?;
+    }
+    Ok(())
+}
+
+fn report(
+    before: &Generation,
+    after: &Generation,
+    collisions: Vec<Collision>,
+    skipped: Vec<Skipped>,
+    attached: Vec<AttachAlias>,
+) -> RebuildReport {
+    let mut report = RebuildReport {
+        generation: after.number,
+        published: after.number != before.number,
+        sources: BTreeMap::new(),
+        created: Vec::new(),
+        replaced: Vec::new(),
+        unchanged: 0,
+        dropped: before.views.keys().filter(|n| !after.views.contains_key(n)).cloned().collect(),
+        collisions,
+        skipped,
+        attached,
+    };
+    for (name, view) in &after.views {
+        report.sources.entry(view.source.clone()).or_default().push(name.clone());
+        match before.views.get(name) {
+            None => report.created.push(name.clone()),
+            Some(old) if old.has_same_rows(view) => report.unchanged += 1,
+            Some(_) => report.replaced.push(name.clone()),
+        }
+    }
+    report
+}

@@ -1,0 +1,208 @@
+//! Pinning: giving a generation a parquet file that nobody will change.
+//!
+//! A file that nobody may write to (no write bit in its mode) is linked: it shares its bytes
+//! with the extract's. Any other file is copied, sharing blocks where the file system can,
+//! because a connector may write into it in place and a link would show that to everybody.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use md5::{Digest, Md5};
+
+use super::generation::Pin;
+use crate::disk::{Disk, Fingerprint, Folder};
+use crate::extract::{bad_file, parquet};
+use crate::layout::Layout;
+use crate::{Error, Result, SourceName, TableName};
+
+/// Why a file was not pinned.
+pub(crate) enum Failure {
+    /// The file is at fault: its table is left out.
+    Table(Error),
+    /// It was replaced or rewritten since it was scanned: scan again.
+    Moved,
+    /// We can't write: the rebuild ends, the old generation stays.
+    Disk(Error),
+}
+
+/// Both hashes of a file's bytes.
+struct Hashes {
+    md5: Md5,
+    blake3: blake3::Hasher,
+}
+
+impl Hashes {
+    fn new() -> Self {
+        Hashes { md5: Md5::new(), blake3: blake3::Hasher::new() }
+    }
+
+    fn update(&mut self, piece: &[u8]) {
+        self.md5.update(piece);
+        self.blake3.update(piece);
+    }
+
+    fn finish(self) -> (String, String) {
+        let md5: String = self.md5.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        (md5, self.blake3.finalize().to_hex().to_string())
+    }
+}
+
+/// Hashes an open file from its start.
+pub(crate) fn hash(file: &mut File) -> io::Result<(String, String)> {
+    let mut hashes = Hashes::new();
+    io::Seek::rewind(file)?;
+    let mut buffer = vec![0u8; 1 << 18];
+    loop {
+        let read = file.read(&mut buffer)?;
+        match buffer.get(..read) {
+            Some(piece) if !piece.is_empty() => hashes.update(piece),
+            _ => return Ok(hashes.finish()),
+        }
+    }
+}
+
+/// What a pin is made for.
+pub(crate) struct Target<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) disk: &'a Disk,
+    pub(crate) source: &'a SourceName,
+    pub(crate) table: &'a TableName,
+}
+
+impl Target<'_> {
+    fn folder(&self) -> PathBuf {
+        self.layout.pins().join(self.source.as_str())
+    }
+
+    /// A name of its own for a file that is being written.
+    fn aside(&self, index: usize) -> PathBuf {
+        self.folder().join(format!(".{}.{index}.tmp", self.table))
+    }
+
+    /// Pins the extract's file `name`, which was scanned as `expected`.
+    pub(crate) fn pin(
+        &self,
+        extract: &Folder,
+        name: &Path,
+        expected: Fingerprint,
+        index: usize,
+    ) -> Result<Pin, Failure> {
+        let table = |e: io::Error| {
+            let error =
+                bad_file(self.source, self.table.as_str(), name, &format!("can't be read: {e}"));
+            Failure::Table(error)
+        };
+        let mut file = match extract.open_file(name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Failure::Moved),
+            other => other.map_err(table)?,
+        };
+        let meta = file.metadata().map_err(table)?;
+        if Fingerprint::of_metadata(&meta) != expected {
+            return Err(Failure::Moved);
+        }
+        let aside = self.aside(index);
+        let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", &aside, e));
+        match fs::remove_file(&aside) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk(e)),
+            _ => {}
+        }
+        let read_only = meta.permissions().mode() & 0o222 == 0;
+        let linked = read_only
+            && match self.disk.link_open(&file, &extract.path().join(name), &aside) {
+                Ok(()) => true,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(Failure::Moved),
+                // Another file system, too many links, a policy: a copy does as well.
+                Err(e) if is_no_link(&e) => false,
+                Err(e) => return Err(disk(e)),
+            };
+        let (md5, blake3) = if linked {
+            hash(&mut file).map_err(table)?
+        } else {
+            let mut hashes = Hashes::new();
+            self.disk.copy_open(&mut file, &aside, |piece| hashes.update(piece)).map_err(disk)?;
+            hashes.finish()
+        };
+        // Written into while it was read.
+        if Fingerprint::of(&file).map_err(table)? != expected {
+            let _ = fs::remove_file(&aside);
+            return Err(Failure::Moved);
+        }
+        self.keep(&aside, name, expected, md5, blake3)
+    }
+
+    /// Pins a file that the rebuild itself wrote at [`Target::export_path`].
+    pub(crate) fn pin_export(&self) -> Result<Pin, Failure> {
+        let path = self.export_path();
+        let disk = |e: io::Error| Failure::Disk(Error::io("read", &path, e));
+        let mut file = File::open(&path).map_err(disk)?;
+        file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(disk)?;
+        let (md5, blake3) = hash(&mut file).map_err(disk)?;
+        let origin = Fingerprint::of(&file).map_err(disk)?;
+        let name = PathBuf::from(format!("{}.parquet", self.table));
+        self.keep(&path, &name, origin, md5, blake3)
+    }
+
+    /// Where the rebuild writes an export.
+    pub(crate) fn export_path(&self) -> PathBuf {
+        self.aside(usize::MAX)
+    }
+
+    /// Checks what was written aside and gives it the name of its content.
+    fn keep(
+        &self,
+        aside: &Path,
+        name: &Path,
+        origin: Fingerprint,
+        md5: String,
+        blake3: String,
+    ) -> Result<Pin, Failure> {
+        let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", aside, e));
+        let file = File::open(aside).map_err(disk)?;
+        let facts = match parquet::check(&file) {
+            Ok(facts) => facts,
+            Err(fault) => {
+                let _ = fs::remove_file(aside);
+                return Err(Failure::Table(bad_file(
+                    self.source,
+                    self.table.as_str(),
+                    name,
+                    &fault,
+                )));
+            }
+        };
+        let short = blake3.get(..32).unwrap_or(&blake3);
+        let file_name = format!("{}.{short}.parquet", self.table);
+        let place = self.folder().join(&file_name);
+        let pinned = Fingerprint::of(&file).map_err(disk)?;
+        fs::rename(aside, &place).map_err(disk)?;
+        Ok(Pin {
+            path: format!("pins/{}/{file_name}", self.source),
+            name: name.to_string_lossy().into_owned(),
+            rows: facts.rows,
+            md5,
+            blake3,
+            pinned,
+            origin,
+        })
+    }
+}
+
+fn is_no_link(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::XDEV, Errno::MLINK, Errno::PERM, Errno::NOTSUP, Errno::ACCESS, Errno::NOSYS]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether a pinned file is still what the generation says, whatever folder it was moved to.
+pub(crate) fn is_intact(path: &Path, pin: &Pin) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let now = Fingerprint::of(&file)?;
+    if now == pin.pinned {
+        return Ok(true);
+    }
+    // Moved to another disk or restored from a copy: the content decides.
+    Ok(now.size == pin.pinned.size && hash(&mut file)?.1 == pin.blake3)
+}

@@ -1,0 +1,479 @@
+//! What a rebuild will do: a pure function from what was found to a plan that can be read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::generation::{Generation, SkippedRecord, SourceRecord, View};
+use super::scan::{Found, Scan, SourceScan};
+use crate::disk::Fingerprint;
+use crate::extract::{self, Content, Extract, RemoteAttach, Skipped, Table};
+use crate::{Error, Key, Kind, SourceName, ViewName};
+
+/// Which source owns which name.
+pub(crate) type Ownership = BTreeMap<ViewName, SourceName>;
+
+/// What a rebuild will do, before it does any of it.
+#[derive(Debug)]
+pub struct RebuildPlan {
+    /// The number of the generation that it starts from.
+    pub(crate) from: u64,
+    /// What is done about each view.
+    pub(crate) views: BTreeMap<ViewName, ViewPlan>,
+    /// Views that go.
+    pub(crate) dropped: BTreeMap<ViewName, SourceName>,
+    /// Names that get an owner.
+    pub(crate) claimed: Ownership,
+    /// Names whose owner doesn't publish them any more.
+    pub(crate) released: Ownership,
+    /// Tables whose name belongs to another source.
+    pub(crate) collisions: Vec<Collision>,
+    /// What is left out, and why.
+    pub(crate) skipped: Vec<Skipped>,
+    /// What will be remembered of each source.
+    pub(crate) records: BTreeMap<SourceName, SourceRecord>,
+    /// Sources with their state, for the reader of the plan.
+    pub(crate) sources: Vec<(SourceName, SourceState)>,
+}
+
+/// How a source was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    /// As the last rebuild saw it.
+    Unchanged,
+    /// New, or changed since.
+    Changed,
+    /// Only another source was asked for.
+    NotAsked,
+    /// It can't be read; its views go.
+    Broken,
+    /// It can't be read just now; its views stay.
+    Busy,
+}
+
+/// What is done about one view.
+#[derive(Debug)]
+pub(crate) enum ViewPlan {
+    /// It stays as it is.
+    Carry(Box<View>),
+    /// Only what is said about it changed.
+    Restate(Box<View>),
+    /// It is made anew.
+    Make(Box<Make>),
+}
+
+/// A view to be made.
+#[derive(Debug)]
+pub(crate) struct Make {
+    pub(crate) source: SourceName,
+    pub(crate) table: Table,
+    pub(crate) origin: String,
+    /// The files of the extract that it reads, as they were scanned.
+    pub(crate) files: Vec<(std::path::PathBuf, Fingerprint)>,
+    pub(crate) folder: std::path::PathBuf,
+    pub(crate) attaches: Vec<RemoteAttach>,
+    /// Whether a view of that name is there already.
+    pub(crate) replaces: bool,
+}
+
+/// A table that can't be published under its name.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Collision {
+    /// The name.
+    pub view: ViewName,
+    /// The source that owns it.
+    pub owner: SourceName,
+    /// The source whose table is left out.
+    pub refused: SourceName,
+}
+
+impl RebuildPlan {
+    /// Whether applying it would change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.dropped.is_empty()
+            && self.claimed.is_empty()
+            && self.released.is_empty()
+            && self.views.values().all(|v| matches!(v, ViewPlan::Carry(_)))
+    }
+
+    /// What is left out, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// Tables whose name another source owns.
+    pub fn collisions(&self) -> &[Collision] {
+        &self.collisions
+    }
+}
+
+/// Decides what a rebuild does. Reads nothing, writes nothing.
+pub(crate) fn plan(previous: &Generation, scan: &Scan, owners: &Ownership) -> RebuildPlan {
+    let mut plan = RebuildPlan {
+        from: previous.number,
+        views: BTreeMap::new(),
+        dropped: BTreeMap::new(),
+        claimed: BTreeMap::new(),
+        released: BTreeMap::new(),
+        collisions: Vec::new(),
+        skipped: scan.skipped.clone(),
+        records: BTreeMap::new(),
+        sources: Vec::new(),
+    };
+    let owners = release(previous, scan, owners, &mut plan);
+    let aliases = owned_aliases(previous, scan);
+    for found in &scan.sources {
+        let state = match &found.found {
+            Found::Unchanged | Found::NotAsked => {
+                carry_source(previous, &found.source, &mut plan);
+                let unchanged = matches!(found.found, Found::Unchanged);
+                if unchanged { SourceState::Unchanged } else { SourceState::NotAsked }
+            }
+            Found::Busy(error) => {
+                carry_source(previous, &found.source, &mut plan);
+                plan.skipped.push(whole(&found.source, error.clone()));
+                if let Some(record) = plan.records.get_mut(&found.source) {
+                    record.digest.clear();
+                }
+                SourceState::Busy
+            }
+            Found::Broken(error) => {
+                plan.skipped.push(whole(&found.source, error.clone()));
+                SourceState::Broken
+            }
+            Found::Read { extract, digest } => {
+                read_source(previous, extract, digest, scan.now_ns, &owners, &aliases, &mut plan);
+                SourceState::Changed
+            }
+        };
+        plan.sources.push((found.source.clone(), state));
+    }
+    for (name, view) in &previous.views {
+        if !plan.views.contains_key(name) {
+            plan.dropped.insert(name.clone(), view.source.clone());
+        }
+    }
+    plan
+}
+
+fn whole(source: &SourceName, error: Arc<Error>) -> Skipped {
+    Skipped { source: source.to_string(), table: None, error }
+}
+
+/// Takes names from sources that don't publish them any more, but only when every source
+/// could be read: otherwise a passing fault would give a name to somebody else.
+fn release(
+    previous: &Generation,
+    scan: &Scan,
+    owners: &Ownership,
+    plan: &mut RebuildPlan,
+) -> Ownership {
+    let readable =
+        scan.sources.iter().all(|s| !matches!(s.found, Found::Broken(_) | Found::Busy(_)));
+    if !readable {
+        return owners.clone();
+    }
+    let mut published: BTreeSet<(ViewName, SourceName)> = BTreeSet::new();
+    for SourceScan { source, found } in &scan.sources {
+        let names: Vec<ViewName> = match found {
+            Found::Read { extract, .. } => {
+                let tables = extract.tables().iter().map(|t| t.name().as_str());
+                let skipped = extract.skipped().iter().filter_map(|s| s.table.as_deref());
+                tables.chain(skipped).filter_map(|n| ViewName::parse(n).ok()).collect()
+            }
+            _ => {
+                let record = previous.sources.get(source);
+                let skipped = record.into_iter().flat_map(|r| &r.skipped);
+                let skipped = skipped.filter_map(|s| s.table.as_deref());
+                let views = previous.views.iter().filter(|(_, v)| v.source == *source);
+                views
+                    .map(|(name, _)| name.clone())
+                    .chain(skipped.filter_map(|n| ViewName::parse(n).ok()))
+                    .collect()
+            }
+        };
+        published.extend(names.into_iter().map(|name| (name, source.clone())));
+    }
+    let mut kept = Ownership::new();
+    for (name, owner) in owners {
+        if published.contains(&(name.clone(), owner.clone())) {
+            kept.insert(name.clone(), owner.clone());
+        } else {
+            plan.released.insert(name.clone(), owner.clone());
+        }
+    }
+    kept
+}
+
+/// Which source an alias belongs to: the first that wants it, for one system.
+type Aliases = BTreeMap<crate::AttachAlias, (SourceName, RemoteAttach)>;
+
+fn owned_aliases(previous: &Generation, scan: &Scan) -> Aliases {
+    let mut aliases = Aliases::new();
+    let known = scan.sources.iter().flat_map(|s| {
+        let rows: &[RemoteAttach] = match &s.found {
+            Found::Read { extract, .. } => extract.attaches(),
+            _ => previous.sources.get(&s.source).map_or(&[], |r| &r.attaches),
+        };
+        rows.iter().map(move |row| (&s.source, row))
+    });
+    // Those that were there before come first: a newcomer takes no alias away.
+    let (old, new): (Vec<_>, Vec<_>) = known.partition(|(source, row)| {
+        previous.sources.get(source).is_some_and(|r| r.attaches.contains(row))
+    });
+    for (source, row) in old.into_iter().chain(new) {
+        aliases.entry(row.alias.clone()).or_insert_with(|| (source.clone(), row.clone()));
+    }
+    aliases
+}
+
+fn carry_source(previous: &Generation, source: &SourceName, plan: &mut RebuildPlan) {
+    for (name, view) in previous.views.iter().filter(|(_, v)| v.source == *source) {
+        plan.views.insert(name.clone(), ViewPlan::Carry(Box::new(view.clone())));
+    }
+    let Some(record) = previous.sources.get(source) else { return };
+    for SkippedRecord { table, kind, message } in &record.skipped {
+        let mut error = Error::new(*kind, message.clone()).with(Key::Source, source);
+        if let Some(table) = table {
+            error = error.with(Key::Table, table);
+        }
+        plan.skipped.push(Skipped {
+            source: source.to_string(),
+            table: table.clone(),
+            error: Arc::new(error),
+        });
+    }
+    plan.records.insert(source.clone(), record.clone());
+}
+
+fn read_source(
+    previous: &Generation,
+    extract: &Extract,
+    digest: &str,
+    now_ns: i64,
+    owners: &Ownership,
+    aliases: &Aliases,
+    plan: &mut RebuildPlan,
+) {
+    let source = extract.source();
+    let mut skipped: Vec<Skipped> = extract.skipped().to_vec();
+    let mut refused = Vec::new();
+    for row in extract.attaches() {
+        if let Some((owner, owned)) = aliases.get(&row.alias)
+            && owner != source
+            && (owned.extension != row.extension || owned.url != row.url)
+        {
+            let error = Error::new(
+                Kind::Conflict,
+                format!(
+                    "`{source}` can't attach the alias `{}`: it belongs to `{owner}`, for another \
+                     system; give it another alias",
+                    row.alias
+                ),
+            );
+            skipped.push(extract::skipped(source, "_remote_attach", error));
+        }
+    }
+    let usable = |row: &&RemoteAttach| {
+        aliases.get(&row.alias).is_none_or(|(owner, owned)| {
+            owner == source || (owned.extension == row.extension && owned.url == row.url)
+        })
+    };
+    let attaches: Vec<RemoteAttach> = extract.attaches().iter().filter(usable).cloned().collect();
+    for table in extract.tables() {
+        let name = match ViewName::of(table.name()) {
+            Ok(name) => name,
+            Err(error) => {
+                let error = extract::contract(format!(
+                    "the table `{}` of `{source}` is left out: {}; rename it in the connector",
+                    table.name(),
+                    error.message()
+                ));
+                skipped.push(extract::skipped(source, table.name().as_str(), error));
+                continue;
+            }
+        };
+        let owner = owners.get(&name).or_else(|| plan.claimed.get(&name));
+        match owner {
+            Some(owner) if owner != source => {
+                plan.collisions.push(Collision {
+                    view: name.clone(),
+                    owner: owner.clone(),
+                    refused: source.clone(),
+                });
+                refused.push(name);
+                continue;
+            }
+            Some(_) => {}
+            None => {
+                plan.claimed.insert(name.clone(), source.clone());
+            }
+        }
+        let origin = origin(extract, table, &attaches);
+        let before = previous.views.get(&name).filter(|v| v.source == *source);
+        let view = match before {
+            Some(view) if view.origin == origin && !racy(extract, table, now_ns) => {
+                let mut restated = view.clone();
+                restate(&mut restated, table);
+                if restated == *view {
+                    ViewPlan::Carry(Box::new(restated))
+                } else {
+                    ViewPlan::Restate(Box::new(restated))
+                }
+            }
+            _ => ViewPlan::Make(Box::new(Make {
+                source: source.clone(),
+                table: table.clone(),
+                origin,
+                files: read_files(extract, table),
+                folder: extract.folder().to_path_buf(),
+                attaches: attaches.clone(),
+                replaces: previous.views.contains_key(&name),
+            })),
+        };
+        plan.views.insert(name, view);
+    }
+    let records = skipped
+        .iter()
+        .map(|s| SkippedRecord {
+            table: s.table.clone(),
+            kind: s.error.kind(),
+            message: s.error.message().to_string(),
+        })
+        .collect();
+    plan.skipped.extend(skipped);
+    plan.records.insert(
+        source.clone(),
+        SourceRecord { digest: digest.to_string(), attaches, skipped: records, refused },
+    );
+}
+
+/// Brings a view up to what its extract says about it now.
+pub(crate) fn restate(view: &mut View, table: &Table) {
+    view.table = table.meta.name.clone();
+    view.description = table.meta.description.clone();
+    view.extracted_at = table.meta.extracted_at;
+    view.query_mode = table.meta.query_mode;
+    if matches!(table.content, Content::Remote { .. }) {
+        view.rows = table.meta.rows;
+        view.size_bytes = table.meta.size_bytes;
+    }
+}
+
+/// The files of the extract that a table reads, as they were scanned.
+fn read_files(extract: &Extract, table: &Table) -> Vec<(std::path::PathBuf, Fingerprint)> {
+    let file = |path: &std::path::PathBuf| Some((path.clone(), *extract.files.get(path)?));
+    table.files().iter().filter_map(file).collect()
+}
+
+/// Whether a change of the table's files right after the scan could go unnoticed: then they
+/// are read again, whatever their fingerprints say.
+fn racy(extract: &Extract, table: &Table, now_ns: i64) -> bool {
+    let exported = matches!(&table.content, Content::Export(export) if export.tables);
+    let mut files = extract.files.iter().filter(|(path, _)| {
+        table.files().contains(path) || (exported && path.starts_with(crate::layout::EXTRACT_DB))
+    });
+    files.any(|(_, file)| file.is_racy(now_ns))
+}
+
+/// Stands for everything that a table is made from. Equal ones give equal rows.
+fn origin(extract: &Extract, table: &Table, attaches: &[RemoteAttach]) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    match &table.content {
+        Content::Files { by_name, .. } => part(if *by_name { b"files by name" } else { b"files" }),
+        Content::Export(export) => {
+            part(b"export");
+            part(export.query.as_str().as_bytes());
+            for (name, query) in &export.views {
+                part(name.as_str().as_bytes());
+                part(query.as_str().as_bytes());
+            }
+            if export.tables {
+                for (path, file) in &extract.files {
+                    if path.as_os_str().as_bytes().starts_with(b"extract.duckdb") {
+                        part(format!("{path:?} {file:?}").as_bytes());
+                    }
+                }
+            }
+        }
+        Content::Remote { query } => {
+            part(b"remote");
+            part(query.as_str().as_bytes());
+            for row in attaches {
+                part(format!("{row:?}").as_bytes());
+            }
+        }
+    }
+    for (path, file) in read_files(extract, table) {
+        part(path.as_os_str().as_bytes());
+        part(format!("{file:?}").as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The plan as an operator reads it.
+impl fmt::Display for RebuildPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let carried = self.views.values().filter(|v| matches!(v, ViewPlan::Carry(_))).count();
+        if self.is_empty() {
+            writeln!(f, "nothing to do: generation {} is current", self.from)?;
+        } else {
+            writeln!(f, "generation {} -> {}", self.from, self.from + 1)?;
+        }
+        for (source, state) in &self.sources {
+            let state = match state {
+                SourceState::Unchanged => "unchanged",
+                SourceState::Changed => "read",
+                SourceState::NotAsked => "not asked for",
+                SourceState::Broken => "can't be read, its views go",
+                SourceState::Busy => "can't be read now, its views stay",
+            };
+            writeln!(f, "source {source}: {state}")?;
+        }
+        for (name, view) in &self.views {
+            match view {
+                ViewPlan::Carry(_) => {}
+                ViewPlan::Restate(view) => {
+                    writeln!(f, "  ~ {name}  ({}) what _meta says", view.source)?;
+                }
+                ViewPlan::Make(make) => {
+                    let sign = if make.replaces { '~' } else { '+' };
+                    let what = match &make.table.content {
+                        Content::Files { files, .. } => match files.as_slice() {
+                            [one] => one.display().to_string(),
+                            many => format!("{} shards", many.len()),
+                        },
+                        Content::Export(_) => "exported from extract.duckdb".to_string(),
+                        Content::Remote { .. } => "remote".to_string(),
+                    };
+                    writeln!(f, "  {sign} {name}  ({}) {what}", make.source)?;
+                }
+            }
+        }
+        for (name, source) in &self.dropped {
+            writeln!(f, "  - {name}  ({source})")?;
+        }
+        if carried > 0 {
+            writeln!(f, "  = {carried} carried over")?;
+        }
+        for (name, source) in &self.claimed {
+            writeln!(f, "name {name}: goes to {source}")?;
+        }
+        for (name, source) in &self.released {
+            writeln!(f, "name {name}: released by {source}")?;
+        }
+        for Collision { view, owner, refused } in &self.collisions {
+            writeln!(f, "left out: {view} of {refused}: the name belongs to {owner}")?;
+        }
+        for skipped in &self.skipped {
+            writeln!(f, "left out: {}", skipped.error.message())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Looking at every extract: what changed since the last generation, and what can't be read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::generation::Generation;
+use crate::disk::Fingerprint;
+use crate::extract::{self, Extract, Skipped};
+use crate::layout::{EXTRACT_DB, Layout};
+use crate::{Error, Key, Kind, Result, SourceName, Timestamp};
+
+/// What was found below `extracts/`.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// Whether there is an `extracts/` at all.
+    pub(crate) exists: bool,
+    /// The sources, in the order of their folders' names.
+    pub(crate) sources: Vec<SourceScan>,
+    /// Folders that can't be sources.
+    pub(crate) skipped: Vec<Skipped>,
+    /// When the files were looked at, nanoseconds since 1970.
+    pub(crate) now_ns: i64,
+}
+
+/// What one source's extract is like.
+#[derive(Debug)]
+pub(crate) struct SourceScan {
+    pub(crate) source: SourceName,
+    pub(crate) found: Found,
+}
+
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Every file is the one that the last generation saw.
+    Unchanged,
+    /// Not looked at: only another source was asked for.
+    NotAsked,
+    /// It was read.
+    Read {
+        extract: Box<Extract>,
+        /// Empty when a change right after the scan could go unnoticed.
+        digest: String,
+    },
+    /// It can't be read, and what it published goes.
+    Broken(Arc<Error>),
+    /// It can't be read just now; what it published stays.
+    Busy(Arc<Error>),
+}
+
+/// Looks at every source, or at one and nothing but that the others are still there.
+pub(crate) fn scan(
+    layout: &Layout,
+    previous: &Generation,
+    only: Option<&SourceName>,
+    now: Timestamp,
+) -> Result<Scan> {
+    let home = layout.extracts();
+    let now_ns = now.as_micros().saturating_mul(1000);
+    let mut scan = Scan { exists: true, sources: Vec::new(), skipped: Vec::new(), now_ns };
+    let entries = match std::fs::read_dir(&home) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            scan.exists = false;
+            return Ok(scan);
+        }
+        other => other.map_err(|e| Error::io("list", &home, e))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(|e| Error::io("list", &home, e))?.file_name());
+    }
+    names.sort();
+    for name in names {
+        let folder = home.join(&name);
+        let text = name.to_string_lossy();
+        // Writers' own files, and folders that hold no extract (yet).
+        if text.starts_with('.') || folder.join(EXTRACT_DB).symlink_metadata().is_err() {
+            continue;
+        }
+        let source = match SourceName::parse(text.clone()) {
+            Ok(source) => source,
+            Err(error) => {
+                let error = extract::contract(format!(
+                    "the folder `{}` is left out: {}; rename it",
+                    crate::name::shown(&text),
+                    error.message()
+                ));
+                scan.skipped.push(Skipped {
+                    source: crate::name::shown(&text).into_owned(),
+                    table: None,
+                    error: Arc::new(error.with(Key::Path, folder.display())),
+                });
+                continue;
+            }
+        };
+        if scan.sources.iter().any(|s| s.source == source) {
+            let error = extract::contract(format!(
+                "two folders are called `{source}` but for the case of their letters; rename one"
+            ));
+            scan.skipped.push(Skipped {
+                source: source.to_string(),
+                table: None,
+                error: Arc::new(error.with(Key::Source, &source)),
+            });
+            continue;
+        }
+        let found = match only {
+            Some(only) if *only != source && previous.sources.contains_key(&source) => {
+                Found::NotAsked
+            }
+            _ => look(&source, &folder, previous, now_ns),
+        };
+        scan.sources.push(SourceScan { source, found });
+    }
+    Ok(scan)
+}
+
+fn look(source: &SourceName, folder: &Path, previous: &Generation, now_ns: i64) -> Found {
+    let failed = |error: Error| match error.kind() {
+        Kind::Contract | Kind::NotFound => Found::Broken(Arc::new(error.with(Key::Source, source))),
+        _ => Found::Busy(Arc::new(error.with(Key::Source, source))),
+    };
+    let files = match extract::open_folder(source, folder)
+        .and_then(|folder| extract::list_files(source, &folder))
+    {
+        Ok(files) => files,
+        Err(error) => return failed(error),
+    };
+    if let Some(record) = previous.sources.get(source)
+        && !record.digest.is_empty()
+        && record.digest == digest(&files, now_ns)
+        // A name that was refused may have become free.
+        && record.refused.is_empty()
+    {
+        return Found::Unchanged;
+    }
+    match Extract::scan(source, folder) {
+        Ok(extract) => {
+            let digest = digest(&extract.files, now_ns);
+            Found::Read { extract: Box::new(extract), digest }
+        }
+        Err(error) => failed(error),
+    }
+}
+
+/// Stands for a set of files as they are; empty when one of them is so fresh that it may
+/// change without showing it.
+fn digest(files: &BTreeMap<std::path::PathBuf, Fingerprint>, now_ns: i64) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut hasher = blake3::Hasher::new();
+    for (path, file) in files {
+        if file.is_racy(now_ns) {
+            return String::new();
+        }
+        hasher.update(path.as_os_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&file.size.to_le_bytes());
+        hasher.update(&file.mtime_ns.to_le_bytes());
+        hasher.update(&file.inode.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}

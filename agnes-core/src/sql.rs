@@ -1,0 +1,459 @@
+//! The one place that turns names and paths into SQL text.
+//!
+//! Values are bound wherever DuckDB binds them; what it can't bind (identifiers, the
+//! path of an ATTACH, a view's body, options of COPY) is quoted here. Nothing else in the
+//! crate formats SQL.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::extract::{Codec, ParquetOptions};
+use crate::{
+    AttachAlias, ColumnName, Error, ExtensionName, Kind, Result, TableName, TokenEnv, ViewName,
+};
+
+/// A piece of SQL that was put together from checked parts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Sql(String);
+
+impl Sql {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The catalog under which a foreign extract is attached while it is read.
+pub(crate) const EXTRACT: &str = "extract";
+
+/// A name that may be quoted as an identifier.
+pub(crate) trait Identifier {
+    fn text(&self) -> &str;
+}
+
+macro_rules! identifiers {
+    ($($name:ty),+) => { $( impl Identifier for $name {
+        fn text(&self) -> &str { self.as_str() }
+    } )+ };
+}
+identifiers!(TableName, ViewName, AttachAlias, ExtensionName, ColumnName);
+
+pub(crate) fn ident(name: &impl Identifier) -> String {
+    quoted(name.text())
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A string literal.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A path as a string literal.
+///
+/// # Errors
+/// `Invalid` for a path that is no UTF-8 or holds NUL: DuckDB can't open it.
+pub(crate) fn path(path: &Path) -> Result<String> {
+    match path.to_str() {
+        Some(text) if !text.contains('\0') => Ok(literal(text)),
+        _ => Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "the path `{}` is no UTF-8 text, which DuckDB needs; rename it",
+                path.display()
+            ),
+        )
+        .with(crate::Key::Path, path.display())),
+    }
+}
+
+/// A path as the argument of a reader function, which would take `*`, `?`, `[` for patterns.
+fn reader_path(file: &Path) -> Result<String> {
+    let text = path(file)?;
+    if !text.contains(['*', '?', '[']) {
+        return Ok(text);
+    }
+    // A class of one character stands for that character.
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '*' | '?' | '[' => write!(out, "[{c}]").unwrap_or_default(),
+            _ => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+fn list(items: impl Iterator<Item = Result<String>>) -> Result<String> {
+    let items: Vec<String> = items.collect::<Result<_>>()?;
+    Ok(format!("[{}]", items.join(", ")))
+}
+
+/// `SELECT * FROM` exactly these parquet files; `by_name` matches columns by name over all.
+pub(crate) fn select_parquet<P: AsRef<Path>>(files: &[P], by_name: bool) -> Result<Sql> {
+    let [one] = files else {
+        let files = list(files.iter().map(|f| reader_path(f.as_ref())))?;
+        let by_name = if by_name { "union_by_name = true, " } else { "" };
+        return Ok(Sql(format!(
+            "SELECT * FROM read_parquet({files}, {by_name}hive_partitioning = false)"
+        )));
+    };
+    let file = reader_path(one.as_ref())?;
+    Ok(Sql(format!("SELECT * FROM read_parquet({file}, hive_partitioning = false)")))
+}
+
+/// SQL text that the guard has put together from a tree that it knows through and through.
+pub(crate) fn guarded(text: String) -> Sql {
+    Sql(text)
+}
+
+/// `SELECT *` from a table of the attached extract.
+pub(crate) fn select_extract_table(table: &TableName) -> Sql {
+    Sql(format!("SELECT * FROM {}.main.{}", quoted(EXTRACT), ident(table)))
+}
+
+pub(crate) fn create_view(view: &impl Identifier, body: &Sql) -> Sql {
+    Sql(format!("CREATE VIEW {} AS {}", ident(view), body.0))
+}
+
+/// A view that is bound when it is first read.
+pub(crate) fn create_deferred_view(view: &ViewName, body: &Sql) -> Sql {
+    Sql(format!("CREATE VIEW {} WITH (defer_binding = true) AS {}", ident(view), body.0))
+}
+
+/// The same in the database that a rebuild writes. A deferred one is bound when it is
+/// first read, as for a remote system that can't be reached now.
+pub(crate) fn create_server_view(view: &ViewName, body: &Sql, deferred: bool) -> Sql {
+    let deferred = if deferred { " WITH (defer_binding = true)" } else { "" };
+    Sql(format!("CREATE VIEW server.main.{}{deferred} AS {}", ident(view), body.0))
+}
+
+pub(crate) fn select_server_view(view: &ViewName) -> Sql {
+    Sql(format!("FROM server.main.{}", ident(view)))
+}
+
+pub(crate) fn drop_server_view(view: &ViewName) -> Sql {
+    Sql(format!("DROP VIEW IF EXISTS server.main.{}", ident(view)))
+}
+
+/// A view in the extract that a writer makes. A deferred one is bound when it is first
+/// read, so that what it reads needn't be there yet; DuckDB before 1.5 can't read those.
+pub(crate) fn create_extract_view(table: &TableName, body: &Sql, deferred: bool) -> Sql {
+    let deferred = if deferred { " WITH (defer_binding = true)" } else { "" };
+    Sql(format!("CREATE VIEW {}.main.{}{deferred} AS {}", quoted(EXTRACT), ident(table), body.0))
+}
+
+/// An empty stand-in for a remote table, under which a view over it can be bound: the
+/// statements that make it, in order.
+pub(crate) fn stand_in(
+    alias: &AttachAlias,
+    path: &[ColumnName],
+    columns: &[(ColumnName, ColumnType)],
+) -> Vec<Sql> {
+    let catalog = ident(alias);
+    let mut statements = vec![Sql(format!("ATTACH IF NOT EXISTS ':memory:' AS {catalog}"))];
+    let table = match path {
+        [schema, table] => {
+            let schema = format!("{catalog}.{}", ident(schema));
+            statements.push(Sql(format!("CREATE SCHEMA IF NOT EXISTS {schema}")));
+            format!("{schema}.{}", ident(table))
+        }
+        parts => {
+            let parts: Vec<String> = parts.iter().map(ident).collect();
+            format!("{catalog}.{}", parts.join("."))
+        }
+    };
+    let columns: Vec<String> =
+        columns.iter().map(|(name, kind)| format!("{} {}", ident(name), kind.0)).collect();
+    statements.push(Sql(format!("CREATE TABLE IF NOT EXISTS {table} ({})", columns.join(", "))));
+    statements
+}
+
+/// A DuckDB type as it is written, checked to be nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnType(String);
+
+impl ColumnType {
+    /// Takes letters, digits, spaces and the punctuation of nested types.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || " _(),[]".contains(c);
+        if !text.is_empty() && text.len() <= 1000 && text.chars().all(plain) {
+            return Ok(ColumnType(text.to_string()));
+        }
+        Err(Error::new(Kind::Invalid, format!("`{}` is no column type", crate::name::shown(text))))
+    }
+}
+
+/// A view over a remote table: `SELECT * FROM alias."schema"."table"`.
+pub(crate) fn select_remote(alias: &AttachAlias, path: &[crate::ColumnName]) -> Sql {
+    let mut body = format!("SELECT * FROM {}", ident(alias));
+    for part in path {
+        body.push('.');
+        body.push_str(&ident(part));
+    }
+    Sql(body)
+}
+
+pub(crate) fn attach_extract(file: &Path) -> Result<Sql> {
+    Ok(Sql(format!("ATTACH {} AS {} (READ_ONLY)", path(file)?, quoted(EXTRACT))))
+}
+
+/// Attaches a new file, or one to be changed, in the form that DuckDB 1.0 and later read.
+pub(crate) fn attach_to_write(file: &Path, alias: &'static str) -> Result<Sql> {
+    Ok(Sql(format!("ATTACH {} AS {} (STORAGE_VERSION 'v1.0.0')", path(file)?, quoted(alias))))
+}
+
+/// Folds the log into the file and lets go of it.
+pub(crate) fn close_written(alias: &'static str) -> Sql {
+    let alias = quoted(alias);
+    Sql(format!("CHECKPOINT {alias}; DETACH {alias}"))
+}
+
+/// Leaves a session only these files, and nothing else of the world outside.
+pub(crate) fn lock<P: AsRef<Path>>(files: &[P]) -> Result<Sql> {
+    let files = list(files.iter().map(|f| path(f.as_ref())))?;
+    Ok(Sql(format!(
+        "SET allowed_paths = {files}; SET enable_external_access = false; \
+         SET lock_configuration = true"
+    )))
+}
+
+/// Writes a query's rows into a parquet file.
+pub(crate) fn copy_to_parquet(body: &Sql, file: &Path, options: &ParquetOptions) -> Result<Sql> {
+    let codec = match options.codec {
+        Codec::Zstd => "zstd",
+        Codec::Snappy => "snappy",
+        Codec::Uncompressed => "uncompressed",
+    };
+    Ok(Sql(format!(
+        "COPY ({}) TO {} (FORMAT parquet, COMPRESSION {codec}, ROW_GROUP_SIZE {}, USE_TMP_FILE false)",
+        body.0,
+        path(file)?,
+        options.row_group_rows
+    )))
+}
+
+/// A statement about a query's columns: `DESCRIBE` gives name and type of each.
+pub(crate) fn describe(body: &Sql) -> Sql {
+    Sql(format!("SELECT column_name, column_type FROM (DESCRIBE {})", body.0))
+}
+
+/// How a text file is read, as the arguments of DuckDB's reader function.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reader {
+    function: &'static str,
+    arguments: String,
+}
+
+impl Reader {
+    /// `read_csv`, `read_json` and their like on one file.
+    pub(crate) fn new(function: &'static str, file: &Path) -> Result<Self> {
+        Ok(Reader { function, arguments: reader_path(file)? })
+    }
+
+    /// Adds an option with a number or a bare word as its value.
+    pub(crate) fn with(mut self, option: &'static str, value: impl std::fmt::Display) -> Self {
+        write!(self.arguments, ", {option} = {value}").unwrap_or_default();
+        self
+    }
+
+    /// Adds an option with text as its value.
+    pub(crate) fn with_text(self, option: &'static str, value: &str) -> Self {
+        let value = literal(value);
+        self.with(option, value)
+    }
+
+    /// Reads these columns as text, whatever their values look like.
+    pub(crate) fn with_text_columns(self, option: &'static str, columns: &[ColumnName]) -> Self {
+        if columns.is_empty() {
+            return self;
+        }
+        let types: Vec<String> =
+            columns.iter().map(|c| format!("{}: 'VARCHAR'", literal(c.as_str()))).collect();
+        self.with(option, format_args!("{{{}}}", types.join(", ")))
+    }
+
+    /// Every row and column.
+    pub(crate) fn select(&self) -> Sql {
+        Sql(format!("SELECT * FROM {}({})", self.function, self.arguments))
+    }
+
+    /// Every row and column, some columns in another type.
+    pub(crate) fn select_casting(&self, casts: &[(ColumnName, &'static str)]) -> Sql {
+        if casts.is_empty() {
+            return self.select();
+        }
+        let casts: Vec<String> = casts
+            .iter()
+            .map(|(column, kind)| {
+                let column = ident(column);
+                format!("{column}::{kind} AS {column}")
+            })
+            .collect();
+        Sql(format!(
+            "SELECT * REPLACE ({}) FROM {}({})",
+            casts.join(", "),
+            self.function,
+            self.arguments
+        ))
+    }
+}
+
+/// What attaching a remote system takes, in the order in which it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AttachStatements {
+    /// Fetches the extension; at a rebuild only, and only where the policy says so.
+    pub(crate) install: Option<Sql>,
+    /// Loads the extension, unless it is built in.
+    pub(crate) load: Option<Sql>,
+    /// Makes the token known to the engine. Its one `?` is the token.
+    pub(crate) secret: Option<Sql>,
+    /// Attaches; names the secret, never the token.
+    pub(crate) attach: Sql,
+}
+
+/// How the extensions that Agnes knows take a token and an address.
+///
+/// The token goes into a secret of the session, never into the text of an ATTACH, which
+/// `duckdb_databases()` and error messages would show.
+pub(crate) fn attach_remote(
+    alias: &AttachAlias,
+    extension: &ExtensionName,
+    url: &str,
+    token: Option<&TokenEnv>,
+    community: bool,
+) -> AttachStatements {
+    let kind = extension.as_str().to_ascii_lowercase();
+    let name = ident(extension);
+    let built_in = kind == "duckdb";
+    let (secret_type, parameter) = match (kind.as_str(), token.map(TokenEnv::as_str)) {
+        // The variable that Google's own libraries read holds a path.
+        ("bigquery", Some("GOOGLE_APPLICATION_CREDENTIALS")) => {
+            (kind.as_str(), "SERVICE_ACCOUNT_PATH")
+        }
+        ("bigquery", _) => (kind.as_str(), "ACCESS_TOKEN"),
+        ("postgres" | "mysql", _) => (kind.as_str(), "PASSWORD"),
+        ("duckdb", _) => ("http", "BEARER_TOKEN"),
+        _ => (kind.as_str(), "TOKEN"),
+    };
+    let prefix = if kind == "bigquery" { "bq_secret_" } else { "agnes_" };
+    let secret_name = quoted(&format!("{prefix}{}", alias.as_str().to_ascii_lowercase()));
+    // Keboola takes the address from the secret; BigQuery and HTTP find theirs by scope.
+    let url_in_secret = kind == "keboola" && token.is_some();
+    let named = token.is_some() && !matches!(kind.as_str(), "bigquery" | "duckdb");
+    let secret = token.map(|_| {
+        let url = if url_in_secret { format!(", URL {}", literal(url)) } else { String::new() };
+        Sql(format!(
+            "CREATE OR REPLACE TEMPORARY SECRET {secret_name} (TYPE {secret_type}, {parameter} ?{url})"
+        ))
+    });
+    let by_secret = if named { format!(", SECRET {secret_name}") } else { String::new() };
+    AttachStatements {
+        install: (!built_in && community).then(|| Sql(format!("INSTALL {name} FROM community"))),
+        load: (!built_in).then(|| Sql(format!("LOAD {name}"))),
+        secret,
+        attach: Sql(format!(
+            "ATTACH {} AS {} (TYPE {name}{by_secret}, READ_ONLY)",
+            if url_in_secret { "''".to_string() } else { literal(url) },
+            ident(alias)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever a column is called, DuckDB reads back the same name and nothing more.
+        #[test]
+        fn a_column_name_never_leaves_its_quotes(text in "[^\0]{1,40}") {
+            let column = ColumnName::parse(text.clone()).unwrap();
+            let connection = duckdb::Connection::open_in_memory().unwrap();
+            let sql = format!("SELECT 1 AS {}", ident(&column));
+            let statement = connection.prepare(&sql);
+            let mut statement = statement.unwrap();
+            statement.raw_execute().unwrap();
+            let schema = statement.schema();
+            prop_assert_eq!(schema.field(0).name().as_str(), text.as_str());
+        }
+
+        #[test]
+        fn a_text_never_leaves_its_quotes(text in "[^\0]{0,40}") {
+            let connection = duckdb::Connection::open_in_memory().unwrap();
+            let back: String = connection
+                .query_row(&format!("SELECT {}", literal(&text)), [], |r| r.get(0))
+                .unwrap();
+            prop_assert_eq!(back, text);
+        }
+    }
+
+    #[test]
+    fn a_path_with_pattern_characters_is_read_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a[1]*?.parquet");
+        let connection = duckdb::Connection::open_in_memory().unwrap();
+        let body = Sql("SELECT 42 AS x".into());
+        let options = ParquetOptions::default();
+        connection
+            .execute_batch(copy_to_parquet(&body, &file, &options).unwrap().as_str())
+            .unwrap();
+        let select = select_parquet(&[&file], false).unwrap();
+        let x: i32 = connection.query_row(select.as_str(), [], |r| r.get(0)).unwrap();
+        assert_eq!(x, 42);
+    }
+
+    #[test]
+    fn identifiers_compare_as_duckdb_compares_them() {
+        let connection = duckdb::Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE \"Orders\" (a INT, \"É\" INT)").unwrap();
+        let same =
+            |a: &str, b: &str| ColumnName::parse(a).unwrap() == ColumnName::parse(b).unwrap();
+        for (a, b) in [("Orders", "oRDERS"), ("orders", "order")] {
+            let found = connection.prepare(&format!("SELECT a FROM {}", quoted(b))).is_ok();
+            assert_eq!(found, same(a, b), "{a} {b}");
+        }
+        // Beyond ASCII a different case is a different name, for the engine and for us.
+        let found = connection.prepare("SELECT \"é\" FROM Orders").is_ok();
+        assert_eq!(found, same("É", "é"));
+    }
+
+    #[test]
+    fn what_remote_rows_run() {
+        let mut shown = String::new();
+        for (alias, extension, url, token, community) in [
+            ("kbc", "keboola", "https://connection.keboola.com", Some("KBC_TOKEN"), true),
+            ("bq", "bigquery", "project=my-project-1", Some("BQ_TOKEN"), true),
+            ("bq", "bigquery", "project=p", Some("GOOGLE_APPLICATION_CREDENTIALS"), true),
+            ("bq", "bigquery", "project=my-project-1", None, true),
+            (
+                "pg",
+                "postgres",
+                "host=db.example dbname=shop user=reader",
+                Some("PG_PASSWORD"),
+                false,
+            ),
+            ("lite", "sqlite", "/srv/it's here.db", None, false),
+            ("other", "duckdb", "/srv/other.duckdb", None, false),
+        ] {
+            let token = token.map(|t| TokenEnv::parse(t).unwrap());
+            let statements = attach_remote(
+                &AttachAlias::parse(alias).unwrap(),
+                &ExtensionName::parse(extension).unwrap(),
+                url,
+                token.as_ref(),
+                community,
+            );
+            let all =
+                [statements.install, statements.load, statements.secret, Some(statements.attach)];
+            for sql in all.into_iter().flatten() {
+                shown.push_str(sql.as_str());
+                shown.push_str(";\n");
+            }
+            shown.push('\n');
+        }
+        insta::assert_snapshot!(shown);
+    }
+}

@@ -1,0 +1,243 @@
+//! The schema of the system database, and how an older one gets there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use duckdb::Connection;
+
+use super::transaction;
+use crate::clock::Timestamp;
+use crate::disk::{Disk, with_suffix};
+use crate::{Error, Key, Kind, Result, engine};
+
+/// Each step takes the schema from the version that is its index to the next one. A step
+/// that was released is never changed; a new one follows it.
+const STEPS: &[&str] = &[V1];
+
+/// Version 1: what syncing and rebuilding remember, and the registry of tables.
+const V1: &str = "
+CREATE TABLE schema_version (
+    version INTEGER NOT NULL,
+    applied_at TIMESTAMP NOT NULL
+);
+CREATE TABLE sync_state (
+    table_id VARCHAR PRIMARY KEY,
+    source_name VARCHAR NOT NULL,
+    last_sync TIMESTAMP,
+    rows BIGINT NOT NULL DEFAULT 0,
+    file_size_bytes BIGINT NOT NULL DEFAULT 0,
+    uncompressed_size_bytes BIGINT NOT NULL DEFAULT 0,
+    columns INTEGER NOT NULL DEFAULT 0,
+    hash VARCHAR NOT NULL DEFAULT '',
+    hash_blake3 VARCHAR NOT NULL DEFAULT '',
+    status VARCHAR NOT NULL DEFAULT 'ok',
+    error VARCHAR
+);
+CREATE TABLE sync_history (
+    id VARCHAR PRIMARY KEY,
+    table_id VARCHAR NOT NULL,
+    synced_at TIMESTAMP NOT NULL,
+    rows BIGINT NOT NULL DEFAULT 0,
+    duration_ms INTEGER NOT NULL DEFAULT 0,
+    status VARCHAR NOT NULL,
+    error VARCHAR
+);
+CREATE TABLE view_ownership (
+    view_name VARCHAR PRIMARY KEY,
+    source_name VARCHAR NOT NULL,
+    registered_at TIMESTAMP NOT NULL
+);
+CREATE TABLE applied_generation (
+    number BIGINT NOT NULL
+);
+CREATE TABLE table_registry (
+    id VARCHAR PRIMARY KEY,
+    name VARCHAR NOT NULL,
+    source_type VARCHAR,
+    bucket VARCHAR,
+    source_table VARCHAR,
+    sync_strategy VARCHAR NOT NULL DEFAULT 'full_refresh',
+    query_mode VARCHAR NOT NULL DEFAULT 'local',
+    sync_schedule VARCHAR,
+    profile_after_sync BOOLEAN NOT NULL DEFAULT true,
+    primary_key VARCHAR,
+    folder VARCHAR,
+    description VARCHAR,
+    registered_by VARCHAR,
+    is_public BOOLEAN NOT NULL DEFAULT true,
+    registered_at TIMESTAMP NOT NULL
+);
+";
+
+/// The version of an open database; none when it is new.
+pub(super) fn version(connection: &Connection) -> Result<Option<u32>> {
+    let fail = |e| engine::error("read the schema's version", e);
+    let exists: bool = connection
+        .query_row(
+            "SELECT count(*) > 0 FROM duckdb_tables() \
+             WHERE database_name = 'state' AND table_name = 'schema_version'",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(fail)?;
+    if !exists {
+        return Ok(None);
+    }
+    connection
+        .query_row("SELECT max(version) FROM schema_version", [], |row| row.get(0))
+        .map_err(fail)
+}
+
+/// Brings the database to this build's version, one step and one transaction at a time.
+/// Before the first step a copy of the file is put beside it.
+pub(super) fn migrate(
+    connection: Connection,
+    path: &Path,
+    disk: &Disk,
+    now: Timestamp,
+    patience: Duration,
+) -> Result<Connection> {
+    migrate_to(connection, path, disk, now, patience, STEPS)
+}
+
+fn migrate_to(
+    connection: Connection,
+    path: &Path,
+    disk: &Disk,
+    now: Timestamp,
+    patience: Duration,
+    steps: &[&str],
+) -> Result<Connection> {
+    let found = version(&connection)?;
+    let newest = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let from = found.unwrap_or(0);
+    if from > newest {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "the system database `{}` has schema version {from}, this build knows {newest}; \
+                 use the version of Agnes that wrote it, or a newer one",
+                path.display()
+            ),
+        )
+        .with(Key::Path, path.display()));
+    }
+    if from == newest {
+        return Ok(connection);
+    }
+    let connection =
+        if found.is_some() { copied(connection, path, disk, patience)? } else { connection };
+    for (index, step) in steps.iter().enumerate().skip(from as usize) {
+        let reached = index + 1;
+        transaction(&connection, "migrate the system database", |c| {
+            c.execute_batch(step)?;
+            c.execute(
+                "INSERT INTO schema_version VALUES (?, make_timestamp(?::BIGINT))",
+                duckdb::params![reached as i64, now.as_micros()],
+            )
+            .map(drop)
+        })?;
+    }
+    connection
+        .execute_batch("CHECKPOINT")
+        .map_err(|e| engine::error("migrate the system database", e))?;
+    Ok(connection)
+}
+
+/// Puts a copy of the file beside it, as `system.duckdb.pre-migrate`.
+fn copied(
+    connection: Connection,
+    path: &Path,
+    disk: &Disk,
+    patience: Duration,
+) -> Result<Connection> {
+    connection
+        .execute_batch("CHECKPOINT")
+        .map_err(|e| engine::error("copy the system database", e))?;
+    // The file is whole once nobody has it open.
+    drop(connection);
+    let copy = with_suffix(path, ".pre-migrate");
+    let aside = crate::disk::aside(&copy);
+    disk.remove(&aside)?;
+    std::fs::copy(path, &aside).map_err(|e| Error::io("copy the system database to", &aside, e))?;
+    disk.flush(&aside)?;
+    disk.rename(&aside, &copy)?;
+    super::attach(path, patience)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+    use crate::store::Store;
+
+    const NOW: Timestamp = Timestamp::EPOCH;
+
+    fn open(layout: &Layout) -> Result<Store> {
+        Store::open(layout, &Disk::real(), NOW, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_new_database_gets_the_newest_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None).unwrap();
+        for _ in 0..2 {
+            let version = open(&layout).unwrap().schema_version().unwrap();
+            assert_eq!(version as usize, STEPS.len());
+        }
+        assert!(!with_suffix(&layout.system_db(), ".pre-migrate").exists());
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None).unwrap();
+        let store = open(&layout).unwrap();
+        store
+            .lock()
+            .execute_batch("INSERT INTO schema_version VALUES (99, now()::TIMESTAMP)")
+            .unwrap();
+        drop(store);
+        let error = open(&layout).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.message().contains("99"), "{error}");
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing_and_leaves_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None).unwrap();
+        drop(open(&layout).unwrap());
+        let path = layout.system_db();
+        let migrate = |steps: &[&str]| {
+            let connection = super::super::attach(&path, Duration::ZERO).unwrap();
+            migrate_to(connection, &path, &Disk::real(), NOW, Duration::ZERO, steps)
+        };
+        let bad = [V1, "CREATE TABLE second (a INTEGER); CREATE TABLE second (a INTEGER)"];
+        assert!(migrate(&bad).is_err());
+        assert!(with_suffix(&path, ".pre-migrate").exists());
+        let good = [V1, "CREATE TABLE second (a INTEGER)"];
+        let connection = migrate(&good).unwrap();
+        assert_eq!(version(&connection).unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_second_holder_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None).unwrap();
+        let _held = open(&layout).unwrap();
+        let error = open(&layout).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.message().contains("holds the system database"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None).unwrap();
+        std::fs::create_dir_all(layout.state()).unwrap();
+        std::fs::write(layout.system_db(), "garbage garbage garbage").unwrap();
+        let error = open(&layout).unwrap_err();
+        assert!(error.message().contains("system.duckdb"), "{error}");
+    }
+}

@@ -1,0 +1,285 @@
+//! The files connector: formats, mistakes, and what happens at the second run.
+
+use std::path::Path;
+
+use agnes_core::connector::{ConnectorReport, TableStatus};
+use agnes_core::connectors::files::{FilesConnector, FilesOptions, Mistakes};
+use agnes_core::{Agnes, Kind, NoProgress, Result};
+
+use crate::support::{Place, ingest, query, rebuild, source};
+
+fn run(agnes: &Agnes, paths: &[&Path], options: FilesOptions) -> Result<ConnectorReport> {
+    let paths = paths.iter().map(|p| p.to_path_buf()).collect();
+    agnes.ingest(&source("files"), &FilesConnector::new(paths, options), &NoProgress)
+}
+
+fn loaded(place: &Place, file: &str, content: impl AsRef<[u8]>) -> Agnes {
+    let path = place.write(&format!("in/{file}"), content);
+    let agnes = place.agnes();
+    ingest(&agnes, "files", &[&path]);
+    rebuild(&agnes);
+    agnes
+}
+
+fn failure(place: &Place, file: &str, content: impl AsRef<[u8]>) -> String {
+    let path = place.write(&format!("in/{file}"), content);
+    let report = run(&place.agnes(), &[&path], FilesOptions::default()).unwrap();
+    let failed = report.failed().next().unwrap_or_else(|| panic!("{report:?}"));
+    failed.error.as_ref().unwrap().message().to_string()
+}
+
+#[test]
+fn delimiter_header_and_types_are_sniffed() {
+    for (file, content) in [
+        ("t.csv", "id,name,day\n1,Ada,2026-01-02\n2,\"Bob, Jr\",2026-01-03\n"),
+        ("t.csv", "id;name;day\n1;Ada;2026-01-02\n2;Bob, Jr;2026-01-03\n"),
+        ("t.csv", "id|name|day\n1|Ada|2026-01-02\n2|Bob, Jr|2026-01-03\n"),
+        ("t.tsv", "id\tname\tday\n1\tAda\t2026-01-02\n2\tBob, Jr\t2026-01-03\n"),
+        ("t.csv", "\u{feff}id,name,day\r\n1,Ada,2026-01-02\r\n2,\"Bob, Jr\",2026-01-03\r\n"),
+        (
+            "t.jsonl",
+            "{\"id\":1,\"name\":\"Ada\",\"day\":\"2026-01-02\"}\n{\"id\":2,\"name\":\"Bob, Jr\",\"day\":\"2026-01-03\"}\n",
+        ),
+        (
+            "t.json",
+            "[{\"id\":1,\"name\":\"Ada\",\"day\":\"2026-01-02\"},{\"id\":2,\"name\":\"Bob, Jr\",\"day\":\"2026-01-03\"}]",
+        ),
+    ] {
+        let place = Place::new();
+        let agnes = loaded(&place, file, content);
+        assert_eq!(
+            query(&agnes, "SELECT id + 1, name, day FROM t ORDER BY id"),
+            "2|Ada|2026-01-02\n3|Bob, Jr|2026-01-03",
+            "{file} {content}"
+        );
+        assert_eq!(
+            query(&agnes, "SELECT typeof(id), typeof(day) FROM t LIMIT 1"),
+            "BIGINT|DATE",
+            "{content}"
+        );
+    }
+}
+
+#[test]
+fn packed_files_are_read() {
+    let place = Place::new();
+    let csv = place.write("t.csv", "a,b\n1,x\n");
+    let status = std::process::Command::new("gzip").arg(&csv).status().unwrap();
+    assert!(status.success());
+    let agnes = place.agnes();
+    ingest(&agnes, "files", &[&place.path("t.csv.gz")]);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM t"), "1|x");
+    place.write("u.csv.bz2", "x");
+    let error = run(&agnes, &[&place.path("u.csv.bz2")], FilesOptions::default()).unwrap_err();
+    assert!(error.message().contains("unpack it first"), "{error}");
+}
+
+#[test]
+fn names_of_columns_are_kept_as_they_are() {
+    let place = Place::new();
+    let agnes = loaded(&place, "t.csv", "Größe (cm),\"say \"\"hi\"\"\",select,日本\n1,2,3,4\n");
+    let sql = "SELECT \"Größe (cm)\", \"say \"\"hi\"\"\", \"select\", \"日本\" FROM t";
+    assert_eq!(query(&agnes, sql), "1|2|3|4");
+}
+
+#[test]
+fn nested_json_stays_nested() {
+    let place = Place::new();
+    let agnes = loaded(
+        &place,
+        "t.jsonl",
+        "{\"a\":{\"b\":[1,2,{\"c\":\"x\"}]},\"n\":18446744073709551615}\n{\"a\":{\"b\":[]},\"n\":1}\n",
+    );
+    assert_eq!(query(&agnes, "SELECT len(a.b) FROM t"), "3\n0");
+    assert_eq!(query(&agnes, "SELECT max(n)::VARCHAR FROM t"), "18446744073709551615");
+}
+
+#[test]
+fn a_mistake_further_down_names_file_and_line() {
+    let place = Place::new();
+    let mut csv = String::from("id,amount\n");
+    for i in 0..60_000 {
+        csv.push_str(&format!("{i},{i}\n"));
+    }
+    csv.push_str("60000,n/a\n");
+    let message = failure(&place, "t.csv", &csv);
+    assert!(message.contains("t.csv`, line 60002"), "{message}");
+    assert!(message.contains("`n/a`") && message.contains("`amount`"), "{message}");
+    assert!(message.contains("--mistakes text"), "{message}");
+    let options = FilesOptions { mistakes: Mistakes::Text, ..FilesOptions::default() };
+    let agnes = place.agnes();
+    let report = run(&agnes, &[&place.path("in/t.csv")], options).unwrap();
+    assert_eq!(report.failed().count(), 0, "{report:?}");
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT amount, typeof(id) FROM t WHERE id = 60000"), "n/a|BIGINT");
+}
+
+#[test]
+fn a_mistake_in_json_names_its_place() {
+    let place = Place::new();
+    let mut json = String::new();
+    for i in 0..30_000 {
+        json.push_str(&format!("{{\"id\":{i}}}\n"));
+    }
+    json.push_str("{\"id\":\"x\"}\n");
+    let message = failure(&place, "t.jsonl", &json);
+    assert!(message.contains("t.jsonl`, line 30001"), "{message}");
+    let options = FilesOptions { mistakes: Mistakes::Text, ..FilesOptions::default() };
+    let agnes = place.agnes();
+    run(&agnes, &[&place.path("in/t.jsonl")], options).unwrap();
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT count(*) FROM t"), "30001");
+    let broken = failure(&place, "u.jsonl", "{\"a\":1}\n{\"a\":\n");
+    assert!(broken.contains("u.jsonl`"), "{broken}");
+}
+
+#[test]
+fn what_can_t_be_read_says_why() {
+    let place = Place::new();
+    for (file, content, says) in [
+        ("empty.csv", &b""[..], "is empty"),
+        ("latin.csv", b"a,b\nJos\xe9,1\n", "--encoding latin-1"),
+        ("x.parquet", b"not parquet at all, sorry", "is no parquet file"),
+        ("x.arrow", b"ARROW1 but not really", "no sound Arrow file"),
+        ("x.json", b"[1, 2", "x.json`"),
+    ] {
+        let message = failure(&place, file, content);
+        assert!(message.contains(says), "{file}: {message}");
+    }
+    let options = FilesOptions { encoding: Some("latin-1".into()), ..FilesOptions::default() };
+    let agnes = place.agnes();
+    let report = run(&agnes, &[&place.path("in/latin.csv")], options).unwrap();
+    assert_eq!(report.failed().count(), 0, "{report:?}");
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT a FROM latin"), "José");
+    let utf16: Vec<u8> = "\u{feff}a,b\n1,ü\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let path = place.write("in/wide.csv", utf16);
+    run(&agnes, &[&path], FilesOptions::default()).unwrap();
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM wide"), "1|ü");
+}
+
+#[test]
+fn parquet_and_arrow_files_are_taken_as_they_are() {
+    use agnes_core::arrow::array::{Int64Array, RecordBatch, StringArray};
+    use agnes_core::arrow::datatypes::{DataType, Field, Schema};
+    use std::sync::Arc;
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("in")).unwrap();
+    duckdb::Connection::open_in_memory()
+        .unwrap()
+        .execute_batch(&format!(
+            "COPY (SELECT 1 AS \"A b\") TO '{}'",
+            place.path("in/p.parquet").display()
+        ))
+        .unwrap();
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, false),
+        Field::new("s", DataType::Utf8, true),
+    ]));
+    let batch = RecordBatch::try_new(
+        schema.clone(),
+        vec![
+            Arc::new(Int64Array::from(vec![1, 2])),
+            Arc::new(StringArray::from(vec![Some("x"), None])),
+        ],
+    )
+    .unwrap();
+    let file = std::fs::File::create(place.path("in/a.arrow")).unwrap();
+    let mut writer = agnes_core::arrow::ipc::writer::FileWriter::try_new(file, &schema).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    let file = std::fs::File::create(place.path("in/st.ipc")).unwrap();
+    let mut writer = agnes_core::arrow::ipc::writer::StreamWriter::try_new(file, &schema).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    let agnes = place.agnes();
+    ingest(&agnes, "files", &[&place.path("in")]);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT \"A b\" FROM p"), "1");
+    assert_eq!(query(&agnes, "FROM a"), "1|x\n2|NULL");
+    assert_eq!(query(&agnes, "FROM st"), "1|x\n2|NULL");
+}
+
+#[test]
+fn the_second_run_reads_only_what_changed() {
+    let place = Place::new();
+    place.write("in/a.csv", "x\n1\n");
+    place.write("in/b.csv", "x\n1\n");
+    let agnes = place.agnes();
+    let folder = place.path("in");
+    let statuses = |report: &ConnectorReport| -> Vec<TableStatus> {
+        report.tables.iter().map(|t| t.status).collect()
+    };
+    let first = run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    assert_eq!(statuses(&first), [TableStatus::Created, TableStatus::Created]);
+    let before = crate::support::snapshot(&place.extract("files"));
+    let second = run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    assert_eq!(statuses(&second), [TableStatus::Unchanged, TableStatus::Unchanged]);
+    assert_eq!(crate::support::snapshot(&place.extract("files")), before);
+    place.write("in/b.csv", "x\n2\n");
+    let third = run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    assert_eq!(statuses(&third), [TableStatus::Unchanged, TableStatus::Replaced]);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT a.x, b.x FROM a, b"), "1|2");
+}
+
+#[test]
+fn a_file_that_is_gone_keeps_its_table_until_it_is_pruned() {
+    let place = Place::new();
+    let a = place.write("in/a.csv", "x\n1\n");
+    place.write("in/b.csv", "x\n1\n");
+    let agnes = place.agnes();
+    let folder = place.path("in");
+    run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    std::fs::remove_file(a).unwrap();
+    let report = run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    assert_eq!(report.tables[1].status, TableStatus::Gone);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM a"), "1");
+    let options = FilesOptions { prune: true, ..FilesOptions::default() };
+    let report = run(&agnes, &[&folder], options).unwrap();
+    assert_eq!(report.tables[1].status, TableStatus::Removed);
+    rebuild(&agnes);
+    assert!(agnes.session().unwrap().query("FROM a").is_err());
+}
+
+#[test]
+fn one_bad_file_takes_no_other_with_it() {
+    let place = Place::new();
+    place.write("in/a.csv", "x\n1\n");
+    let agnes = place.agnes();
+    let folder = place.path("in");
+    run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    place.write("in/a.csv", "");
+    place.write("in/b.csv", "x\n2\n");
+    let report = run(&agnes, &[&folder], FilesOptions::default()).unwrap();
+    assert_eq!(report.failed().count(), 1);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT a.x, b.x FROM a, b"), "1|2", "a keeps what it had");
+}
+
+#[test]
+fn two_files_for_one_table_are_a_conflict_that_names_both() {
+    let place = Place::new();
+    place.write("in/My Table.csv", "x\n1\n");
+    place.write("in/my-table.csv", "x\n1\n");
+    let error = run(&place.agnes(), &[&place.path("in")], FilesOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(
+        error.message().contains("My Table.csv") && error.message().contains("my-table.csv"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_without_data_is_an_error_and_a_missing_one_too() {
+    let place = Place::new();
+    place.write("in/README.md", "hello");
+    let agnes = place.agnes();
+    let error = run(&agnes, &[&place.path("in")], FilesOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    let error = run(&agnes, &[&place.path("nowhere")], FilesOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+}

@@ -1,0 +1,403 @@
+//! Rebuilding: what is published, what is carried over, what is left out.
+
+use agnes_core::extract::{ExtractWriter, WriteMode};
+use agnes_core::{Agnes, Kind, NoProgress, TableName, Timestamp, ViewName};
+
+use crate::support::{
+    Place, foreign_at, left_out, outside, query, query_error, rebuild, snapshot, source, table,
+};
+
+#[test]
+fn two_sources_become_one_database() {
+    let place = Place::new();
+    place.foreign("crm", &table("orders", "SELECT 1 AS id, 10 AS customer"));
+    place.foreign("erp", &table("customers", "SELECT 10 AS id, 'Ada' AS name"));
+    let agnes = place.agnes();
+    let report = rebuild(&agnes);
+    assert!(report.is_complete() && report.published, "{report:?}");
+    assert_eq!(report.created.len(), 2);
+    let sql = "SELECT name FROM orders JOIN customers ON customer = customers.id";
+    assert_eq!(query(&agnes, sql), "Ada");
+    assert_eq!(outside(&agnes, sql), "Ada");
+    let states = agnes.store().unwrap().sync_states().unwrap();
+    assert_eq!(states.len(), 2);
+    assert_eq!(states[1].table_id, "orders");
+    assert_eq!((states[1].rows, states[1].columns), (1, 2));
+    assert_eq!(states[1].last_sync.unwrap().to_string(), "2026-01-02T03:04:05Z");
+    let bytes = std::fs::read(place.extract("crm").join("data/orders.parquet")).unwrap();
+    let md5: String =
+        <md5::Md5 as md5::Digest>::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(states[1].hash, md5);
+    assert_eq!(states[1].hash_blake3, blake3::hash(&bytes).to_hex().to_string());
+}
+
+#[test]
+fn a_second_rebuild_writes_nothing() {
+    let place = Place::new();
+    place.foreign("crm", &table("orders", "SELECT 1 AS id"));
+    let agnes = place.agnes();
+    // Files of this very moment are read again at the next rebuild; let them age.
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    rebuild(&agnes);
+    let before = snapshot(&agnes.layout().analytics());
+    let report = rebuild(&agnes);
+    assert!(!report.published && report.unchanged == 1, "{report:?}");
+    assert_eq!(snapshot(&agnes.layout().analytics()), before);
+    assert_eq!(
+        agnes.store().unwrap().sync_history(&ViewName::parse("orders").unwrap(), 10).unwrap().len(),
+        1
+    );
+    assert!(agnes.plan_rebuild(None).unwrap().is_empty());
+}
+
+#[test]
+fn a_change_of_the_same_size_in_the_same_moment_is_seen() {
+    let place = Place::new();
+    let folder = place.foreign("crm", &table("t", "SELECT 'aaaa' AS v"));
+    let file = folder.join("data/t.parquet");
+    let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+    let micros = modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
+    // The rebuild looks one millisecond after the file was written, within the tick of a
+    // file system's clock.
+    let clock = agnes_core::FixedClock(Timestamp::from_micros(micros + 1000));
+    let components =
+        agnes_core::Components { clock: std::sync::Arc::new(clock), ..Default::default() };
+    let agnes = Agnes::open_with(place.data(), Default::default(), components).unwrap();
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM t"), "aaaa");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for at in 0..bytes.len() - 4 {
+        if &bytes[at..at + 4] == b"aaaa" {
+            bytes[at..at + 4].copy_from_slice(b"bbbb");
+        }
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM t"), "bbbb");
+}
+
+#[test]
+fn tables_appear_change_and_vanish() {
+    let place = Place::new();
+    let (a, b) = (table("a", "SELECT 1 AS x"), table("b", "SELECT 2 AS x"));
+    place.foreign("s", &(a.clone() + &b));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    // b vanishes, c appears, a changes its columns and their types.
+    place.foreign("s", &(table("a", "SELECT 'one' AS y, 2.5 AS z") + &table("c", "SELECT 3 AS x")));
+    let report = rebuild(&agnes);
+    assert_eq!(report.dropped, [ViewName::parse("b").unwrap()]);
+    assert_eq!(report.created, [ViewName::parse("c").unwrap()]);
+    assert_eq!(report.replaced, [ViewName::parse("a").unwrap()]);
+    assert_eq!(query(&agnes, "SELECT y, z FROM a"), "one|2.5");
+    assert_eq!(outside(&agnes, "SELECT y FROM a"), "one");
+    let session = agnes.session().unwrap();
+    assert_eq!(query_error(&session, "FROM b").kind(), Kind::NotFound);
+    let columns = &session.generation().views[&ViewName::parse("a").unwrap()].columns;
+    assert_eq!((columns[1].name.as_str(), columns[1].kind.as_str()), ("z", "DECIMAL(2,1)"));
+    let states = agnes.store().unwrap().sync_states().unwrap();
+    let ids: Vec<&str> = states.iter().map(|s| s.table_id.as_str()).collect();
+    assert_eq!(ids, ["a", "c"]);
+}
+
+#[test]
+fn a_session_keeps_its_generation() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 'old' AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let session = agnes.session().unwrap();
+    place.foreign("s", &table("t", "SELECT 'new' AS v"));
+    rebuild(&agnes);
+    assert_eq!(crate::support::shown(&session.query("FROM t").unwrap()), "old");
+    assert_eq!(query(&agnes, "FROM t"), "new");
+}
+
+#[test]
+fn a_file_rewritten_in_place_changes_nothing_before_the_next_rebuild() {
+    let place = Place::new();
+    let folder = place.foreign("s", &table("t", "SELECT 'old' AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let session = agnes.session().unwrap();
+    let new = place.path("new.parquet");
+    duckdb::Connection::open_in_memory()
+        .unwrap()
+        .execute_batch(&format!("COPY (SELECT 'new' AS v) TO '{}'", new.display()))
+        .unwrap();
+    // Into the same inode, as connectors that don't rename do.
+    std::fs::write(folder.join("data/t.parquet"), std::fs::read(&new).unwrap()).unwrap();
+    assert_eq!(crate::support::shown(&session.query("FROM t").unwrap()), "old");
+    assert_eq!(outside(&agnes, "FROM t"), "old");
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM t"), "new");
+    assert_eq!(outside(&agnes, "FROM t"), "new");
+}
+
+#[test]
+fn physical_tables_and_views_that_compute_are_exported() {
+    let place = Place::new();
+    place.foreign(
+        "s",
+        &(table("people", "SELECT 'Ada' AS name, 'secret' AS salary")
+            + "CREATE VIEW public_people AS SELECT * EXCLUDE (salary) FROM people;
+               CREATE VIEW twice AS SELECT * FROM public_people UNION ALL FROM main.public_people;
+               CREATE TABLE physical AS SELECT 42 AS answer;
+               CREATE VIEW answers AS SELECT answer + 1 AS a FROM physical;
+               INSERT INTO _meta (table_name) VALUES ('public_people'), ('twice'), ('physical'), ('answers');"),
+    );
+    let agnes = place.agnes();
+    let report = rebuild(&agnes);
+    assert!(report.is_complete(), "{}", left_out(&report));
+    assert_eq!(query(&agnes, "FROM public_people"), "Ada");
+    assert_eq!(query(&agnes, "SELECT count(*) FROM twice"), "2");
+    assert_eq!(query(&agnes, "FROM physical"), "42");
+    assert_eq!(outside(&agnes, "SELECT a::VARCHAR FROM answers"), "43");
+    // The file that was exported holds what the view shows and nothing more.
+    let generation = agnes.generation().unwrap().unwrap();
+    let view = &generation.views[&ViewName::parse("public_people").unwrap()];
+    assert_eq!(view.columns.len(), 1);
+    assert_eq!(view.rows, 1);
+}
+
+#[test]
+fn a_name_belongs_to_the_source_that_had_it_first() {
+    let place = Place::new();
+    place.foreign("b", &table("shared", "SELECT 'b' AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    place.foreign("a", &table("SHARED", "SELECT 'a' AS v"));
+    let report = rebuild(&agnes);
+    assert_eq!(report.collisions.len(), 1);
+    assert_eq!(report.collisions[0].owner, source("b"));
+    assert_eq!(query(&agnes, "FROM shared"), "b");
+    // And again, while nothing changes.
+    assert_eq!(rebuild(&agnes).collisions.len(), 1);
+    // The owner stops publishing it: the other gets it in the same rebuild.
+    place.foreign("b", &table("other", "SELECT 1 AS v"));
+    let report = rebuild(&agnes);
+    assert!(report.collisions.is_empty());
+    assert_eq!(query(&agnes, "FROM shared"), "a");
+}
+
+#[test]
+fn an_unreadable_source_loses_no_name() {
+    let place = Place::new();
+    place.foreign("b", &table("shared", "SELECT 'b' AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    place.foreign("a", &(table("shared", "SELECT 'a' AS v") + &table("fine", "SELECT 1 AS v")));
+    place.write("data/extracts/b/extract.duckdb", "broken");
+    let report = rebuild(&agnes);
+    assert!(left_out(&report).contains("no DuckDB database"), "{}", left_out(&report));
+    assert_eq!(report.collisions.len(), 1, "a passing fault gives no name away");
+    assert_eq!(query(&agnes, "FROM fine"), "1");
+    let session = agnes.session().unwrap();
+    assert_eq!(query_error(&session, "FROM shared").kind(), Kind::NotFound);
+    place.foreign("b", &table("shared", "SELECT 'b' AS v"));
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM shared"), "b");
+}
+
+#[test]
+fn names_with_a_meaning_for_the_engine_are_refused() {
+    let place = Place::new();
+    place.foreign("s", &(table("pg_orders", "SELECT 1 AS v") + &table("fine", "SELECT 1 AS v")));
+    let agnes = place.agnes();
+    let report = rebuild(&agnes);
+    assert!(left_out(&report).contains("DuckDB gives a meaning"), "{}", left_out(&report));
+    assert_eq!(query(&agnes, "FROM fine"), "1");
+}
+
+#[test]
+fn folders_that_are_no_sources_are_left_alone() {
+    let place = Place::new();
+    place.foreign("good", &table("t", "SELECT 1 AS v"));
+    place.foreign("with-dash", &table("u", "SELECT 1 AS v"));
+    place.write("data/extracts/file", "x");
+    std::fs::create_dir_all(place.path("data/extracts/no_extract")).unwrap();
+    let agnes = place.agnes();
+    let report = rebuild(&agnes);
+    assert_eq!(report.skipped.len(), 1, "{}", left_out(&report));
+    assert!(left_out(&report).contains("`with-dash` is left out"), "{}", left_out(&report));
+    assert_eq!(report.sources.len(), 1);
+}
+
+#[test]
+fn without_extracts_the_published_stays() {
+    let place = Place::new();
+    let empty = place.agnes();
+    assert!(rebuild(&empty).sources.is_empty());
+    place.foreign("s", &table("t", "SELECT 1 AS v"));
+    rebuild(&empty);
+    std::fs::rename(place.path("data/extracts"), place.path("data/elsewhere")).unwrap();
+    let report = rebuild(&empty);
+    assert!(left_out(&report).contains("there is no"), "{}", left_out(&report));
+    assert_eq!(query(&empty, "FROM t"), "1");
+}
+
+#[test]
+fn one_source_alone_gives_the_same_as_all() {
+    let place = Place::new();
+    place.foreign("a", &table("t", "SELECT 1 AS v"));
+    place.foreign("b", &table("u", "SELECT 1 AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    place.foreign("a", &table("t", "SELECT 2 AS v"));
+    place.foreign("b", &table("u", "SELECT 2 AS v"));
+    agnes.rebuild(Some(&source("a")), &NoProgress).unwrap();
+    assert_eq!(query(&agnes, "FROM t"), "2");
+    assert_eq!(query(&agnes, "FROM u"), "1");
+    agnes.rebuild(Some(&source("b")), &NoProgress).unwrap();
+    assert_eq!(query(&agnes, "FROM u"), "2");
+    let error = agnes.rebuild(Some(&source("nobody")), &NoProgress).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_data_folder_that_was_moved_works_at_once() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 1 AS v"));
+    rebuild(&place.agnes());
+    std::fs::rename(place.data(), place.path("moved")).unwrap();
+    let agnes = Agnes::open(place.path("moved")).unwrap();
+    assert_eq!(query(&agnes, "FROM t"), "1");
+    let report = rebuild(&agnes);
+    assert!(report.is_complete(), "{}", left_out(&report));
+    assert_eq!(outside(&agnes, "SELECT v::VARCHAR FROM t"), "1");
+}
+
+#[test]
+fn a_data_folder_that_was_copied_works_at_once() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 1 AS v"));
+    rebuild(&place.agnes());
+    let status = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(place.data())
+        .arg(place.path("copy"))
+        .status();
+    assert!(status.unwrap().success());
+    let agnes = Agnes::open(place.path("copy")).unwrap();
+    assert_eq!(query(&agnes, "FROM t"), "1");
+    rebuild(&agnes);
+    std::fs::remove_dir_all(place.data()).unwrap();
+    assert_eq!(outside(&agnes, "SELECT v::VARCHAR FROM t"), "1");
+}
+
+#[test]
+fn a_changed_pin_is_never_read() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 1 AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let pins = agnes.layout().pins().join("s");
+    let pin = std::fs::read_dir(&pins).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&pin).unwrap();
+    bytes[10] ^= 1;
+    std::fs::remove_file(&pin).unwrap();
+    std::fs::write(&pin, bytes).unwrap();
+    let error = query_error(&agnes.session().unwrap(), "FROM t");
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+}
+
+#[test]
+fn statements_that_are_no_queries_are_denied() {
+    let place = Place::new();
+    let csv = place.write("x.csv", "a\n1\n");
+    place.foreign("s", &table("t", "SELECT 1 AS v"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let session = agnes.session().unwrap();
+    for sql in [
+        format!("COPY t TO '{}'", place.path("out.csv").display()),
+        format!("SELECT * FROM read_csv('{}')", csv.display()),
+        format!("WITH x AS (COPY t TO '{}') FROM x", place.path("out.csv").display()),
+        "CREATE TABLE x (a INT)".into(),
+        "DROP VIEW t".into(),
+        "SET threads = 4".into(),
+        "SELECT * FROM duckdb_views()".into(),
+        "CALL pragma_version()".into(),
+    ] {
+        assert_eq!(query_error(&session, &sql).kind(), Kind::Denied, "{sql}");
+    }
+    let error = query_error(&session, &format!("FROM '{}'", csv.display()));
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(!place.path("out.csv").exists());
+    let error = query_error(&session, "FROM tt");
+    assert!(error.message().contains("did you mean `t`"), "{error}");
+    for (sql, rows) in [("SHOW TABLES", "t"), ("SELECT column_name FROM (DESCRIBE t)", "v")] {
+        assert_eq!(crate::support::shown(&session.query(sql).unwrap()), rows);
+    }
+}
+
+#[test]
+fn shards_are_one_table_and_only_new_ones_are_read() {
+    let place = Place::new();
+    let write = |shards: &[&str]| {
+        let folder = place.extract("s");
+        let mut writer =
+            ExtractWriter::begin(&folder, WriteMode::Replace, Timestamp::EPOCH).unwrap();
+        for shard in shards {
+            let file = place.path("shard.parquet");
+            duckdb::Connection::open_in_memory()
+                .unwrap()
+                .execute_batch(&format!(
+                    "COPY (SELECT '{shard}' AS m, 1 AS \"only {shard}\") TO '{}'",
+                    file.display()
+                ))
+                .unwrap();
+            let shard = agnes_core::ExternalName::parse(*shard).unwrap();
+            writer.shard_from_parquet(&TableName::parse("t").unwrap(), &shard, &file).unwrap();
+        }
+        writer.finish().unwrap();
+    };
+    let agnes = place.agnes();
+    write(&["a", "b"]);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT string_agg(m, ',' ORDER BY m) FROM t"), "a,b");
+    write(&["a", "b", "c"]);
+    rebuild(&agnes);
+    assert_eq!(
+        query(&agnes, "SELECT string_agg(m, ',' ORDER BY m), count(\"only c\") FROM t"),
+        "a,b,c|1"
+    );
+    let view = agnes.generation().unwrap().unwrap().views[&ViewName::parse("t").unwrap()].clone();
+    assert_eq!((view.files().len(), view.md5()), (3, ""));
+}
+
+#[test]
+fn rebuilds_of_one_folder_wait_for_each_other() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 1 AS v"));
+    let agnes = place.agnes();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| rebuild(&agnes));
+        }
+    });
+    assert_eq!(query(&agnes, "FROM t"), "1");
+}
+
+#[test]
+fn an_old_generation_goes_when_nobody_holds_it() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 'v1' AS v"));
+    let settings = agnes_core::Settings { grace: std::time::Duration::ZERO, ..Default::default() };
+    let agnes =
+        Agnes::open_with(place.data(), settings, agnes_core::Components::default()).unwrap();
+    rebuild(&agnes);
+    let held = agnes.session().unwrap();
+    for version in ["v2", "v3", "v4"] {
+        foreign_at(&place.extract("s"), &table("t", &format!("SELECT '{version}' AS v")));
+        rebuild(&agnes);
+    }
+    assert_eq!(crate::support::shown(&held.query("FROM t").unwrap()), "v1");
+    let pins = || std::fs::read_dir(agnes.layout().pins().join("s")).unwrap().count();
+    assert_eq!(pins(), 2, "what is current and what is held");
+    drop(held);
+    foreign_at(&place.extract("s"), &table("t", "SELECT 'v5' AS v"));
+    rebuild(&agnes);
+    assert_eq!(pins(), 1);
+}
