@@ -33,6 +33,8 @@
 //! [`Error`], with a [`Kind`] that says what the caller can do.
 
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod connector;
 pub mod connectors;
 pub mod disk;

@@ -130,6 +130,16 @@ impl View {
         }
     }
 
+    /// Whether two views are the same to everybody who reads them.
+    pub(crate) fn publishes_as(&self, other: &View) -> bool {
+        self.has_same_rows(other)
+            && self.table.as_str() == other.table.as_str()
+            && self.description == other.description
+            && self.extracted_at == other.extracted_at
+            && self.query_mode == other.query_mode
+            && (self.rows, self.size_bytes) == (other.rows, other.size_bytes)
+    }
+
     /// Whether two views read the same: the same source, files and columns.
     pub(crate) fn has_same_rows(&self, other: &View) -> bool {
         let same_data = match (&self.data, &other.data) {
@@ -227,8 +237,7 @@ impl Generation {
 
     /// Makes this the current generation, in one step.
     pub(crate) fn commit(&self, layout: &Layout, disk: &Disk) -> Result<()> {
-        let bytes = serde_json::to_vec(self)
-            .map_err(|e| Error::internal("a generation can't be written as JSON").because(e))?;
+        let bytes = self.to_json()?;
         disk.create_folder(&layout.generations())?;
         let kept = layout.generations().join(format!("{}.json", self.number));
         disk.write(&kept, &bytes)?;
@@ -239,6 +248,19 @@ impl Generation {
             .or_else(|_| fs::copy(&kept, &aside).map(drop))
             .map_err(|e| Error::io("write", &aside, e))?;
         disk.rename(&aside, &layout.generation())
+    }
+
+    /// Replaces what is remembered beside the views; for readers nothing changes.
+    pub(crate) fn restate(&self, layout: &Layout, disk: &Disk) -> Result<()> {
+        let bytes = self.to_json()?;
+        let aside = crate::disk::aside(&layout.generation());
+        disk.write(&aside, &bytes)?;
+        disk.rename(&aside, &layout.generation())
+    }
+
+    fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|e| Error::internal("a generation can't be written as JSON").because(e))
     }
 
     /// The absolute paths of a view's files, wherever the data folder lies now.

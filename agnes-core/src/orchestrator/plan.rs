@@ -417,6 +417,40 @@ fn origin(extract: &Extract, table: &Table, attaches: &[RemoteAttach]) -> String
     hasher.finalize().to_hex().to_string()
 }
 
+/// The plan as a program reads it.
+impl serde::Serialize for RebuildPlan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let names = |wanted: fn(&ViewPlan) -> bool| -> Vec<&ViewName> {
+            self.views.iter().filter(|(_, v)| wanted(v)).map(|(name, _)| name).collect()
+        };
+        let sources: BTreeMap<&SourceName, SourceState> =
+            self.sources.iter().map(|(name, state)| (name, *state)).collect();
+        let mut plan = serializer.serialize_struct("RebuildPlan", 10)?;
+        plan.serialize_field("from_generation", &self.from)?;
+        plan.serialize_field("sources", &sources)?;
+        plan.serialize_field(
+            "create",
+            &names(|v| matches!(v, ViewPlan::Make(make) if !make.replaces)),
+        )?;
+        plan.serialize_field(
+            "replace",
+            &names(|v| match v {
+                ViewPlan::Make(make) => make.replaces,
+                ViewPlan::Restate(_) => true,
+                ViewPlan::Carry(_) => false,
+            }),
+        )?;
+        plan.serialize_field("drop", &self.dropped.keys().collect::<Vec<_>>())?;
+        plan.serialize_field("carry", &names(|v| matches!(v, ViewPlan::Carry(_))).len())?;
+        plan.serialize_field("claim", &self.claimed)?;
+        plan.serialize_field("release", &self.released)?;
+        plan.serialize_field("collisions", &self.collisions)?;
+        plan.serialize_field("skipped", &self.skipped)?;
+        plan.end()
+    }
+}
+
 /// The plan as an operator reads it.
 impl fmt::Display for RebuildPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,53 @@
+# What people and CI run. `make demo` and `make test` need nothing but Rust, Python, Node
+# and a C++ compiler; what else they need they get themselves.
+
+# How DuckDB is found: auto, download (the official library) or build (from its source).
+DUCKDB ?= auto
+CACHE  := $(or $(AGNES_CACHE),$(HOME)/.cache/agnes)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+# Runs the rest of a recipe's line with DuckDB linked: as a shared library, or static.
+with_shared = link=$$(.ci/duckdb shared $(DUCKDB)) && eval "$$link" &&
+with_static = link=$$(.ci/duckdb static $(filter-out download,$(DUCKDB))) && eval "$$link" &&
+
+.PHONY: demo test test-rust test-python lint docs bench release duckdb clean-demo
+
+demo: ## See Agnes work on real data
+	@$(with_shared) cargo run --quiet --package agnes-server -- demo
+
+test: lint test-rust test-python ## All tests of all languages
+
+test-rust:
+	@$(with_shared) cargo test --workspace --features agnes-core/conformance
+
+# Checks from outside: clients of other DuckDB versions, killed processes, the examples.
+test-python: .venv/ready
+	@$(with_shared) cargo build --workspace --bins --examples
+	@AGNES=$(CARGO_TARGET_DIR)/debug/agnes \
+	  LD_LIBRARY_PATH="$$(link=$$(.ci/duckdb shared $(DUCKDB) 2>/dev/null) && eval "$$link" && echo "$$DUCKDB_LIB_DIR"):$$(ls -d $(CARGO_TARGET_DIR)/debug/build/libduckdb-sys-*/out 2>/dev/null | tr '\n' ':')$$LD_LIBRARY_PATH" \
+	  .venv/bin/python -m pytest tests/python -q
+
+.venv/ready: tests/python/requirements.txt
+	@python3 -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	@touch $@
+
+lint:
+	@cargo fmt --all --check
+	@$(with_shared) cargo clippy --workspace --all-targets --features agnes-core/conformance -- -D warnings
+
+docs: ## The library's documentation
+	@$(with_shared) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+bench: ## The figures of benches/README.md
+	@$(with_static) cargo bench --package agnes-benches $(BENCH)
+
+release: ## One file that runs on another machine
+	@$(with_static) cargo build --release --package agnes-server
+	@ls -l $(CARGO_TARGET_DIR)/release/agnes
+
+duckdb: ## Build DuckDB if no library of it is at hand
+	@.ci/duckdb shared $(DUCKDB) > /dev/null
+
+clean-demo:
+	rm -rf agnes-demo

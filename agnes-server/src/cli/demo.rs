@@ -1,0 +1,130 @@
+//! `agnes demo`: the main job on real data, step by step.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use agnes_core::connectors::files::{FilesConnector, FilesOptions};
+use agnes_core::{Error, Kind, Result, SourceName};
+use clap::Args;
+
+use super::output::{Done, Output};
+use super::{ingest, open, query, rebuild};
+
+pub(super) const HELP: &str = "\
+See it work on real data.
+
+Takes files of three US agencies, which come with the command, through the files connector \
+into three extracts, publishes them and answers three questions with SQL. A second run finds \
+everything unchanged. It works in ./agnes-demo unless --data-dir says otherwise; delete that \
+folder when you have seen enough.";
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {}
+
+/// A source of the demo and its files, as they lie in examples/data.
+struct Source {
+    name: &'static str,
+    what: &'static str,
+    files: &'static [(&'static str, &'static [u8])],
+}
+
+macro_rules! data {
+    ($path:literal) => {
+        include_bytes!(concat!("../../../examples/data/", $path))
+    };
+}
+
+const SOURCES: [Source; 3] = [
+    Source {
+        name: "aviation",
+        what: "airports (CSV) and a sample of flights (JSON lines)",
+        files: &[
+            ("airports.csv", data!("aviation/airports.csv")),
+            ("flights.jsonl", data!("aviation/flights.jsonl")),
+        ],
+    },
+    Source {
+        name: "weather",
+        what: "four years of weather in Seattle (TSV)",
+        files: &[("seattle_weather.tsv", data!("weather/seattle_weather.tsv"))],
+    },
+    Source {
+        name: "wildlife",
+        what: "birds that met aircraft (Parquet)",
+        files: &[("bird_strikes.parquet", data!("wildlife/bird_strikes.parquet"))],
+    },
+];
+
+/// What is asked, with the answer's SQL.
+const QUESTIONS: [(&str, &str); 3] = [
+    (
+        "Which busy airports report the most bird strikes for their share of the flights?",
+        include_str!("demo/airports.sql"),
+    ),
+    (
+        "How do bird strikes in Washington and Oregon follow the seasons of Seattle's weather?",
+        include_str!("demo/seasons.sql"),
+    ),
+    (
+        "How did Seattle's first months go: delays, weather, birds?",
+        include_str!("demo/seattle.sql"),
+    ),
+];
+
+impl Demo {
+    pub(super) fn run(self, data_dir: PathBuf, output: &Output) -> Result<Done> {
+        let start = Instant::now();
+        let agnes = open(data_dir.clone())?;
+        let inbox = data_dir.join("inbox");
+        output.line("1. Files become extracts: one folder of parquet for each source.")?;
+        for source in &SOURCES {
+            output.line(format_args!("{}: {}", source.name, source.what))?;
+            let folder = inbox.join(source.name);
+            lay_out(&folder, source.files)?;
+            let name = SourceName::parse(source.name)?;
+            let files = FilesConnector::new(vec![folder], FilesOptions::default());
+            let report = agnes.ingest(&name, &files, &output.progress())?;
+            ingest::show(&name, &report, output)?;
+        }
+        output.line("\n2. A rebuild publishes all extracts as one analytics database.")?;
+        let report = agnes.rebuild(None, &output.progress())?;
+        rebuild::show(&report, output)?;
+        output.line("\n3. SQL over all of it.")?;
+        for (question, sql) in QUESTIONS {
+            output.line(format_args!("\n   {question}\n"))?;
+            for line in sql.trim_end().lines() {
+                output.line(format_args!("     {line}"))?;
+            }
+            output.line("")?;
+            query::run(&agnes, sql, query::Format::Table, 0, output)?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let again = if report.published {
+            "Run it again to see that nothing is done twice."
+        } else {
+            "Nothing had changed, so nothing was written."
+        };
+        output.line(format_args!("\nDone in {seconds:.2} s. {again}"))?;
+        output.line(format_args!(
+            "Go on: agnes --data-dir {0} query 'SHOW TABLES'\n       any DuckDB client opens {0}/analytics/server.duckdb",
+            data_dir.display()
+        ))?;
+        Ok(Done::whole_if(report.is_complete()))
+    }
+}
+
+/// Puts a source's files where they are read; one that is there already stays as it is.
+fn lay_out(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    let failed = |path: &Path, e: std::io::Error| {
+        Error::new(Kind::Unavailable, format!("can't write `{}`: {e}", path.display())).because(e)
+    };
+    std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+    for (name, content) in files {
+        let path = folder.join(name);
+        if std::fs::read(&path).is_ok_and(|there| there == *content) {
+            continue;
+        }
+        std::fs::write(&path, content).map_err(|e| failed(&path, e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `agnes ingest`: files become the extract of a source.
+
+use std::path::PathBuf;
+
+use agnes_core::connector::{ConnectorReport, TableStatus};
+use agnes_core::connectors::files::{FilesConnector, FilesOptions, Mistakes};
+use agnes_core::{Agnes, Result, SourceName};
+use clap::{Args, ValueEnum};
+
+use super::output::{Done, Output, count, grouped};
+
+pub(super) const HELP: &str = "\
+Turn files into the extract of a source.
+
+Reads CSV, TSV, JSON, JSON lines, Parquet and Arrow IPC; the text formats also as .gz and \
+.zst. Each file becomes a table named after it. A folder stands for the files in it. A file \
+whose content is what it was is not read again, and a table whose file is gone stays until \
+--prune. Run `agnes rebuild` to publish.";
+
+#[derive(Debug, Args)]
+pub(super) struct Ingest {
+    /// The name of the source
+    #[arg(value_parser = super::source_name)]
+    source: SourceName,
+    /// Files and folders
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// What to do about a value that doesn't fit the type of the rows before it
+    #[arg(long, value_enum, default_value_t = MistakesArgument::Fail)]
+    mistakes: MistakesArgument,
+    /// The encoding of CSV files, such as latin-1; UTF-8 when absent
+    #[arg(long, value_name = "NAME")]
+    encoding: Option<String>,
+    /// Take out tables whose files were not given
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    json: super::Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MistakesArgument {
+    /// The file fails, naming the line
+    Fail,
+    /// The column becomes text
+    Text,
+}
+
+impl Ingest {
+    pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
+        let options = FilesOptions {
+            mistakes: match self.mistakes {
+                MistakesArgument::Fail => Mistakes::Fail,
+                MistakesArgument::Text => Mistakes::Text,
+            },
+            prune: self.prune,
+            encoding: self.encoding,
+        };
+        let files = FilesConnector::new(self.paths, options);
+        let report = agnes.ingest(&self.source, &files, &output.progress())?;
+        if self.json.json {
+            output.json(&report)?;
+        } else {
+            show(&self.source, &report, output)?;
+            if report.changed() {
+                output.note("run `agnes rebuild` to publish");
+            }
+        }
+        // Where nothing at all could be read, that is the answer.
+        let mut failed = report.failed();
+        match (failed.next(), report.tables.len()) {
+            (Some(only), 1) if !self.json.json => {
+                let kind = only.error.as_ref().map_or(agnes_core::Kind::Invalid, |e| e.kind());
+                Err(agnes_core::Error::new(kind, format!("`{}` was not read", only.table)))
+            }
+            (failure, _) => Ok(Done::whole_if(failure.is_none())),
+        }
+    }
+}
+
+/// One line for each table that is worth one, and one for all others.
+pub(super) fn show(source: &SourceName, report: &ConnectorReport, output: &Output) -> Result<()> {
+    let mut unchanged = 0;
+    for table in &report.tables {
+        let what = match table.status {
+            TableStatus::Unchanged => {
+                unchanged += 1;
+                continue;
+            }
+            TableStatus::Failed => continue,
+            TableStatus::Created => "new",
+            TableStatus::Replaced => "changed",
+            TableStatus::Gone => "file gone, table kept (--prune takes it out)",
+            TableStatus::Removed => "taken out",
+        };
+        let rows = count(usize::try_from(table.rows).unwrap_or(usize::MAX), "row");
+        output.line(format_args!("  {source}.{}  {rows}, {what}", table.table))?;
+    }
+    if unchanged > 0 {
+        output.line(format_args!("  {source}: {} unchanged", grouped(unchanged)))?;
+    }
+    for ignored in &report.ignored {
+        output.note(format_args!("not read: {ignored}"));
+    }
+    for table in report.failed() {
+        if let Some(error) = &table.error {
+            output.note(format_args!("failed: {}", error.message()));
+        }
+    }
+    Ok(())
+}

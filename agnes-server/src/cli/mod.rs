@@ -1,0 +1,138 @@
+//! The command line: arguments in, the core does it, output out.
+
+mod check;
+mod demo;
+mod environment;
+mod ingest;
+mod output;
+mod query;
+mod rebuild;
+mod status;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agnes_core::{Agnes, Result, SourceName};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use output::{Done, Output};
+
+const ABOUT: &str = "A governed data layer: files and systems in, SQL out";
+
+const LONG_ABOUT: &str = "\
+A governed data layer: files and systems in, SQL out.
+
+A connector turns each source into an extract, a rebuild publishes all extracts as one \
+analytics database, and SQL runs on that.";
+
+const AFTER_HELP: &str = "\
+Start here:
+  agnes demo                                 see it work on real data
+  agnes ingest shop orders.csv ./exports     files become the source `shop`
+  agnes rebuild                              publish what changed
+  agnes query 'FROM orders LIMIT 5'          ask
+
+Exit codes:
+  0 done   9 done in part   2 wrong call   4 not found   5 conflict
+  6 an extract breaks the contract   7 try again later   70 a bug";
+
+/// The arguments of `agnes`.
+#[derive(Debug, Parser)]
+#[command(name = "agnes", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    /// The folder that holds extracts, analytics and state
+    #[arg(long, short = 'd', global = true, env = "DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Turn files into the extract of a source
+    #[command(long_about = ingest::HELP)]
+    Ingest(ingest::Ingest),
+    /// Say what an extract gets wrong
+    #[command(long_about = check::HELP)]
+    Check(check::Check),
+    /// Publish what the extracts hold now
+    #[command(long_about = rebuild::HELP)]
+    Rebuild(rebuild::Rebuild),
+    /// Run SQL over everything that is published
+    #[command(long_about = query::HELP)]
+    Query(query::Query),
+    /// Show what is published, how large and how old
+    Status(status::Status),
+    /// See it work on real data
+    #[command(long_about = demo::HELP)]
+    Demo(demo::Demo),
+    /// Print the completions for a shell
+    ///
+    /// As in `agnes completions bash > ~/.local/share/bash-completion/completions/agnes`.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `--json`, where a program may read the answer.
+#[derive(Debug, Clone, Copy, Args)]
+struct Json {
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that this process was started with.
+pub(crate) fn run() -> ExitCode {
+    run_with(std::env::args_os())
+}
+
+fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let output = Output::new();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap tells where each belongs.
+            let wrong = error.use_stderr();
+            let _ = error.print();
+            return ExitCode::from(if wrong { 2 } else { 0 });
+        }
+    };
+    let done = dispatch(cli, &output);
+    output.finish(done)
+}
+
+fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
+    let data_dir = cli.data_dir.clone();
+    let agnes = || open(data_dir.clone().unwrap_or_else(|| PathBuf::from("data")));
+    match cli.command {
+        Command::Ingest(command) => command.run(&agnes()?, output),
+        Command::Check(command) => command.run(output),
+        Command::Rebuild(command) => command.run(&agnes()?, output),
+        Command::Query(command) => command.run(&agnes()?, output),
+        Command::Status(command) => command.run(&agnes()?, output),
+        Command::Demo(command) => {
+            command.run(data_dir.unwrap_or_else(|| PathBuf::from("agnes-demo")), output)
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "agnes", &mut text);
+            output.data(&text)?;
+            Ok(Done::Whole)
+        }
+    }
+}
+
+/// Opens a data folder with the settings and secrets of this process's environment.
+fn open(data_dir: PathBuf) -> Result<Agnes> {
+    Agnes::open_with(data_dir, environment::settings(), environment::components())
+}
+
+/// A source's name as an argument.
+fn source_name(text: &str) -> Result<SourceName, String> {
+    SourceName::parse(text).map_err(|e| e.message().to_string())
+}

@@ -1,0 +1,193 @@
+//! Where everything that the command prints goes: data to stdout, messages to stderr.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use agnes_core::{Error, Key, Kind, Progress, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// All of it.
+    Whole,
+    /// Some things were left out; they are listed.
+    Part,
+}
+
+impl Done {
+    pub(super) fn whole_if(whole: bool) -> Done {
+        if whole { Done::Whole } else { Done::Part }
+    }
+}
+
+/// The two streams of the process.
+pub(super) struct Output {
+    /// Whether the reader of stdout has gone away, as `head` does.
+    closed: AtomicBool,
+}
+
+impl Output {
+    pub(super) fn new() -> Output {
+        Output { closed: AtomicBool::new(false) }
+    }
+
+    /// Writes bytes to stdout. A reader that has gone away is no error.
+    pub(super) fn data(&self, bytes: &[u8]) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => {
+                Err(Error::new(Kind::Unavailable, format!("can't write the output: {e}")).because(e))
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether nobody reads stdout any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// A line on stdout.
+    pub(super) fn line(&self, text: impl Display) -> Result<()> {
+        self.data(format!("{text}\n").as_bytes())
+    }
+
+    /// A report as JSON on stdout.
+    pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Error::new(Kind::Internal, "the report is no JSON").because(e))?;
+        self.line(text)
+    }
+
+    /// A line on stderr.
+    pub(super) fn note(&self, text: impl Display) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// The width of the terminal on stdout, if there is one.
+    pub(super) fn width(&self) -> Option<u16> {
+        if !io::stdout().is_terminal() {
+            return None;
+        }
+        comfy_table::Table::new().width()
+    }
+
+    /// A bar for long work, on a terminal only.
+    pub(super) fn progress(&self) -> Bar {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{msg:>16} [{bar:40}] {pos}/{len} {elapsed}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Bar { bar }
+    }
+
+    /// Says how the command ended, as a person and as a program sees it.
+    pub(super) fn finish(&self, done: Result<Done>) -> ExitCode {
+        match done {
+            Ok(Done::Whole) => ExitCode::SUCCESS,
+            Ok(Done::Part) => ExitCode::from(9),
+            Err(error) => {
+                self.note(format_args!("error: {}", error.message()));
+                // The message names a path where it helps; a long one of its own helps too.
+                if let Some(path) = error.context(Key::Path)
+                    && !error.message().contains(path)
+                {
+                    self.note(format_args!("  in {path}"));
+                }
+                ExitCode::from(error.kind().exit_code())
+            }
+        }
+    }
+}
+
+/// A progress bar that goes away when the work is done.
+pub(super) struct Bar {
+    bar: ProgressBar,
+}
+
+impl Progress for Bar {
+    fn start(&self, what: &str, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(0);
+        self.bar.set_message(what.to_string());
+    }
+
+    fn step(&self, parts: u64) {
+        self.bar.inc(parts);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// `1 table`, `2 tables`.
+pub(super) fn count(n: usize, what: &str) -> String {
+    format!("{} {what}{}", grouped(n as u64), if n == 1 { "" } else { "s" })
+}
+
+/// A number with its thousands apart.
+pub(super) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes as people read them.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1000.0;
+    for unit in UNITS {
+        if value < 999.5 || unit == "PB" {
+            return if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(count(1, "table"), "1 table");
+        assert_eq!(count(2, "table"), "2 tables");
+        for (n, shown) in [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_600, "1.0 MB"), (12_345_678, "12 MB")] {
+            assert_eq!(bytes(n), shown);
+        }
+    }
+}
