@@ -54,7 +54,8 @@ impl Calendar {
                 .map(|(m, day)| (format!("{:04}-{:02}-{day:02}", self.year, m + 1), day))
                 .unzip(),
         };
-        let (name, number) = if table == "months" { ("month", "days") } else { ("day", "of_month") };
+        let (name, number) =
+            if table == "months" { ("month", "days") } else { ("day", "of_month") };
         let schema = Schema::new(vec![
             Field::new(name, DataType::Utf8, false),
             Field::new(number, DataType::Int32, false),

@@ -158,7 +158,10 @@ fn check_table(extract: &Extract, table: &crate::extract::Table, findings: &mut 
             if size != table.size_bytes() {
                 findings.push(Finding::advice(
                     name,
-                    format!("`_meta.size_bytes` says {}, the files have {size}", table.size_bytes()),
+                    format!(
+                        "`_meta.size_bytes` says {}, the files have {size}",
+                        table.size_bytes()
+                    ),
                 ));
             }
         }

@@ -47,7 +47,8 @@ impl Output {
                 Ok(())
             }
             Err(e) => {
-                Err(Error::new(Kind::Unavailable, format!("can't write the output: {e}")).because(e))
+                Err(Error::new(Kind::Unavailable, format!("can't write the output: {e}"))
+                    .because(e))
             }
             Ok(()) => Ok(()),
         }
@@ -168,7 +169,11 @@ pub(super) fn bytes(n: u64) -> String {
     let mut value = n as f64 / 1000.0;
     for unit in UNITS {
         if value < 999.5 || unit == "PB" {
-            return if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") };
+            return if value < 9.95 {
+                format!("{value:.1} {unit}")
+            } else {
+                format!("{value:.0} {unit}")
+            };
         }
         value /= 1000.0;
     }
@@ -186,7 +191,13 @@ mod tests {
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(count(1, "table"), "1 table");
         assert_eq!(count(2, "table"), "2 tables");
-        for (n, shown) in [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_600, "1.0 MB"), (12_345_678, "12 MB")] {
+        for (n, shown) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1500, "1.5 kB"),
+            (999_600, "1.0 MB"),
+            (12_345_678, "12 MB"),
+        ] {
             assert_eq!(bytes(n), shown);
         }
     }
