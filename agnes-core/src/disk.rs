@@ -94,6 +94,22 @@ impl Disk {
         write().map_err(|e| Error::io("write", path, e))
     }
 
+    /// Writes a small file that nobody will change, in one go; it isn't flushed yet. What
+    /// stands there, the rest of a crash or the same content, is replaced.
+    pub(crate) fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<Fingerprint> {
+        self.step(Step::Copy, path)?;
+        let create = || fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path);
+        let mut file = match create() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(path)?;
+                create()?
+            }
+            other => other?,
+        };
+        file.write_all(content)?;
+        Fingerprint::of(&file)
+    }
+
     /// Flushes a file's content, or a folder's entries.
     pub(crate) fn flush(&self, path: &Path) -> Result<()> {
         self.step(Step::Flush, path)
@@ -339,6 +355,7 @@ impl Folder {
 /// The time of the last status change is left out on purpose: giving a file a second
 /// name moves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(from = "(u64, i64, u64)", into = "(u64, i64, u64)")]
 pub struct Fingerprint {
     /// Bytes.
     pub size: u64,
@@ -346,6 +363,18 @@ pub struct Fingerprint {
     pub mtime_ns: i64,
     /// The file's number in its file system.
     pub inode: u64,
+}
+
+impl From<(u64, i64, u64)> for Fingerprint {
+    fn from((size, mtime_ns, inode): (u64, i64, u64)) -> Self {
+        Fingerprint { size, mtime_ns, inode }
+    }
+}
+
+impl From<Fingerprint> for (u64, i64, u64) {
+    fn from(file: Fingerprint) -> Self {
+        (file.size, file.mtime_ns, file.inode)
+    }
 }
 
 impl Fingerprint {

@@ -97,6 +97,12 @@ impl Layout {
         self.analytics().join("applying")
     }
 
+    /// Says which generation the system database has surely heard of, so that a rebuild with
+    /// nothing to do needn't open it.
+    pub(crate) fn heard(&self) -> PathBuf {
+        self.state.join("heard-generation")
+    }
+
     /// The folder of the system database.
     pub fn state(&self) -> &Path {
         &self.state

@@ -195,6 +195,16 @@ pub(crate) fn select_remote(alias: &AttachAlias, path: &[crate::ColumnName]) -> 
     Sql(body)
 }
 
+/// A table of the attached extract that the contract names.
+pub(crate) fn from_extract(table: &'static str) -> Sql {
+    Sql(format!("FROM {}.main.{table}", quoted(EXTRACT)))
+}
+
+/// Lets go of the attached extract.
+pub(crate) fn detach_extract() -> Sql {
+    Sql(format!("DETACH {}", quoted(EXTRACT)))
+}
+
 pub(crate) fn attach_extract(file: &Path) -> Result<Sql> {
     Ok(Sql(format!("ATTACH {} AS {} (READ_ONLY)", path(file)?, quoted(EXTRACT))))
 }

@@ -1,5 +1,5 @@
 //! The library as a whole, topic by topic, through its public interface.
-#![allow(missing_docs)]
+#![allow(missing_docs, unreachable_pub)]
 
 #[path = "core/extracts.rs"]
 mod extracts;

@@ -5,7 +5,7 @@ use duckdb::Connection;
 use super::{Skipped, TABLES_MAX, contract, skipped};
 use crate::{
     AttachAlias, Error, ExtensionName, Key, Result, SourceName, TableName, Timestamp, TokenEnv,
-    engine,
+    engine, sql,
 };
 
 /// How a table is queried.
@@ -55,22 +55,21 @@ pub(crate) struct Meta {
 
 /// The columns of a table of the extract, or nothing when there is no such table.
 /// A view of that name doesn't count: it would be code.
-fn columns(connection: &Connection, table: &str) -> Result<Option<Vec<String>>> {
-    let mut statement = connection
-        .prepare(
-            "SELECT c.column_name FROM duckdb_columns() c \
-             WHERE c.database_name = 'extract' AND c.schema_name = 'main' \
-               AND lower(c.table_name) = ?1 AND EXISTS (FROM duckdb_tables() t \
-               WHERE t.database_name = 'extract' AND t.schema_name = 'main' \
-                 AND lower(t.table_name) = ?1) \
-             ORDER BY c.column_index",
+fn columns(connection: &Connection, table: &'static str) -> Result<Option<Vec<String>>> {
+    let fail = |e| engine::error("read the columns", e);
+    let is_table: bool = connection
+        .query_row(
+            "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = 'extract' \
+             AND schema_name = 'main' AND lower(table_name) = ?",
+            [table],
+            |row| row.get(0),
         )
-        .map_err(|e| engine::error("read the columns", e))?;
-    let names = statement
-        .query_map([table], |row| row.get::<_, String>(0))
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| engine::error("read the columns", e))?;
-    Ok((!names.is_empty()).then_some(names))
+        .map_err(fail)?;
+    if !is_table {
+        return Ok(None);
+    }
+    let columns = engine::columns(connection, &sql::from_extract(table)).map_err(fail)?;
+    Ok(Some(columns.into_iter().map(|(name, _)| name).collect()))
 }
 
 /// Reads both tables. Columns are found by name; those that are missing are empty.

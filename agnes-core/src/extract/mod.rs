@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use duckdb::Connection;
+
 pub use meta::{QueryMode, RemoteAttach};
 pub use write::{
     Codec, ExtractWriter, ParquetOptions, RemoteTable, TableWriter, WriteMode, WriteReport,
@@ -174,16 +176,17 @@ impl Extract {
         let source = SourceName::parse(name).map_err(|e| {
             contract(format!("the extract's folder names its source, but {}", e.message()))
         })?;
-        let mut extract = Extract::scan(&source, &absolute)?;
+        let reader = Reader::over([absolute.as_path()])?;
+        let mut extract = Extract::scan(&source, &absolute, &reader)?;
         extract.check_files()?;
         Ok(extract)
     }
 
     /// Looks at what the extract publishes; its parquet files are only listed.
-    pub(crate) fn scan(source: &SourceName, folder: &Path) -> Result<Extract> {
+    pub(crate) fn scan(source: &SourceName, folder: &Path, reader: &Reader) -> Result<Extract> {
         let mut tries = 3;
         loop {
-            match scan_once(source, folder)? {
+            match scan_once(source, folder, reader)? {
                 Some(extract) => return Ok(extract),
                 None if tries > 1 => tries -= 1,
                 None => {
@@ -333,8 +336,40 @@ pub(crate) fn open_folder(source: &SourceName, path: &Path) -> Result<Folder> {
     })
 }
 
+/// An engine that can open some extracts' databases, one at a time, and nothing else.
+pub(crate) struct Reader {
+    connection: Connection,
+}
+
+impl Reader {
+    /// A reader for the extracts in these folders.
+    pub(crate) fn over<'p>(folders: impl IntoIterator<Item = &'p Path>) -> Result<Reader> {
+        let limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
+        let connection = engine::in_memory(&limits)?;
+        let mut allowed = Vec::new();
+        for folder in folders {
+            let database = folder.join(EXTRACT_DB);
+            // A log beside it is part of it.
+            allowed.push(crate::disk::with_suffix(&database, ".wal"));
+            allowed.push(database);
+        }
+        engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
+        Ok(Reader { connection })
+    }
+}
+
+/// Attached while an extract is read.
+struct Attached<'r>(&'r Connection);
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        // A next extract under the same name fails to attach, and says so.
+        let _ = self.0.execute_batch(sql::detach_extract().as_str());
+    }
+}
+
 /// One reading; nothing when the extract was replaced meanwhile.
-fn scan_once(source: &SourceName, path: &Path) -> Result<Option<Extract>> {
+fn scan_once(source: &SourceName, path: &Path, reader: &Reader) -> Result<Option<Extract>> {
     let folder = open_folder(source, path)?;
     let files = list_files(source, &folder)?;
     let database = path.join(EXTRACT_DB);
@@ -360,8 +395,7 @@ fn scan_once(source: &SourceName, path: &Path) -> Result<Option<Extract>> {
     }
     drop(file);
 
-    let limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
-    let connection = engine::in_memory(&limits)?;
+    let connection = &reader.connection;
     let attached = connection.execute_batch(sql::attach_extract(&database)?.as_str());
     if let Err(error) = attached {
         let text = engine::message(&error);
@@ -376,16 +410,15 @@ fn scan_once(source: &SourceName, path: &Path) -> Result<Option<Extract>> {
         }
         return Err(broken(format!("can't be opened: {text}")));
     }
-    // From here on nothing outside of the attached file can be reached.
-    engine::run(&connection, "lock the session", &sql::lock::<&Path>(&[])?)?;
+    let _attached = Attached(connection);
     let unreadable = |e: Error| broken(format!("can't be read: {}", e.message()));
 
-    let meta = meta::read(&connection, source)?;
-    let objects = view::Objects::read(&connection, path, source, &files).map_err(unreadable)?;
+    let meta = meta::read(connection, source)?;
+    let objects = view::Objects::read(connection, path, source, &files).map_err(unreadable)?;
     let meta::Meta { rows, attaches, skipped: mut left_out } = meta;
     let mut tables = Vec::with_capacity(rows.len());
     for row in rows {
-        match objects.content(&connection, &row, &attaches) {
+        match objects.content(connection, &row, &attaches) {
             Ok(content) => tables.push(Table { meta: row, content }),
             Err(error) => left_out.push(skipped(source, row.name.as_str(), error)),
         }

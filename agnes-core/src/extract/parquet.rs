@@ -15,7 +15,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaD
 pub(crate) type Fault = String;
 
 /// Files up to this size are read whole, which is one call instead of dozens.
-const SMALL: u64 = 1 << 20;
+pub(crate) const SMALL: u64 = 1 << 20;
 /// The largest footer, bytes.
 const FOOTER_MAX: u64 = 256 << 20;
 /// The largest page after decompression, bytes.
@@ -77,8 +77,21 @@ pub(crate) fn check(file: &File) -> Result<Facts, Fault> {
     } else {
         Content::Disk(file)
     };
-    let data_end = check_ends(&content, size)?;
-    let metadata = read_footer(&content)?;
+    check_content(&content, size)
+}
+
+/// Checks the bytes of a whole parquet file.
+pub(crate) fn check_bytes(bytes: bytes::Bytes) -> Result<Facts, Fault> {
+    let size = bytes.len() as u64;
+    if size == 0 {
+        return Err("is empty, not a parquet file".into());
+    }
+    check_content(&Content::Memory(bytes), size)
+}
+
+fn check_content(content: &Content<'_>, size: u64) -> Result<Facts, Fault> {
+    let data_end = check_ends(content, size)?;
+    let metadata = read_footer(content)?;
     let mut rows = 0i64;
     for (index, group) in metadata.row_groups().iter().enumerate() {
         if group.num_rows() < 0 {
@@ -88,7 +101,7 @@ pub(crate) fn check(file: &File) -> Result<Facts, Fault> {
         }
         rows = rows.checked_add(group.num_rows()).ok_or("has a footer that lies about its rows")?;
         for chunk in group.columns() {
-            check_chunk(&content, chunk, group.num_rows(), data_end)?;
+            check_chunk(content, chunk, group.num_rows(), data_end)?;
         }
     }
     if rows != metadata.file_metadata().num_rows() {
@@ -363,7 +376,7 @@ mod tests {
         std::fs::read(file).unwrap()
     }
 
-    fn check_bytes(bytes: &[u8]) -> Result<Facts, Fault> {
+    fn check_file_of(bytes: &[u8]) -> Result<Facts, Fault> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         check(&file)
@@ -390,7 +403,7 @@ mod tests {
                 ", COMPRESSION lz4_raw",
             ] {
                 let bytes = sample(sql, options);
-                assert_eq!(check_bytes(&bytes).map(|f| f.rows), Ok(rows), "{sql}{options}");
+                assert_eq!(check_file_of(&bytes).map(|f| f.rows), Ok(rows), "{sql}{options}");
             }
         }
     }
@@ -405,17 +418,17 @@ mod tests {
             (good[..good.len() / 2].to_vec(), "is cut off"),
             (good[..good.len() - 1].to_vec(), "is cut off"),
         ] {
-            let error = check_bytes(&bytes).unwrap_err();
+            let error = check_file_of(&bytes).unwrap_err();
             assert!(error.contains(fault), "{error} / {fault}");
         }
         let mut long_footer = good.clone();
         let at = long_footer.len() - 8;
         long_footer[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(check_bytes(&long_footer).unwrap_err().contains("lies"));
+        assert!(check_file_of(&long_footer).unwrap_err().contains("lies"));
         // A hole where the pages were.
         let mut hollow = good.clone();
         hollow[4..40].fill(0);
-        assert!(check_bytes(&hollow).is_err());
+        assert!(check_file_of(&hollow).is_err());
     }
 
     proptest! {
@@ -429,7 +442,7 @@ mod tests {
             let mut bytes = good.clone();
             let at = at % bytes.len();
             bytes[at] = value;
-            let _ = check_bytes(&bytes);
+            let _ = check_file_of(&bytes);
         }
     }
 }

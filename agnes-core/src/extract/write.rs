@@ -15,7 +15,9 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::{Content, Extract, MetaRow, QueryMode, RemoteAttach, contract, parquet as check};
+use super::{
+    Content, Extract, MetaRow, QueryMode, Reader, RemoteAttach, contract, parquet as check,
+};
 use crate::disk::{self, Disk, FileLock};
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::sql::{self, ColumnType, Sql};
@@ -222,7 +224,7 @@ impl ExtractWriter {
         if !self.folder.join(EXTRACT_DB).exists() {
             return Ok(None);
         }
-        match Extract::scan(&self.source, &self.folder) {
+        match Extract::scan(&self.source, &self.folder, &Reader::over([self.folder.as_path()])?) {
             Ok(extract) => Ok(Some(extract)),
             // What can't be read can't be kept; writing it anew is the cure.
             Err(error) if error.kind() == Kind::Contract => Ok(None),

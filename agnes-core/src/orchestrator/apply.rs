@@ -253,6 +253,9 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     if threads == 1 || items.len() < 2 {
         return items.iter().map(work).collect();
     }
+    // Neighbours write into one folder, on which threads would wait for each other: each
+    // thread takes a run of them at a time.
+    let run = (items.len() / (threads * 4)).clamp(1, 64);
     let next = AtomicUsize::new(0);
     let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -260,9 +263,13 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
                 scope.spawn(|| {
                     let mut done = Vec::new();
                     loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(item) = items.get(index) else { return done };
-                        done.push((index, work(item)));
+                        let start = next.fetch_add(run, Ordering::Relaxed);
+                        if start >= items.len() {
+                            return done;
+                        }
+                        for (at, item) in items.iter().enumerate().skip(start).take(run) {
+                            done.push((at, work(item)));
+                        }
                     }
                 })
             })

@@ -219,20 +219,24 @@ impl Generation {
             )
             .with(Key::Path, path.display())
         };
-        let format: Format = serde_json::from_slice(bytes).map_err(broken)?;
-        if format.format != FORMAT {
+        let generation = match serde_json::from_slice::<Generation>(bytes) {
+            Ok(generation) if generation.format == FORMAT => return Ok(generation),
+            other => other,
+        };
+        // Another form may be why it can't be understood.
+        let form = serde_json::from_slice::<Format>(bytes).map_err(broken)?.format;
+        if form != FORMAT {
             return Err(Error::new(
                 Kind::Invalid,
                 format!(
-                    "`{}` has the form {}, this version of Agnes reads {FORMAT}; use the version \
-                     that wrote it, or a newer one",
+                    "`{}` has the form {form}, this version of Agnes reads {FORMAT}; use the \
+                     version that wrote it, or a newer one",
                     path.display(),
-                    format.format
                 ),
             )
             .with(Key::Path, path.display()));
         }
-        serde_json::from_slice(bytes).map_err(broken)
+        generation.map_err(broken)
     }
 
     /// Makes this the current generation, in one step.
@@ -327,7 +331,7 @@ pub(crate) fn collect(
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(|e| Error::io("clear away", &folder, e))?,
     };
-    let mut kept: Vec<Generation> = Vec::new();
+    let mut kept: Vec<PathBuf> = Vec::new();
     let mut gone = 0usize;
     for entry in entries.flatten() {
         let path = entry.path();
@@ -338,22 +342,23 @@ pub(crate) fn collect(
         }
         // Written, never committed: a crash came between.
         let uncommitted = number > current.number;
-        let generation = fs::read(&path).ok().and_then(|b| Generation::from_bytes(&path, &b).ok());
-        let old = generation.as_ref().is_none_or(|g| {
-            let age = now.as_micros().saturating_sub(g.created_at.as_micros());
-            u128::try_from(age).unwrap_or(0) > grace.as_micros()
-        });
-        let unused = matches!(FileLock::claim(&path), Ok(Some(_)));
-        if uncommitted || (old && unused) {
+        let written = Fingerprint::of_path(&path).map_or(0, |file| file.mtime_ns / 1000);
+        let age = now.as_micros().saturating_sub(written);
+        let old = u128::try_from(age).unwrap_or(0) >= grace.as_micros();
+        if uncommitted || (old && matches!(FileLock::claim(&path), Ok(Some(_)))) {
             let _ = fs::remove_file(&path);
             gone += 1;
         } else {
-            kept.extend(generation);
+            kept.push(path);
         }
     }
     if gone == 0 && !sweep {
         return Ok(());
     }
+    let kept: Vec<Generation> = kept
+        .iter()
+        .filter_map(|path| Generation::from_bytes(path, &fs::read(path).ok()?).ok())
+        .collect();
     let named: HashSet<&str> = kept
         .iter()
         .chain([current])

@@ -102,13 +102,16 @@ impl Target<'_> {
         if Fingerprint::of_metadata(&meta) != expected {
             return Err(Failure::Moved);
         }
+        let read_only = meta.permissions().mode() & 0o222 == 0;
+        if !read_only && expected.size <= parquet::SMALL {
+            return self.pin_small(&mut file, name, expected);
+        }
         let aside = self.aside(index);
         let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", &aside, e));
         match fs::remove_file(&aside) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk(e)),
             _ => {}
         }
-        let read_only = meta.permissions().mode() & 0o222 == 0;
         let linked = read_only
             && match self.disk.link_open(&file, &extract.path().join(name), &aside) {
                 Ok(()) => true,
@@ -130,6 +133,35 @@ impl Target<'_> {
             return Err(Failure::Moved);
         }
         self.keep(&aside, name, expected, md5, blake3)
+    }
+
+    /// Pins a copy of a small file: read, hashed and checked in memory, it is written once,
+    /// under the name of its content.
+    fn pin_small(
+        &self,
+        file: &mut File,
+        name: &Path,
+        expected: Fingerprint,
+    ) -> Result<Pin, Failure> {
+        let bad =
+            |fault: &str| Failure::Table(bad_file(self.source, self.table.as_str(), name, fault));
+        let mut bytes = Vec::with_capacity(usize::try_from(expected.size).unwrap_or(0) + 1);
+        let read = file.take(parquet::SMALL + 1).read_to_end(&mut bytes);
+        read.map_err(|e| bad(&format!("can't be read: {e}")))?;
+        let after = Fingerprint::of(file).map_err(|e| bad(&format!("can't be read: {e}")))?;
+        if after != expected || bytes.len() as u64 != expected.size {
+            return Err(Failure::Moved);
+        }
+        let mut hashes = Hashes::new();
+        hashes.update(&bytes);
+        let (md5, blake3) = hashes.finish();
+        let bytes = bytes::Bytes::from(bytes);
+        let facts = parquet::check_bytes(bytes.clone()).map_err(|fault| bad(&fault))?;
+        let file_name = self.file_name(&blake3);
+        let place = self.folder().join(&file_name);
+        let written = self.disk.write_new(&place, &bytes);
+        let pinned = written.map_err(|e| Failure::Disk(Error::io("pin a file as", &place, e)))?;
+        Ok(self.made(file_name, name, facts.rows, (md5, blake3), pinned, expected))
     }
 
     /// Pins a file that the rebuild itself wrote at [`Target::export_path`].
@@ -172,20 +204,35 @@ impl Target<'_> {
                 )));
             }
         };
-        let short = blake3.get(..32).unwrap_or(&blake3);
-        let file_name = format!("{}.{short}.parquet", self.table);
-        let place = self.folder().join(&file_name);
+        let file_name = self.file_name(&blake3);
         let pinned = Fingerprint::of(&file).map_err(disk)?;
-        fs::rename(aside, &place).map_err(disk)?;
-        Ok(Pin {
+        fs::rename(aside, self.folder().join(&file_name)).map_err(disk)?;
+        Ok(self.made(file_name, name, facts.rows, (md5, blake3), pinned, origin))
+    }
+
+    /// A pin is named after its content, so that equal content is one file.
+    fn file_name(&self, blake3: &str) -> String {
+        format!("{}.{}.parquet", self.table, blake3.get(..32).unwrap_or(blake3))
+    }
+
+    fn made(
+        &self,
+        file_name: String,
+        name: &Path,
+        rows: u64,
+        (md5, blake3): (String, String),
+        pinned: Fingerprint,
+        origin: Fingerprint,
+    ) -> Pin {
+        Pin {
             path: format!("pins/{}/{file_name}", self.source),
             name: name.to_string_lossy().into_owned(),
-            rows: facts.rows,
+            rows,
             md5,
             blake3,
             pinned,
             origin,
-        })
+        }
     }
 }
 

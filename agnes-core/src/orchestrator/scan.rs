@@ -1,12 +1,13 @@
 //! Looking at every extract: what changed since the last generation, and what can't be read.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::generation::Generation;
 use crate::disk::Fingerprint;
-use crate::extract::{self, Extract, Skipped};
+use crate::extract::{self, Extract, Reader, Skipped};
 use crate::layout::{EXTRACT_DB, Layout};
 use crate::{Error, Key, Kind, Result, SourceName, Timestamp};
 
@@ -48,12 +49,22 @@ pub(crate) enum Found {
     Busy(Arc<Error>),
 }
 
+/// How far a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It looks at everything.
+    Never,
+    /// A source that differs isn't read, and ends the scan.
+    AtFirstChange,
+}
+
 /// Looks at every source, or at one and nothing but that the others are still there.
 pub(crate) fn scan(
     layout: &Layout,
     previous: &Generation,
     only: Option<&SourceName>,
     now: Timestamp,
+    stop: Stop,
 ) -> Result<Scan> {
     let home = layout.extracts();
     let now_ns = now.as_micros().saturating_mul(1000);
@@ -70,6 +81,11 @@ pub(crate) fn scan(
         names.push(entry.map_err(|e| Error::io("list", &home, e))?.file_name());
     }
     names.sort();
+    let is_source = |name: &OsString| SourceName::parse(name.to_string_lossy()).is_ok();
+    let folders: Vec<_> =
+        names.iter().filter(|name| is_source(name)).map(|name| home.join(name)).collect();
+    // Made when the first extract has to be read.
+    let mut reader = None;
     for name in names {
         let folder = home.join(&name);
         let text = name.to_string_lossy();
@@ -108,39 +124,55 @@ pub(crate) fn scan(
             Some(only) if *only != source && previous.sources.contains_key(&source) => {
                 Found::NotAsked
             }
-            _ => look(&source, &folder, previous, now_ns),
+            _ if stop == Stop::AtFirstChange => {
+                if !is_unchanged(&source, &folder, previous, now_ns) {
+                    return Ok(scan);
+                }
+                Found::Unchanged
+            }
+            _ => look(&source, &folder, previous, now_ns, || match &mut reader {
+                Some(reader) => Ok(&*reader),
+                none => Ok(&*none.insert(Reader::over(folders.iter().map(PathBuf::as_path))?)),
+            }),
         };
         scan.sources.push(SourceScan { source, found });
     }
     Ok(scan)
 }
 
-fn look(source: &SourceName, folder: &Path, previous: &Generation, now_ns: i64) -> Found {
+fn look<'r>(
+    source: &SourceName,
+    folder: &Path,
+    previous: &Generation,
+    now_ns: i64,
+    reader: impl FnOnce() -> Result<&'r Reader>,
+) -> Found {
     let failed = |error: Error| match error.kind() {
         Kind::Contract | Kind::NotFound => Found::Broken(Arc::new(error.with(Key::Source, source))),
         _ => Found::Busy(Arc::new(error.with(Key::Source, source))),
     };
-    let files = match extract::open_folder(source, folder)
-        .and_then(|folder| extract::list_files(source, &folder))
-    {
-        Ok(files) => files,
-        Err(error) => return failed(error),
-    };
-    if let Some(record) = previous.sources.get(source)
-        && !record.digest.is_empty()
-        && record.digest == digest(&files, now_ns)
-        // A name that was refused may have become free.
-        && record.refused.is_empty()
-    {
+    if is_unchanged(source, folder, previous, now_ns) {
         return Found::Unchanged;
     }
-    match Extract::scan(source, folder) {
+    match reader().and_then(|reader| Extract::scan(source, folder, reader)) {
         Ok(extract) => {
             let digest = digest(&extract.files, now_ns);
             Found::Read { extract: Box::new(extract), digest }
         }
         Err(error) => failed(error),
     }
+}
+
+/// Whether every file of a source is the one that the last generation saw.
+fn is_unchanged(source: &SourceName, folder: &Path, previous: &Generation, now_ns: i64) -> bool {
+    let Some(record) = previous.sources.get(source) else { return false };
+    // A name that was refused may have become free.
+    if record.digest.is_empty() || !record.refused.is_empty() {
+        return false;
+    }
+    let files = extract::open_folder(source, folder)
+        .and_then(|folder| extract::list_files(source, &folder));
+    files.is_ok_and(|files| digest(&files, now_ns) == record.digest)
 }
 
 /// Stands for a set of files as they are; empty when one of them is so fresh that it may
