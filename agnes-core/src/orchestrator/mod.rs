@@ -182,16 +182,9 @@ fn nothing_to_do(
     if heard != Some(previous.number) || !known || !is_current(layout, &previous) {
         return Ok(None);
     }
-    // Stops at the first source that differs: the rebuild proper looks again.
-    let scan = scan::scan(layout, &previous, only, context.now, scan::Stop::AtFirstChange)?;
-    let unchanged =
-        |s: &scan::SourceScan| matches!(s.found, scan::Found::Unchanged | scan::Found::NotAsked);
-    if !scan.exists
-        || scan.sources.len() != previous.sources.len()
-        || !scan.sources.iter().all(unchanged)
-    {
+    let Some(scan) = scan::unchanged(layout, &previous, only, context.now)? else {
         return Ok(None);
-    }
+    };
     let plan = plan::plan(&previous, &scan, &Ownership::new());
     Ok(Some(report(&previous, &previous, plan.collisions, plan.skipped, Vec::new())))
 }
@@ -208,7 +201,7 @@ fn prepare(
     // The generation is the truth; a crash may have come before the store heard of it.
     store.catch_up(&previous, context.now)?;
     let owners = store.ownership()?;
-    let mut scan = scan::scan(layout, &previous, only, context.now, scan::Stop::Never)?;
+    let mut scan = scan::scan(layout, &previous, only, context.now)?;
     if !scan.exists {
         // Not one folder of extracts: more likely a wrong path than the wish to drop all.
         let error = contract(format!(

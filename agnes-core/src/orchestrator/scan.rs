@@ -49,30 +49,43 @@ pub(crate) enum Found {
     Busy(Arc<Error>),
 }
 
-/// How far a scan goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It looks at everything.
-    Never,
-    /// A source that differs isn't read, and ends the scan.
-    AtFirstChange,
-}
-
 /// Looks at every source, or at one and nothing but that the others are still there.
 pub(crate) fn scan(
     layout: &Layout,
     previous: &Generation,
     only: Option<&SourceName>,
     now: Timestamp,
-    stop: Stop,
 ) -> Result<Scan> {
+    let scan = scan_while(layout, previous, only, now, false)?;
+    scan.ok_or_else(|| Error::internal("a scan of everything ended early"))
+}
+
+/// The same, if every source is as the last generation saw it; none is read.
+pub(crate) fn unchanged(
+    layout: &Layout,
+    previous: &Generation,
+    only: Option<&SourceName>,
+    now: Timestamp,
+) -> Result<Option<Scan>> {
+    let scan = scan_while(layout, previous, only, now, true)?;
+    Ok(scan.filter(|scan| scan.exists && scan.sources.len() == previous.sources.len()))
+}
+
+/// A scan, or nothing when `stop` is set and a source differs.
+fn scan_while(
+    layout: &Layout,
+    previous: &Generation,
+    only: Option<&SourceName>,
+    now: Timestamp,
+    stop: bool,
+) -> Result<Option<Scan>> {
     let home = layout.extracts();
     let now_ns = now.as_micros().saturating_mul(1000);
     let mut scan = Scan { exists: true, sources: Vec::new(), skipped: Vec::new(), now_ns };
     let entries = match std::fs::read_dir(&home) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             scan.exists = false;
-            return Ok(scan);
+            return Ok(Some(scan));
         }
         other => other.map_err(|e| Error::io("list", &home, e))?,
     };
@@ -124,9 +137,9 @@ pub(crate) fn scan(
             Some(only) if *only != source && previous.sources.contains_key(&source) => {
                 Found::NotAsked
             }
-            _ if stop == Stop::AtFirstChange => {
+            _ if stop => {
                 if !is_unchanged(&source, &folder, previous, now_ns) {
-                    return Ok(scan);
+                    return Ok(None);
                 }
                 Found::Unchanged
             }
@@ -137,7 +150,7 @@ pub(crate) fn scan(
         };
         scan.sources.push(SourceScan { source, found });
     }
-    Ok(scan)
+    Ok(Some(scan))
 }
 
 fn look<'r>(
