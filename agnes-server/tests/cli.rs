@@ -1,0 +1,197 @@
+//! What the command prints, whole: stdout, stderr and the exit code of each call.
+#![allow(missing_docs)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A working directory of its own, and the calls that were made in it.
+struct Shell {
+    dir: tempfile::TempDir,
+    log: String,
+}
+
+impl Shell {
+    fn new() -> Shell {
+        Shell { dir: tempfile::tempdir().unwrap(), log: String::new() }
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agnes"));
+        command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
+        for variable in ["DATA_DIR", "STATE_DIR", "AGNES_REMOTE_ATTACH_EXTENSIONS"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs `agnes` and notes what it said.
+    fn agnes(&mut self, arguments: &[&str]) -> &mut Shell {
+        let output = self.command(arguments).output().unwrap();
+        let shown: Vec<String> = arguments
+            .iter()
+            .map(|a| if a.contains([' ', '*']) { format!("'{a}'") } else { a.to_string() })
+            .collect();
+        writeln!(self.log, "$ agnes {}", shown.join(" ")).unwrap();
+        self.log.push_str(&String::from_utf8_lossy(&output.stdout));
+        for line in String::from_utf8_lossy(&output.stderr).lines() {
+            writeln!(self.log, "! {line}").unwrap();
+        }
+        let code = output.status.code().unwrap();
+        if code != 0 {
+            writeln!(self.log, "[exit {code}]").unwrap();
+        }
+        self.log.push('\n');
+        self
+    }
+
+    /// What was said, without what differs from one run to the next.
+    fn check(self, name: &str) {
+        let here = self.dir.path().canonicalize().unwrap();
+        let text = self.log.replace(here.to_str().unwrap(), "$PWD");
+        let mut settings = insta::Settings::clone_current();
+        settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>");
+        settings.add_filter(r"Done in \d+\.\d+ s", "Done in <time>");
+        settings.add_filter(r"\b[0-9a-f]{32}\b", "<md5>");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name, text));
+    }
+}
+
+fn shop(shell: &Shell) {
+    shell.write("orders.csv", "id,status,amount,day\n1,paid,9.5,2026-01-02\n2,open,20,2026-01-03\n3,paid,,2026-01-04\n");
+    shell.write("in/customers.jsonl", "{\"id\":1,\"name\":\"Ada \\\"the first\\\"\",\"tags\":[\"a\",\"b\"]}\n{\"id\":2,\"name\":\"Bob,\\nJr\",\"tags\":[]}\n");
+}
+
+#[test]
+fn help() {
+    let mut shell = Shell::new();
+    shell.agnes(&["--help"]).agnes(&["--version"]).agnes(&[]);
+    for command in ["ingest", "check", "rebuild", "query", "status", "demo"] {
+        shell.agnes(&[command, "--help"]);
+    }
+    shell.check("help");
+}
+
+#[test]
+fn demo() {
+    let mut shell = Shell::new();
+    shell.agnes(&["demo"]).agnes(&["demo"]);
+    shell.check("demo");
+}
+
+#[test]
+fn from_files_to_answers() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell
+        .agnes(&["status"])
+        .agnes(&["query", "FROM orders"])
+        .agnes(&["ingest", "shop", "orders.csv", "in"])
+        .agnes(&["rebuild", "--dry-run"])
+        .agnes(&["rebuild"])
+        .agnes(&["query", "SELECT status, sum(amount) AS total FROM orders GROUP BY ALL ORDER BY 1"])
+        .agnes(&["query", "FROM customers ORDER BY id", "--format", "json"])
+        .agnes(&["query", "FROM customers ORDER BY id", "--format", "jsonl"])
+        .agnes(&["query", "FROM orders ORDER BY id", "--format", "csv"])
+        .agnes(&["query", "FROM customers WHERE false", "--format", "csv"])
+        .agnes(&["query", "FROM customers WHERE false", "--format", "json"])
+        .agnes(&["query", "FROM range(5)", "--limit", "2"])
+        .agnes(&["query", "SHOW TABLES"])
+        .agnes(&["query", "DESCRIBE orders"])
+        .agnes(&["ingest", "shop", "orders.csv", "in"])
+        .agnes(&["rebuild"])
+        .agnes(&["status"])
+        .agnes(&["status", "--json"]);
+    shell.check("from_files_to_answers");
+}
+
+#[test]
+fn what_goes_wrong() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell.write("bad.csv", "a,b\nJos\u{e9},1\n".chars().map(|c| c as u8).collect::<Vec<u8>>());
+    shell.write("data/extracts/broken/extract.duckdb", "this is no database");
+    shell
+        .agnes(&["ingest", "my-shop", "orders.csv"])
+        .agnes(&["ingest", "shop", "nowhere.csv"])
+        .agnes(&["ingest", "shop", "bad.csv"])
+        .agnes(&["ingest", "shop", "bad.csv", "orders.csv", "--json"])
+        .agnes(&["check", "data/extracts/broken"])
+        .agnes(&["check", "data/extracts/shop"])
+        .agnes(&["rebuild"])
+        .agnes(&["rebuild", "--source", "nobody"])
+        .agnes(&["query", "FROM ordres"])
+        .agnes(&["query", "SELECT nonsense FROM orders"])
+        .agnes(&["query", "SELEC 1"])
+        .agnes(&["query", "DROP TABLE orders"])
+        .agnes(&["query", "COPY orders TO 'out.csv'"])
+        .agnes(&["query", "FROM read_csv('/etc/passwd')"])
+        .agnes(&["query", "SELECT 1; SELECT 2"])
+        .agnes(&["query", "SELECT 1", "--format", "xml"])
+        .agnes(&["-d", "elsewhere", "rebuild"]);
+    assert!(!shell.path("out.csv").exists());
+    shell.check("what_goes_wrong");
+}
+
+#[test]
+fn rows_as_arrow_and_parquet_are_read_back() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell.agnes(&["ingest", "shop", "orders.csv"]).agnes(&["rebuild"]);
+    let output = shell.command(&["query", "FROM orders", "--format", "arrow"]).output().unwrap();
+    let reader = agnes_core::arrow::ipc::reader::StreamReader::try_new(&output.stdout[..], None);
+    let rows: usize = reader.unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows, 3);
+    let output = shell.command(&["query", "FROM orders", "--format", "parquet"]).output().unwrap();
+    shell.write("in2/rows.parquet", &output.stdout);
+    shell.agnes(&["ingest", "again", "in2"]).agnes(&["rebuild"]);
+    let output = shell.command(&["query", "SELECT count(*) FROM rows", "-f", "csv"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "count_star()\n3\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let shell = Shell::new();
+    let mut child = shell
+        .command(&["query", "FROM range(3000000)", "--limit", "0", "--format", "csv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn completions_for_the_usual_shells() {
+    let shell = Shell::new();
+    for name in ["bash", "zsh", "fish"] {
+        let output = shell.command(&["completions", name]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("ingest"), "{name}");
+    }
+}
+
+#[test]
+fn a_folder_that_can_t_be_written_is_named() {
+    let shell = Shell::new();
+    shop(&shell);
+    shell.write("file", "I am no folder");
+    let output = shell.command(&["-d", "file", "ingest", "shop", "orders.csv"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(7), "{text}");
+    assert!(text.contains("file"), "{text}");
+    let _ = Path::new("");
+}
