@@ -103,11 +103,11 @@ fn check_database(extract: &Extract, findings: &mut Vec<Finding>) {
     let mut version = [0u8; 8];
     let file = std::fs::File::open(extract.folder().join(EXTRACT_DB));
     let read = file.is_ok_and(|f| f.read_exact_at(&mut version, 12).is_ok());
-    if read && u64::from_le_bytes(version) > 67 {
+    if read && u64::from_le_bytes(version) > 64 {
         findings.push(Finding::advice(
             None,
-            "`extract.duckdb` can't be opened by DuckDB 1.4 and earlier; attach it with \
-             (STORAGE_VERSION 'v1.0.0') when you create it",
+            "older DuckDB clients can't open `extract.duckdb`; attach it with (STORAGE_VERSION \
+             'v1.0.0') when you create it",
         ));
     }
     if extract.folder().join(format!("{EXTRACT_DB}.wal")).exists() {

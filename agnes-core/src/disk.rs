@@ -94,8 +94,8 @@ impl Disk {
         write().map_err(|e| Error::io("write", path, e))
     }
 
-    /// Writes a small file that nobody will change, in one go; it isn't flushed yet. What
-    /// stands there, the rest of a crash or the same content, is replaced.
+    /// Writes a small file that nobody will change, in one go; it isn't flushed yet. The rest
+    /// of a crash that stands in its place is replaced.
     pub(crate) fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<Fingerprint> {
         self.step(Step::Copy, path)?;
         let create = || fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path);

@@ -40,6 +40,18 @@ impl Layout {
                 .map_err(|e| crate::Error::io("use the folder", path, e))
         };
         let root = absolute(root)?;
+        let text = root.to_str().unwrap_or("*");
+        if text.contains(['*', '?', '[', '\0']) {
+            return Err(crate::Error::new(
+                crate::Kind::Invalid,
+                format!(
+                    "the data folder `{}` can't be used: DuckDB takes `*`, `?` and `[` in a path \
+                     for patterns, and needs UTF-8; choose another folder",
+                    root.display()
+                ),
+            )
+            .with(crate::Key::Path, root.display()));
+        }
         let state = match state {
             Some(state) => absolute(state)?,
             None => root.join("state"),

@@ -70,7 +70,10 @@ impl Shell {
 }
 
 fn shop(shell: &Shell) {
-    shell.write("orders.csv", "id,status,amount,day\n1,paid,9.5,2026-01-02\n2,open,20,2026-01-03\n3,paid,,2026-01-04\n");
+    shell.write(
+        "orders.csv",
+        "id,status,amount,day\n1,paid,9.5,2026-01-02\n2,open,20,2026-01-03\n3,paid,,2026-01-04\n",
+    );
     shell.write("in/customers.jsonl", "{\"id\":1,\"name\":\"Ada \\\"the first\\\"\",\"tags\":[\"a\",\"b\"]}\n{\"id\":2,\"name\":\"Bob,\\nJr\",\"tags\":[]}\n");
 }
 
@@ -101,7 +104,10 @@ fn from_files_to_answers() {
         .agnes(&["ingest", "shop", "orders.csv", "in"])
         .agnes(&["rebuild", "--dry-run"])
         .agnes(&["rebuild"])
-        .agnes(&["query", "SELECT status, sum(amount) AS total FROM orders GROUP BY ALL ORDER BY 1"])
+        .agnes(&[
+            "query",
+            "SELECT status, sum(amount) AS total FROM orders GROUP BY ALL ORDER BY 1",
+        ])
         .agnes(&["query", "FROM customers ORDER BY id", "--format", "json"])
         .agnes(&["query", "FROM customers ORDER BY id", "--format", "jsonl"])
         .agnes(&["query", "FROM orders ORDER BY id", "--format", "csv"])
@@ -157,7 +163,8 @@ fn rows_as_arrow_and_parquet_are_read_back() {
     let output = shell.command(&["query", "FROM orders", "--format", "parquet"]).output().unwrap();
     shell.write("in2/rows.parquet", &output.stdout);
     shell.agnes(&["ingest", "again", "in2"]).agnes(&["rebuild"]);
-    let output = shell.command(&["query", "SELECT count(*) FROM rows", "-f", "csv"]).output().unwrap();
+    let output =
+        shell.command(&["query", "SELECT count(*) FROM rows", "-f", "csv"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "count_star()\n3\n");
 }
 

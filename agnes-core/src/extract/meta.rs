@@ -170,6 +170,14 @@ fn read_tables(
                 continue;
             }
         };
+        if ["_meta", "_remote_attach"].iter().any(|own| table.as_str().eq_ignore_ascii_case(own)) {
+            let error = contract(format!(
+                "`_meta` of `{source}` names `{table}`, which is the contract's own table and \
+                 isn't published"
+            ));
+            meta.skipped.push(skipped(source, &name, error));
+            continue;
+        }
         if !seen.insert(table.clone()) {
             let error = contract(format!(
                 "`_meta` of `{source}` names `{table}` more than once (case doesn't count); \

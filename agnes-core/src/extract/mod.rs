@@ -36,7 +36,7 @@ pub use write::{
 use crate::disk::{Fingerprint, Folder};
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::sql::{self, Sql};
-use crate::{Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine};
+use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine};
 
 pub(crate) use export::{export, with_deadline};
 pub(crate) use meta::MetaRow;
@@ -93,8 +93,10 @@ pub(crate) enum Content {
     Export(Export),
     /// A table in a remote system.
     Remote {
-        /// The view's query, over its own alias alone.
+        /// The view's query, over the extract's own aliases alone.
         query: Sql,
+        /// The aliases that it reads from.
+        aliases: Vec<AttachAlias>,
     },
 }
 
@@ -299,9 +301,16 @@ pub(crate) fn list_files(
             .with(Key::Path, folder.path().join(database).display())
     })?;
     let path = folder.path();
-    let mut files: BTreeMap<PathBuf, Fingerprint> = folder
-        .list(Path::new(DATA), DATA_DEPTH)
-        .map_err(|e| Error::io("list the files of", path, e).with(Key::Source, source))?
+    let listed = folder.list(Path::new(DATA), DATA_DEPTH);
+    let mut files: BTreeMap<PathBuf, Fingerprint> = listed
+        .map_err(|e| match is_link(&e) || e.kind() == std::io::ErrorKind::NotADirectory {
+            true => contract(format!(
+                "the `{DATA}` of `{source}` is no folder; links are not followed, so move or \
+                 mount the folder itself there"
+            )),
+            false => Error::io("list the files of", path, e),
+        })
+        .map_err(|e| e.with(Key::Source, source))?
         .into_iter()
         .collect();
     // A log that a killed writer left is part of the database.
@@ -353,6 +362,9 @@ impl Reader {
             allowed.push(crate::disk::with_suffix(&database, ".wal"));
             allowed.push(database);
         }
+        // A time with zone in `_meta` is read as UTC, whatever zone this machine is in.
+        // Without ICU there are none.
+        let _ = connection.execute_batch("SET TimeZone = 'UTC'");
         engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
         Ok(Reader { connection })
     }

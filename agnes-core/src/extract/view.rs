@@ -1,7 +1,7 @@
 //! What a foreign view reads, told from its text without running it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use duckdb::Connection;
@@ -13,7 +13,10 @@ use crate::disk::Fingerprint;
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::query::guard::{self, Judge, Tree};
 use crate::sql;
-use crate::{Error, Result, SourceName, TableName, engine};
+use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
+
+/// The longest text of a view, bytes: room for a list of ten thousand shards.
+const VIEW_MAX: usize = 4 << 20;
 
 /// The tables and views of an extract, and the files that they may read.
 pub(crate) struct Objects<'a> {
@@ -58,7 +61,7 @@ impl<'a> Objects<'a> {
             .collect();
         let queries: Vec<Option<&str>> = named.iter().map(|(_, text)| query_of(text)).collect();
         let texts: Vec<&str> = queries.iter().map(|q| q.unwrap_or("")).collect();
-        let trees = Tree::parse_many(connection, &texts)?;
+        let trees = Tree::parse_many(connection, &texts, VIEW_MAX)?;
         let views = named
             .iter()
             .zip(queries.iter().zip(trees))
@@ -166,8 +169,10 @@ impl<'a> Objects<'a> {
                 ))
             })?;
             let before = found.len();
-            if relative.contains(['*', '?', '[', '{']) {
-                let glob = GlobBuilder::new(&relative)
+            if relative.contains(['*', '?', '[']) {
+                // Braces mean themselves to DuckDB.
+                let pattern = relative.replace('{', "[{]").replace('}', "[}]");
+                let glob = GlobBuilder::new(&pattern)
                     .literal_separator(true)
                     .build()
                     .map_err(|_| contract(format!("its view reads the unknown pattern `{shown}`")))?
@@ -209,9 +214,11 @@ impl<'a> Objects<'a> {
         } else if text.starts_with('/') {
             // Written for a folder that is no more: the tail tells which file was meant.
             let at = text.rfind("/data/")?;
-            let before_pattern = text.split(['*', '?', '[', '{']).next().unwrap_or(text);
-            let base = Path::new(before_pattern);
-            let base = if before_pattern == text { base } else { base.parent().unwrap_or(base) };
+            let before_pattern = text.split(['*', '?', '[']).next().unwrap_or(text);
+            let base = match before_pattern.rsplit_once('/') {
+                Some((folder, _)) if before_pattern != text => Path::new(folder),
+                _ => Path::new(text),
+            };
             if base.symlink_metadata().is_ok() {
                 return None;
             }
@@ -231,8 +238,10 @@ impl<'a> Objects<'a> {
         attaches: &[RemoteAttach],
     ) -> Result<Content> {
         let mut tree = tree.clone();
-        tree.judge(&mut OwnAliases { attaches })?;
-        Ok(Content::Remote { query: sql::guarded(tree.to_sql(connection)?) })
+        let mut judge = OwnAliases { attaches, used: BTreeSet::new() };
+        tree.judge(&mut judge)?;
+        let aliases = judge.used.into_iter().collect();
+        Ok(Content::Remote { query: sql::guarded(tree.to_sql(connection)?), aliases })
     }
 }
 
@@ -329,7 +338,16 @@ fn constant_text(expression: &Value) -> Option<String> {
         .map(String::from)
 }
 
+/// A truth value; DuckDB 1.x stores it as `CAST('t' AS BOOLEAN)`.
 fn constant_bool(expression: &Value) -> Option<bool> {
+    if expression.get("class").and_then(Value::as_str) == Some("CAST") {
+        let to = expression.pointer("/type_expr/type_name").and_then(Value::as_str)?;
+        return match expression.pointer("/child/literal/text")?.as_str()? {
+            "t" | "true" if to.eq_ignore_ascii_case("boolean") => Some(true),
+            "f" | "false" if to.eq_ignore_ascii_case("boolean") => Some(false),
+            _ => None,
+        };
+    }
     match expression.pointer("/literal/text")?.as_str()?.to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" => Some(false),
@@ -506,37 +524,42 @@ impl Judge for OwnFiles<'_, '_> {
 /// The judge of a remote view: it may read from the aliases of its own extract alone.
 struct OwnAliases<'a> {
     attaches: &'a [RemoteAttach],
-}
-
-impl OwnAliases<'_> {
-    fn alias(&self, text: &str) -> Option<&RemoteAttach> {
-        self.attaches.iter().find(|a| a.alias.as_str().eq_ignore_ascii_case(text))
-    }
+    used: BTreeSet<AttachAlias>,
 }
 
 impl Judge for OwnAliases<'_> {
     fn table(&mut self, name: &[String], _: &mut Value) -> Result<()> {
-        match name {
-            [alias, _, ..] if self.alias(alias).is_some() => Ok(()),
-            _ => Err(contract(format!(
+        let own = match name {
+            [alias, _, ..] => {
+                self.attaches.iter().find(|a| a.alias.as_str().eq_ignore_ascii_case(alias))
+            }
+            _ => None,
+        };
+        let own = own.ok_or_else(|| {
+            contract(format!(
                 "its remote view reads `{}`, which is under no alias of the extract's own \
                  `_remote_attach`",
                 crate::name::shown(&name.join("."))
-            ))),
-        }
+            ))
+        })?;
+        self.used.insert(own.alias.clone());
+        Ok(())
     }
 
     /// BigQuery reads its views through a function that takes the attached catalog.
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()> {
         let first = node.pointer("/function/arguments/0/expression").and_then(constant_text);
-        let own = first.is_some_and(|first| {
-            self.attaches.iter().any(|a| {
+        let own = first.and_then(|first| {
+            self.attaches.iter().find(|a| {
                 a.extension.as_str().eq_ignore_ascii_case("bigquery")
                     && (a.alias.as_str().eq_ignore_ascii_case(&first)
                         || a.url.split_whitespace().any(|p| p == format!("project={first}")))
             })
         });
-        if own && matches!(name, "bigquery_query" | "bigquery_scan") {
+        if let Some(own) = own
+            && matches!(name, "bigquery_query" | "bigquery_scan")
+        {
+            self.used.insert(own.alias.clone());
             return Ok(());
         }
         Err(Error::new(

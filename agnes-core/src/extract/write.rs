@@ -259,7 +259,7 @@ impl ExtractWriter {
                     super::export(&export, &self.folder, &out, &self.limits, &self.disk)?;
                     Body::Files { files: vec![file], by_name: false }
                 }
-                Content::Remote { query } => Body::Remote { query, stand_in: Vec::new() },
+                Content::Remote { query, .. } => Body::Remote { query, stand_in: Vec::new() },
             };
             let entry = Entry {
                 description,

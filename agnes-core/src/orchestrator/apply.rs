@@ -243,7 +243,9 @@ fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Da
             }
             Ok(Data::Files { files: vec![target.pin_export()?], by_name: false })
         }
-        Content::Remote { query } => Ok(Data::Remote { query: query.as_str().to_string() }),
+        Content::Remote { query, aliases } => {
+            Ok(Data::Remote { query: query.as_str().to_string(), aliases: aliases.clone() })
+        }
     }
 }
 
@@ -340,7 +342,7 @@ impl<'a> ServerDb<'a> {
             Data::Files { by_name, .. } => {
                 sql::select_parquet(&Generation::paths(self.context.layout, view), *by_name)
             }
-            Data::Remote { query } => Ok(sql::guarded(query.clone())),
+            Data::Remote { query, .. } => Ok(sql::guarded(query.clone())),
         }
     }
 
@@ -482,12 +484,15 @@ impl<'a> ServerDb<'a> {
         });
         for (name, make) in remote {
             for row in &make.attaches {
-                if attached.contains(&row.alias) {
-                    continue;
-                }
+                // Asked for each source, also where another has attached the same system.
+                let there = attached.contains(&row.alias);
                 let done =
                     attach::resolve(self.context.policy, self.context.secrets, &make.source, row)
-                        .and_then(|attach: Attach| attach.run(connection, true));
+                        .and_then(
+                            |attach: Attach| {
+                                if there { Ok(()) } else { attach.run(connection, true) }
+                            },
+                        );
                 if let Err(error) = done {
                     let error = Error::new(
                         error.kind(),
@@ -500,7 +505,9 @@ impl<'a> ServerDb<'a> {
                     );
                     return Ok(Err(Refused { name: name.clone(), error, passing: true }));
                 }
-                attached.push(row.alias.clone());
+                if !there {
+                    attached.push(row.alias.clone());
+                }
             }
         }
         Ok(Ok(attached))

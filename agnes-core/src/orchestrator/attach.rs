@@ -174,7 +174,7 @@ impl AttachPolicy {
         }
         let here: Vec<&AttachRule> = named
             .into_iter()
-            .filter(|r| r.url_prefix.as_ref().is_none_or(|p| row.url.starts_with(p.as_str())))
+            .filter(|r| r.url_prefix.as_ref().is_none_or(|p| covers(p, &row.url)))
             .collect();
         if here.is_empty() {
             return Err(denied("its address is not allowed".to_string()));
@@ -188,6 +188,14 @@ impl AttachPolicy {
             denied(format!("the token variable `{token}` is not allowed there"))
         })
     }
+}
+
+/// Whether an address is the one that a prefix names, or lies below it: `https://a.example`
+/// covers `https://a.example/x`, not `https://a.example.evil` nor `https://a.example:x@evil`.
+fn covers(prefix: &str, url: &str) -> bool {
+    let Some(rest) = url.strip_prefix(prefix) else { return false };
+    let whole = prefix.ends_with(['/', '?', '#', '=', ' ']);
+    !prefix.is_empty() && (whole || rest.is_empty() || rest.starts_with(['/', '?', '#', ' ']))
 }
 
 /// One remote system, ready to be attached.
@@ -320,8 +328,18 @@ mod tests {
         let good = row("keboola", "https://connection.keboola.com", "KBC_TOKEN");
         assert!(policy.allow(&crm, &good).is_ok());
         assert!(policy.allow(&evil, &good).is_err());
-        let elsewhere = row("keboola", "https://evil.example", "KBC_TOKEN");
-        assert_eq!(policy.allow(&crm, &elsewhere).unwrap_err().kind(), Kind::Denied);
+        for url in [
+            "https://evil.example",
+            "https://connection.keboola.com.evil.example",
+            "https://connection.keboola.com@evil.example",
+            "https://connection.keboola.com:443@evil.example",
+            "https://connection.keboola.co",
+        ] {
+            let elsewhere = row("keboola", url, "KBC_TOKEN");
+            assert_eq!(policy.allow(&crm, &elsewhere).unwrap_err().kind(), Kind::Denied, "{url}");
+        }
+        let below = row("keboola", "https://connection.keboola.com/v2", "KBC_TOKEN");
+        assert!(policy.allow(&crm, &below).is_ok());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::disk::{Disk, FileLock, Fingerprint};
 use crate::extract::{QueryMode, RemoteAttach};
 use crate::layout::Layout;
-use crate::{Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName};
+use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName};
 
 /// The form of `generation.json` that this version writes and reads.
 const FORMAT: u32 = 1;
@@ -99,7 +99,7 @@ pub struct Column {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Data {
     Files { files: Vec<Pin>, by_name: bool },
-    Remote { query: String },
+    Remote { query: String, aliases: Vec<AttachAlias> },
 }
 
 /// A parquet file that a generation holds on to.

@@ -185,7 +185,10 @@ fn nothing_to_do(
     let Some(scan) = scan::unchanged(layout, &previous, only, context.now)? else {
         return Ok(None);
     };
-    let plan = plan::plan(&previous, &scan, &Ownership::new());
+    let plan = plan::plan(&previous, &scan, &Ownership::new(), context.policy);
+    if !plan.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(report(&previous, &previous, plan.collisions, plan.skipped, Vec::new())))
 }
 
@@ -209,7 +212,7 @@ fn prepare(
             layout.extracts().display()
         ));
         scan.skipped.push(Skipped { source: String::new(), table: None, error: Arc::new(error) });
-        let mut plan = plan::plan(&previous, &as_before(&previous, scan), &owners);
+        let mut plan = plan::plan(&previous, &as_before(&previous, scan), &owners, context.policy);
         plan.released.clear();
         return Ok((previous, plan));
     }
@@ -228,7 +231,7 @@ fn prepare(
             .with(Key::Source, only));
         }
     }
-    let plan = plan::plan(&previous, &scan, &owners);
+    let plan = plan::plan(&previous, &scan, &owners, context.policy);
     Ok((previous, plan))
 }
 

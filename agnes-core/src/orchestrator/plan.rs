@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::generation::{Generation, SkippedRecord, SourceRecord, View};
+use super::attach::AttachPolicy;
+use super::generation::{Data, Generation, SkippedRecord, SourceRecord, View};
 use super::scan::{Found, Scan, SourceScan};
 use crate::disk::Fingerprint;
 use crate::extract::{self, Content, Extract, RemoteAttach, Skipped, Table};
-use crate::{Error, Key, Kind, SourceName, ViewName};
+use crate::{AttachAlias, Error, Key, Kind, SourceName, ViewName};
 
 /// Which source owns which name.
 pub(crate) type Ownership = BTreeMap<ViewName, SourceName>;
@@ -109,7 +110,12 @@ impl RebuildPlan {
 }
 
 /// Decides what a rebuild does. Reads nothing, writes nothing.
-pub(crate) fn plan(previous: &Generation, scan: &Scan, owners: &Ownership) -> RebuildPlan {
+pub(crate) fn plan(
+    previous: &Generation,
+    scan: &Scan,
+    owners: &Ownership,
+    policy: &AttachPolicy,
+) -> RebuildPlan {
     let mut plan = RebuildPlan {
         from: previous.number,
         views: BTreeMap::new(),
@@ -126,12 +132,12 @@ pub(crate) fn plan(previous: &Generation, scan: &Scan, owners: &Ownership) -> Re
     for found in &scan.sources {
         let state = match &found.found {
             Found::Unchanged | Found::NotAsked => {
-                carry_source(previous, &found.source, &mut plan);
+                carry_source(previous, &found.source, policy, &mut plan);
                 let unchanged = matches!(found.found, Found::Unchanged);
                 if unchanged { SourceState::Unchanged } else { SourceState::NotAsked }
             }
             Found::Busy(error) => {
-                carry_source(previous, &found.source, &mut plan);
+                carry_source(previous, &found.source, policy, &mut plan);
                 plan.skipped.push(whole(&found.source, error.clone()));
                 if let Some(record) = plan.records.get_mut(&found.source) {
                     record.digest.clear();
@@ -143,7 +149,8 @@ pub(crate) fn plan(previous: &Generation, scan: &Scan, owners: &Ownership) -> Re
                 SourceState::Broken
             }
             Found::Read { extract, digest } => {
-                read_source(previous, extract, digest, scan.now_ns, &owners, &aliases, &mut plan);
+                let known = Known { previous, owners: &owners, aliases: &aliases, policy };
+                read_source(&known, extract, digest, scan.now_ns, &mut plan);
                 SourceState::Changed
             }
         };
@@ -207,7 +214,7 @@ fn release(
 }
 
 /// Which source an alias belongs to: the first that wants it, for one system.
-type Aliases = BTreeMap<crate::AttachAlias, (SourceName, RemoteAttach)>;
+type Aliases = BTreeMap<AttachAlias, (SourceName, RemoteAttach)>;
 
 fn owned_aliases(previous: &Generation, scan: &Scan) -> Aliases {
     let mut aliases = Aliases::new();
@@ -228,11 +235,25 @@ fn owned_aliases(previous: &Generation, scan: &Scan) -> Aliases {
     aliases
 }
 
-fn carry_source(previous: &Generation, source: &SourceName, plan: &mut RebuildPlan) {
+fn carry_source(
+    previous: &Generation,
+    source: &SourceName,
+    policy: &AttachPolicy,
+    plan: &mut RebuildPlan,
+) {
+    let Some(record) = previous.sources.get(source) else { return };
     for (name, view) in previous.views.iter().filter(|(_, v)| v.source == *source) {
+        // What the operator has forbidden since goes, though nothing of the extract changed.
+        let remote = match &view.data {
+            Data::Remote { aliases, .. } => aliases.as_slice(),
+            Data::Files { .. } => &[],
+        };
+        if let Err(error) = may_attach(policy, source, &record.attaches, remote) {
+            plan.skipped.push(left_out(source, view.table.as_str(), &error));
+            continue;
+        }
         plan.views.insert(name.clone(), ViewPlan::Carry(Box::new(view.clone())));
     }
-    let Some(record) = previous.sources.get(source) else { return };
     for SkippedRecord { table, kind, message } in &record.skipped {
         let mut error = Error::new(*kind, message.clone()).with(Key::Source, source);
         if let Some(table) = table {
@@ -247,15 +268,47 @@ fn carry_source(previous: &Generation, source: &SourceName, plan: &mut RebuildPl
     plan.records.insert(source.clone(), record.clone());
 }
 
+/// Asks the operator's policy about each alias that a table reads from.
+fn may_attach(
+    policy: &AttachPolicy,
+    source: &SourceName,
+    rows: &[RemoteAttach],
+    aliases: &[AttachAlias],
+) -> Result<(), Error> {
+    for alias in aliases {
+        let row = rows.iter().find(|row| row.alias == *alias).ok_or_else(|| {
+            Error::new(
+                Kind::Conflict,
+                format!("`{source}` can't attach `{alias}`, which belongs to another source"),
+            )
+        })?;
+        policy.allow(source, row)?;
+    }
+    Ok(())
+}
+
+/// A table that is left out for a reason that isn't its own.
+fn left_out(source: &SourceName, table: &str, why: &Error) -> Skipped {
+    let message = format!("the table `{table}` of `{source}` is left out: {}", why.message());
+    extract::skipped(source, table, Error::new(why.kind(), message))
+}
+
+/// What a source's tables are held against.
+struct Known<'a> {
+    previous: &'a Generation,
+    owners: &'a Ownership,
+    aliases: &'a Aliases,
+    policy: &'a AttachPolicy,
+}
+
 fn read_source(
-    previous: &Generation,
+    known: &Known<'_>,
     extract: &Extract,
     digest: &str,
     now_ns: i64,
-    owners: &Ownership,
-    aliases: &Aliases,
     plan: &mut RebuildPlan,
 ) {
+    let Known { previous, owners, aliases, policy } = *known;
     let source = extract.source();
     let mut skipped: Vec<Skipped> = extract.skipped().to_vec();
     let mut refused = Vec::new();
@@ -294,6 +347,16 @@ fn read_source(
                 continue;
             }
         };
+        let reads_from: &[AttachAlias] = match &table.content {
+            Content::Remote { aliases, .. } => aliases,
+            _ => &[],
+        };
+        if let Err(error) = may_attach(policy, source, &attaches, reads_from) {
+            skipped.push(left_out(source, table.name().as_str(), &error));
+            continue;
+        }
+        let attaches: Vec<RemoteAttach> =
+            attaches.iter().filter(|row| reads_from.contains(&row.alias)).cloned().collect();
         let owner = owners.get(&name).or_else(|| plan.claimed.get(&name));
         match owner {
             Some(owner) if owner != source => {
@@ -328,7 +391,7 @@ fn read_source(
                 origin,
                 files: read_files(extract, table),
                 folder: extract.folder().to_path_buf(),
-                attaches: attaches.clone(),
+                attaches,
                 replaces: previous.views.contains_key(&name),
             })),
         };
@@ -402,7 +465,7 @@ fn origin(extract: &Extract, table: &Table, attaches: &[RemoteAttach]) -> String
                 }
             }
         }
-        Content::Remote { query } => {
+        Content::Remote { query, .. } => {
             part(b"remote");
             part(query.as_str().as_bytes());
             for row in attaches {

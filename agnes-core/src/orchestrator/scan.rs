@@ -102,8 +102,15 @@ fn scan_while(
     for name in names {
         let folder = home.join(&name);
         let text = name.to_string_lossy();
-        // Writers' own files, and folders that hold no extract (yet).
-        if text.starts_with('.') || folder.join(EXTRACT_DB).symlink_metadata().is_err() {
+        // Writers' own files, and folders that hold no extract (yet). One that can't be looked
+        // into is another thing than one that is gone.
+        let absent = match folder.join(EXTRACT_DB).symlink_metadata() {
+            Err(e) => {
+                matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+            }
+            Ok(_) => false,
+        };
+        if text.starts_with('.') || absent {
             continue;
         }
         let source = match SourceName::parse(text.clone()) {

@@ -109,18 +109,22 @@ impl Tree {
     /// `Invalid` for a syntax error, no or several statements; `Denied` for a statement
     /// that is no query; `Limit` for one that is too long or nested too deeply.
     pub(crate) fn parse(connection: &Connection, text: &str) -> Result<Tree> {
-        let trees = Tree::parse_many(connection, std::slice::from_ref(&text))?;
+        let trees = Tree::parse_many(connection, std::slice::from_ref(&text), TEXT_MAX)?;
         trees.into_iter().next().unwrap_or_else(|| Err(Error::internal("no tree came back")))
     }
 
-    /// Parses many texts in one call of the engine, each on its own.
-    pub(crate) fn parse_many(connection: &Connection, texts: &[&str]) -> Result<Vec<Result<Tree>>> {
+    /// Parses many texts of at most `longest` bytes, each on its own.
+    pub(crate) fn parse_many(
+        connection: &Connection,
+        texts: &[&str],
+        longest: usize,
+    ) -> Result<Vec<Result<Tree>>> {
         let mut trees = Vec::with_capacity(texts.len());
         let mut statement = connection
             .prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
             .map_err(|e| engine::error("parse a statement", e))?;
         for text in texts {
-            trees.push(fits(text).and_then(|()| {
+            trees.push(fits(text, longest).and_then(|()| {
                 let json: String = statement
                     .query_row([text], |row| row.get(0))
                     .map_err(|e| engine::error("parse a statement", e))?;
@@ -232,11 +236,11 @@ pub(crate) fn function_name(node: &Value) -> Option<&str> {
 }
 
 /// Length and nesting, before the engine's parser sees the text: it is slow on deep nesting.
-fn fits(text: &str) -> Result<()> {
-    if text.len() > TEXT_MAX {
+fn fits(text: &str, longest: usize) -> Result<()> {
+    if text.len() > longest {
         return Err(Error::new(
             Kind::Limit,
-            format!("the statement has {} bytes; at most {TEXT_MAX} are allowed", text.len()),
+            format!("the statement has {} bytes; at most {longest} are allowed", text.len()),
         ));
     }
     if text.contains('\0') {

@@ -295,15 +295,15 @@ impl Session {
         let views = || names.iter().filter_map(|n| generation.views.get(n));
         let connection = engine::in_memory(&self.limits)?;
         let mut attached = BTreeSet::new();
-        for view in views().filter(|v| matches!(v.data, Data::Remote { .. })) {
+        for view in views() {
+            let Data::Remote { aliases, .. } = &view.data else { continue };
             let Some(record) = generation.sources.get(&view.source) else { continue };
-            for row in &record.attaches {
-                if attached.contains(&row.alias) {
-                    continue;
-                }
+            for row in record.attaches.iter().filter(|row| aliases.contains(&row.alias)) {
+                // Asked for each source, also where another has attached the same system.
                 let attach = resolve_attach(&self.policy, secrets, &view.source, row)?;
-                attach.run(&connection, false)?;
-                attached.insert(attach.alias().clone());
+                if attached.insert(attach.alias().clone()) {
+                    attach.run(&connection, false)?;
+                }
             }
         }
         lock(&self.layout, &connection, views())?;
@@ -347,7 +347,7 @@ fn make_views<'n>(
                 Data::Files { by_name, .. } => {
                     sql::select_parquet(&Generation::paths(layout, view), *by_name)?
                 }
-                Data::Remote { query } => sql::guarded(query.clone()),
+                Data::Remote { query, .. } => sql::guarded(query.clone()),
             };
             let statement = if deferred {
                 sql::create_deferred_view(name, &body)

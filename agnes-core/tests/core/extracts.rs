@@ -378,3 +378,54 @@ fn a_remote_table_is_described_without_the_remote_system() {
     assert_eq!(extract.tables()[0].rows(), 12);
     assert_eq!(extract.attaches()[0].alias.as_str(), "kbc");
 }
+
+#[test]
+fn a_table_of_very_many_shards_is_published() {
+    let place = Place::new();
+    let folder = place.foreign(
+        "many",
+        "COPY (SELECT 1 AS a) TO '$D/one.parquet'; INSERT INTO _meta (table_name) VALUES ('t');",
+    );
+    let mut paths = Vec::new();
+    std::fs::create_dir_all(folder.join("data/t")).unwrap();
+    for i in 0..1500 {
+        let path = folder.join(format!("data/t/shard-{i:05}-with-a-rather-long-name.parquet"));
+        std::fs::copy(folder.join("one.parquet"), &path).unwrap();
+        paths.push(format!("'{}'", path.display()));
+    }
+    foreign_at(
+        &folder,
+        &format!(
+            "CREATE VIEW t AS SELECT * FROM read_parquet([{}], union_by_name = CAST('t' AS BOOLEAN));
+             INSERT INTO _meta (table_name) VALUES ('t');",
+            paths.join(", ")
+        ),
+    );
+    let extract = Extract::open(&folder).unwrap();
+    assert_eq!(extract.tables()[0].files().len(), 1500, "{}", skips(&extract));
+}
+
+#[test]
+fn the_contract_s_own_tables_are_not_published() {
+    let place = Place::new();
+    let folder = place.foreign(
+        "s",
+        &(table("t", "SELECT 1 AS a")
+            + "CREATE TABLE _remote_attach (url VARCHAR);
+               INSERT INTO _meta (table_name) VALUES ('_meta'), ('_REMOTE_ATTACH');"),
+    );
+    assert_eq!(names(&Extract::open(&folder).unwrap()), ["t"]);
+}
+
+#[test]
+fn a_time_with_zone_is_the_same_moment_everywhere() {
+    let place = Place::new();
+    let folder = place.foreign(
+        "s",
+        "DROP TABLE _meta; CREATE TABLE _meta (table_name VARCHAR, extracted_at TIMESTAMPTZ);
+         CREATE TABLE t AS SELECT 1 AS a;
+         INSERT INTO _meta VALUES ('t', TIMESTAMPTZ '2026-01-02 12:00:00+02')",
+    );
+    let extract = Extract::open(&folder).unwrap();
+    assert_eq!(extract.tables()[0].extracted_at().unwrap().to_string(), "2026-01-02T10:00:00Z");
+}

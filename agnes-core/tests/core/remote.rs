@@ -187,3 +187,50 @@ fn hostile_rows_stay_rows() {
     assert_eq!(query(&agnes, "FROM fine"), "1");
     let _ = NoSecrets;
 }
+
+#[test]
+fn a_refused_alias_serves_nobody_else_s_system() {
+    let place = Place::new();
+    let url = remote_database(&place);
+    place.foreign("wh", &remote("orders", "SELECT * FROM far.sales.orders", &url, "duckdb", ""));
+    // The same alias for another system, and a view that reads through it.
+    place.foreign("zz", &remote("stolen", "SELECT * FROM far.main.hidden", "/else", "duckdb", ""));
+    let rule = |name: &str| AttachRule {
+        source: Some(source(name)),
+        extension: ExtensionName::parse("duckdb").unwrap(),
+        url_prefix: None,
+        token_envs: Vec::new(),
+        community: false,
+    };
+    let both = AttachPolicy::new(vec![rule("wh"), rule("zz")]);
+    let settings = Settings { attach_policy: both, ..Settings::default() };
+    let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+    let report = rebuild(&agnes);
+    assert!(left_out(&report).contains("`stolen` of `zz` is left out"), "{}", left_out(&report));
+    let session = agnes.session().unwrap();
+    assert_eq!(query_error(&session, "FROM stolen").kind(), Kind::NotFound);
+    drop((agnes, session));
+    // The same system, which the policy allows to `wh` alone.
+    place.foreign("zz", &remote("stolen", "SELECT * FROM far.main.hidden", &url, "duckdb", ""));
+    let settings =
+        Settings { attach_policy: AttachPolicy::new(vec![rule("wh")]), ..Settings::default() };
+    let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+    let report = rebuild(&agnes);
+    assert!(left_out(&report).contains("`zz` may not attach"), "{}", left_out(&report));
+    assert_eq!(
+        query_error(&agnes.session().unwrap(), "FROM orders, stolen").kind(),
+        Kind::NotFound
+    );
+}
+
+#[test]
+fn what_the_operator_forbids_goes_though_nothing_else_changed() {
+    let place = Place::new();
+    let url = remote_database(&place);
+    place.foreign("wh", &remote("orders", "SELECT * FROM far.sales.orders", &url, "duckdb", ""));
+    rebuild(&allow(&place, &url));
+    let agnes = Agnes::open(place.data()).unwrap();
+    let report = rebuild(&agnes);
+    assert_eq!(report.dropped.len(), 1, "{report:?}");
+    assert_eq!(query_error(&agnes.session().unwrap(), "FROM orders").kind(), Kind::NotFound);
+}

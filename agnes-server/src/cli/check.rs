@@ -12,7 +12,8 @@ pub(super) const HELP: &str = "\
 Say what an extract gets wrong.
 
 Looks at a folder with an extract.duckdb as a rebuild would, and names each table that would \
-be left out, with the reason and the cure. The rules are in docs/contract.md.";
+be left out, with the reason and the cure. Views that a rebuild would export are told by their \
+text, not run. The rules are in docs/contract.md.";
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
