@@ -20,6 +20,8 @@ pub struct Run {
 ///
 /// # Panics
 /// When the command can't be started or fails.
+// `wait4` below waits for it, and says what it took.
+#[allow(clippy::zombie_processes)]
 pub fn run(program: &Path, arguments: &[&OsStr]) -> Run {
     let start = Instant::now();
     let child = Command::new(program)

@@ -1,5 +1,7 @@
 //! The library as a whole, topic by topic, through its public interface.
+// Helpers of tests are tests: they may panic, and nothing outside sees them.
 #![allow(missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "core/extracts.rs"]
 mod extracts;

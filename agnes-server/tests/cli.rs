@@ -1,5 +1,6 @@
 //! What the command prints, whole: stdout, stderr and the exit code of each call.
-#![allow(missing_docs)]
+// Helpers of tests are tests: they may panic.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

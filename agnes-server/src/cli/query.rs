@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use agnes_core::arrow::array::RecordBatch;
+use agnes_core::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use agnes_core::arrow::csv::WriterBuilder as CsvBuilder;
 use agnes_core::arrow::datatypes::{DataType, SchemaRef};
 use agnes_core::arrow::error::ArrowError;
@@ -122,7 +123,7 @@ enum Writer<'a> {
     Table { schema: SchemaRef, batches: Vec<RecordBatch> },
     Json(agnes_core::arrow::json::Writer<Buffered<'a>, JsonArray>),
     Jsonl(agnes_core::arrow::json::Writer<Buffered<'a>, LineDelimited>),
-    Csv(agnes_core::arrow::csv::Writer<Buffered<'a>>),
+    Csv(Box<agnes_core::arrow::csv::Writer<Buffered<'a>>>),
     Arrow(Box<StreamWriter<Buffered<'a>>>),
     Parquet(Box<ArrowWriter<Buffered<'a>>>),
 }
@@ -143,7 +144,7 @@ impl RowSink for Sink<'_> {
             Format::Table => Writer::Table { schema: schema.clone(), batches: Vec::new() },
             Format::Json => Writer::Json(json().build(out())),
             Format::Jsonl => Writer::Jsonl(json().build(out())),
-            Format::Csv => Writer::Csv(CsvBuilder::new().with_header(true).build(out())),
+            Format::Csv => Writer::Csv(Box::new(CsvBuilder::new().with_header(true).build(out()))),
             Format::Arrow => {
                 Writer::Arrow(Box::new(StreamWriter::try_new(out(), schema).map_err(failed)?))
             }
@@ -154,7 +155,8 @@ impl RowSink for Sink<'_> {
         self.writer = Some(writer);
         if let Some(Writer::Csv(csv)) = &mut self.writer {
             // The header also of no rows.
-            csv.write(&RecordBatch::new_empty(schema.clone())).map_err(failed)?;
+            let none = flat(&RecordBatch::new_empty(schema.clone())).map_err(failed)?;
+            csv.write(&none).map_err(failed)?;
         }
         Ok(())
     }
@@ -173,7 +175,7 @@ impl RowSink for Sink<'_> {
             Some(Writer::Table { batches, .. }) => batches.push(batch),
             Some(Writer::Json(json)) => json.write(&batch).map_err(failed)?,
             Some(Writer::Jsonl(json)) => json.write(&batch).map_err(failed)?,
-            Some(Writer::Csv(csv)) => csv.write(&batch).map_err(failed)?,
+            Some(Writer::Csv(csv)) => csv.write(&flat(&batch).map_err(failed)?).map_err(failed)?,
             Some(Writer::Arrow(arrow)) => arrow.write(&batch).map_err(failed)?,
             Some(Writer::Parquet(parquet)) => parquet.write(&batch).map_err(failed)?,
         }
@@ -211,6 +213,27 @@ impl Sink<'_> {
             Some(Writer::Parquet(parquet)) => flush(parquet.into_inner().map_err(failed)?),
         }
     }
+}
+
+/// The same rows with nested values as text: CSV has no form for them.
+fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if !batch.schema().fields().iter().any(|f| f.data_type().is_nested()) {
+        return Ok(batch.clone());
+    }
+    let options = FormatOptions::default();
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if !field.data_type().is_nested() {
+            columns.push((field.name().clone(), column.clone(), true));
+            continue;
+        }
+        let values = ArrayFormatter::try_new(column.as_ref(), &options)?;
+        let text: Vec<Option<String>> = (0..column.len())
+            .map(|row| column.is_valid(row).then(|| values.value(row).try_to_string()).transpose())
+            .collect::<Result<_, _>>()?;
+        columns.push((field.name().clone(), Arc::new(StringArray::from(text)) as ArrayRef, true));
+    }
+    RecordBatch::try_from_iter_with_nullable(columns)
 }
 
 fn flush(mut out: Buffered<'_>) -> Result<()> {
