@@ -12,7 +12,7 @@ use super::{Content, Export, MetaRow, QueryMode, RemoteAttach, contract};
 use crate::disk::Fingerprint;
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::query::guard::{self, Judge, Tree};
-use crate::sql;
+use crate::sql::{self, Sql};
 use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
 
 /// The longest text of a view, bytes: room for a list of ten thousand shards.
@@ -24,8 +24,17 @@ pub(crate) struct Objects<'a> {
     source: &'a SourceName,
     files: &'a BTreeMap<PathBuf, Fingerprint>,
     tables: HashMap<TableName, ()>,
-    /// The query of each view, parsed, or why it can't be used.
-    views: HashMap<TableName, std::result::Result<Tree, String>>,
+    /// The query of each view, or why it can't be used.
+    views: HashMap<TableName, std::result::Result<Query, String>>,
+}
+
+/// What a view selects.
+#[derive(Clone)]
+enum Query {
+    /// Letter for letter what is written for one of the extract's own files: this file.
+    OwnFile(PathBuf),
+    /// Anything else, as the engine parses it.
+    Parsed(Tree),
 }
 
 impl<'a> Objects<'a> {
@@ -59,26 +68,46 @@ impl<'a> Objects<'a> {
                 Some((TableName::parse(name).ok()?, text.unwrap_or_default()))
             })
             .collect();
-        let queries: Vec<Option<&str>> = named.iter().map(|(_, text)| query_of(text)).collect();
-        let texts: Vec<&str> = queries.iter().map(|q| q.unwrap_or("")).collect();
+        let mut objects =
+            Objects { folder, source, files, tables: HashMap::new(), views: HashMap::new() };
+        let mut parse: Vec<(&TableName, &str)> = Vec::new();
+        for (name, text) in &named {
+            let query = match query_of(text) {
+                None => Err("renames its columns or is of an unknown form".to_string()),
+                Some(query) => match objects.own_file_of(name, query) {
+                    Some(file) => Ok(Query::OwnFile(file)),
+                    None => {
+                        parse.push((name, query));
+                        continue;
+                    }
+                },
+            };
+            objects.views.insert(name.clone(), query);
+        }
+        let texts: Vec<&str> = parse.iter().map(|(_, query)| *query).collect();
         let trees = Tree::parse_many(connection, &texts, VIEW_MAX)?;
-        let views = named
-            .iter()
-            .zip(queries.iter().zip(trees))
-            .map(|((name, _), (query, tree))| {
-                let tree = match (query, tree) {
-                    (None, _) => Err("renames its columns or is of an unknown form".to_string()),
-                    (Some(_), Err(error)) => Err(error.message().to_string()),
-                    (Some(_), Ok(tree)) => Ok(tree),
-                };
-                (name.clone(), tree)
-            })
-            .collect();
-        let tables = tables
-            .into_iter()
-            .filter_map(|(name, _)| Some((TableName::parse(name).ok()?, ())))
-            .collect();
-        Ok(Objects { folder, source, files, tables, views })
+        for ((name, _), tree) in parse.into_iter().zip(trees) {
+            let query = tree.map(Query::Parsed).map_err(|e| e.message().to_string());
+            objects.views.insert(name.clone(), query);
+        }
+        let named = |(name, _)| Some((TableName::parse(name).ok()?, ()));
+        objects.tables = tables.into_iter().filter_map(named).collect();
+        Ok(objects)
+    }
+
+    /// The file `data/<name>.parquet`, if the query is exactly what is written for it, by
+    /// Agnes or by most connectors. This saves parsing thousands of views that are alike;
+    /// whatever differs by one letter is parsed.
+    fn own_file_of(&self, name: &TableName, query: &str) -> Option<PathBuf> {
+        let file = Path::new(DATA).join(format!("{name}.parquet"));
+        let path = self.folder.join(&file);
+        let path = path.to_str().filter(|p| !p.contains(['\'', '"', '*', '?', '[']))?;
+        let rest = query.strip_prefix("SELECT * FROM ")?;
+        let known = rest.strip_prefix("read_parquet('").is_some_and(|rest| {
+            rest.strip_prefix(path)
+                .is_some_and(|rest| matches!(rest, "')" | "', (hive_partitioning = false))"))
+        });
+        (known && self.files.contains_key(&file)).then_some(file)
     }
 
     /// Where the rows of a published table come from.
@@ -109,7 +138,15 @@ impl<'a> Objects<'a> {
                  out of `_meta`"
             )));
         };
-        let tree = tree.as_ref().map_err(|why| left_out(format!("its view {why}")))?;
+        let tree = match tree.as_ref().map_err(|why| left_out(format!("its view {why}")))? {
+            Query::OwnFile(file) if row.query_mode != QueryMode::Remote => {
+                return Ok(Content::Files { files: vec![file.clone()], by_name: false });
+            }
+            Query::OwnFile(_) => {
+                return Err(left_out("it is remote, but its view reads a file".to_string()));
+            }
+            Query::Parsed(tree) => tree,
+        };
         if row.query_mode == QueryMode::Remote {
             return self
                 .remote(connection, tree, attaches)
@@ -124,8 +161,12 @@ impl<'a> Objects<'a> {
         let OwnFiles { mut needed, files, tables, .. } = judge;
         let query = sql::guarded(tree.to_sql(connection)?);
         let mut views = Vec::with_capacity(needed.len());
-        for (name, tree) in needed.drain(..) {
-            views.push((name, sql::guarded(tree.to_sql(connection)?)));
+        for (name, needed) in needed.drain(..) {
+            let query = match needed {
+                Needed::Judged(tree) => sql::guarded(tree.to_sql(connection)?),
+                Needed::Written(query) => query,
+            };
+            views.push((name, query));
         }
         let mut files = files.into_inner();
         files.sort();
@@ -389,12 +430,18 @@ fn list_of(paths: &[String]) -> Value {
     })
 }
 
+/// A view that another one stands on.
+enum Needed {
+    Judged(Tree),
+    Written(Sql),
+}
+
 /// The judge of a view that is exported: it may read the extract's own files, tables and
 /// views, and each is replaced by what Agnes knows it to be.
 struct OwnFiles<'a, 'b> {
     objects: &'b Objects<'a>,
     /// The views that are needed, each after those that it needs.
-    needed: Vec<(TableName, Tree)>,
+    needed: Vec<(TableName, Needed)>,
     /// The views that are being looked at, to tell a circle.
     open: Vec<TableName>,
     files: RefCell<Vec<PathBuf>>,
@@ -479,14 +526,24 @@ impl Judge for OwnFiles<'_, '_> {
                 return Err(contract(format!("its view reads itself through `{table}`")));
             }
             if !self.needed.iter().any(|(name, _)| *name == table) {
-                let tree = self.objects.views.get(&table).ok_or_else(outside)?;
-                let mut tree = tree
+                let query = self.objects.views.get(&table).ok_or_else(outside)?;
+                let query = query
                     .clone()
                     .map_err(|why| contract(format!("its view reads `{table}`, which {why}")))?;
-                self.open.push(table.clone());
-                tree.judge(self)?;
-                self.open.pop();
-                self.needed.push((table.clone(), tree));
+                let needed = match query {
+                    Query::OwnFile(file) => {
+                        let path = self.objects.folder.join(&file);
+                        self.files.borrow_mut().push(file);
+                        Needed::Written(sql::select_parquet(&[path], false)?)
+                    }
+                    Query::Parsed(mut tree) => {
+                        self.open.push(table.clone());
+                        tree.judge(self)?;
+                        self.open.pop();
+                        Needed::Judged(tree)
+                    }
+                };
+                self.needed.push((table.clone(), needed));
             }
             vec![table.as_str()]
         };

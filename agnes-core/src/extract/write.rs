@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use duckdb::Connection;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -342,7 +343,7 @@ impl ExtractWriter {
     pub(crate) fn table_from_query(
         &mut self,
         name: &TableName,
-        connection: &duckdb::Connection,
+        connection: &Connection,
         query: &Sql,
     ) -> Result<(), (Error, String)> {
         let plain = |e: Error| (e, String::new());
@@ -557,13 +558,14 @@ impl ExtractWriter {
     /// `Contract` for a table that DuckDB can't read back; `Unavailable` when the disk can't
     /// be written. Either way the extract is what it was.
     pub fn finish(mut self) -> Result<WriteReport> {
-        self.write_database(&self.aside.join(EXTRACT_DB), true)?;
+        let connection = engine::in_memory(&self.limits)?;
+        self.write_database(&connection, &self.aside.join(EXTRACT_DB), true)?;
         self.flush()?;
         self.publish()?;
         self.finished = true;
         // The extract is in place. What follows makes it open in DuckDB before 1.5, which
         // needs views that were bound, and a view is bound to files that exist.
-        let bound = self.write_bound_database();
+        let bound = self.write_bound_database(&connection);
         clear_leftovers_of(&self.aside, &self.folder)?;
         bound?;
         let written = |kept: bool| {
@@ -576,19 +578,18 @@ impl ExtractWriter {
     }
 
     /// Writes `extract.duckdb` with its final paths. A deferred one reads none of them.
-    fn write_database(&self, file: &Path, deferred: bool) -> Result<()> {
+    fn write_database(&self, connection: &Connection, file: &Path, deferred: bool) -> Result<()> {
         engine::remove_database(&self.disk, file)?;
         self.disk.engine_writes(file)?;
-        let connection = engine::in_memory(&self.limits)?;
         if deferred {
-            self.check_columns(&connection)?;
+            self.check_columns(connection)?;
         }
-        engine::run(&connection, "write the extract", &sql::attach_to_write(file, sql::EXTRACT)?)?;
+        engine::run(connection, "write the extract", &sql::attach_to_write(file, sql::EXTRACT)?)?;
         // One transaction writes to one database: what stands in for remote ones comes first.
         for entry in self.entries.values() {
             let Body::Remote { stand_in, .. } = &entry.body else { continue };
             for statement in stand_in {
-                engine::run(&connection, "write the extract", statement)?;
+                engine::run(connection, "write the extract", statement)?;
             }
         }
         let write = || -> Result<()> {
@@ -644,7 +645,7 @@ impl ExtractWriter {
                     Body::Remote { query, stand_in } => (query.clone(), stand_in.is_empty()),
                 };
                 let view = sql::create_extract_view(name, &query, deferred);
-                engine::run(&connection, "write the extract", &view)
+                engine::run(connection, "write the extract", &view)
                     .map_err(|e| e.with(Key::Table, name))?;
             }
             Ok(())
@@ -652,12 +653,12 @@ impl ExtractWriter {
         connection.execute_batch("BEGIN").map_err(|e| engine::error("write the extract", e))?;
         write()?;
         connection.execute_batch("COMMIT").map_err(|e| engine::error("write the extract", e))?;
-        engine::run(&connection, "write the extract", &sql::close_written(sql::EXTRACT))
+        engine::run(connection, "write the extract", &sql::close_written(sql::EXTRACT))
     }
 
     /// Lets DuckDB read the columns of each table that was written, while nothing is in
     /// place yet.
-    fn check_columns(&self, connection: &duckdb::Connection) -> Result<()> {
+    fn check_columns(&self, connection: &Connection) -> Result<()> {
         for (name, entry) in self.entries.iter().filter(|(_, e)| !e.kept) {
             let Body::Files { files, by_name } = &entry.body else { continue };
             let files: Vec<PathBuf> = files.iter().map(|f| self.aside.join(f)).collect();
@@ -710,11 +711,11 @@ impl ExtractWriter {
         clear_leftovers_of(&old, &self.folder)
     }
 
-    fn write_bound_database(&self) -> Result<()> {
+    fn write_bound_database(&self, connection: &Connection) -> Result<()> {
         let file = self.folder.join(EXTRACT_DB);
         let aside = disk::aside(&file);
         let written = self
-            .write_database(&aside, false)
+            .write_database(connection, &aside, false)
             .and_then(|()| self.disk.flush(&aside))
             .and_then(|()| self.disk.rename(&aside, &file));
         if written.is_err() {

@@ -107,8 +107,7 @@ pub(crate) fn dry_run(
     store: &Store,
     only: Option<&SourceName>,
 ) -> Result<RebuildPlan> {
-    let (_, plan) = prepare(context, store, only)?;
-    Ok(plan)
+    prepare(context, store, &last_generation(context.layout)?, only)
 }
 
 /// Rebuilds: all sources, or one while the others are carried over.
@@ -128,14 +127,16 @@ pub(crate) fn rebuild(
     let crashed = layout.applying().exists();
     if crashed {
         clear_up(context)?;
-    } else if let Some(report) = nothing_to_do(context, only)? {
+    }
+    let previous = last_generation(layout)?;
+    if !crashed && let Some(report) = nothing_to_do(context, &previous, only)? {
         return Ok(report);
     }
     // Only now: another process that rebuilds holds it until it is done.
     let store = &*open_store()?;
     // A file that changes while it is pinned is scanned again, not mixed.
     for _ in 0..5 {
-        let (previous, plan) = prepare(context, store, only)?;
+        let plan = prepare(context, store, &previous, only)?;
         let collisions = plan.collisions.clone();
         let (claimed, released) = (plan.claimed.clone(), plan.released.clone());
         let nothing = plan.is_empty() && is_current(layout, &previous) && !crashed;
@@ -170,41 +171,46 @@ pub(crate) fn rebuild(
 /// needs neither ownership nor the system database.
 fn nothing_to_do(
     context: &Context<'_>,
+    previous: &Generation,
     only: Option<&SourceName>,
 ) -> Result<Option<RebuildReport>> {
     let layout = context.layout;
     let heard = std::fs::read_to_string(layout.heard()).ok().and_then(|n| n.parse().ok());
-    if heard.is_none() || !layout.system_db().exists() {
-        return Ok(None);
-    }
-    let Some(previous) = Generation::load(layout)? else { return Ok(None) };
     let known = only.is_none_or(|only| previous.sources.contains_key(only));
-    if heard != Some(previous.number) || !known || !is_current(layout, &previous) {
+    if heard != Some(previous.number)
+        || !known
+        || !layout.system_db().exists()
+        || !is_current(layout, previous)
+    {
         return Ok(None);
     }
-    let Some(scan) = scan::unchanged(layout, &previous, only, context.now)? else {
+    let Some(scan) = scan::unchanged(layout, previous, only, context.now)? else {
         return Ok(None);
     };
-    let plan = plan::plan(&previous, &scan, &Ownership::new(), context.policy);
+    let plan = plan::plan(previous, &scan, &Ownership::new(), context.policy);
     if !plan.is_empty() {
         return Ok(None);
     }
-    Ok(Some(report(&previous, &previous, plan.collisions, plan.skipped, Vec::new())))
+    Ok(Some(report(previous, previous, plan.collisions, plan.skipped, Vec::new())))
 }
 
-/// The last generation, and what to do about it.
+/// The current generation; before the first rebuild one that holds nothing.
+fn last_generation(layout: &Layout) -> Result<Generation> {
+    Ok(Generation::load(layout)?.unwrap_or_else(|| Generation::empty(layout.analytics())))
+}
+
+/// What to do about the last generation.
 fn prepare(
     context: &Context<'_>,
     store: &Store,
+    previous: &Generation,
     only: Option<&SourceName>,
-) -> Result<(Generation, RebuildPlan)> {
+) -> Result<RebuildPlan> {
     let layout = context.layout;
-    let previous =
-        Generation::load(layout)?.unwrap_or_else(|| Generation::empty(layout.analytics()));
     // The generation is the truth; a crash may have come before the store heard of it.
-    store.catch_up(&previous, context.now)?;
+    store.catch_up(previous, context.now)?;
     let owners = store.ownership()?;
-    let mut scan = scan::scan(layout, &previous, only, context.now)?;
+    let mut scan = scan::scan(layout, previous, only, context.now)?;
     if !scan.exists {
         // Not one folder of extracts: more likely a wrong path than the wish to drop all.
         let error = contract(format!(
@@ -212,9 +218,9 @@ fn prepare(
             layout.extracts().display()
         ));
         scan.skipped.push(Skipped { source: String::new(), table: None, error: Arc::new(error) });
-        let mut plan = plan::plan(&previous, &as_before(&previous, scan), &owners, context.policy);
+        let mut plan = plan::plan(previous, &as_before(previous, scan), &owners, context.policy);
         plan.released.clear();
-        return Ok((previous, plan));
+        return Ok(plan);
     }
     if let Some(only) = only
         && !scan.sources.iter().any(|s| s.source == *only)
@@ -231,8 +237,7 @@ fn prepare(
             .with(Key::Source, only));
         }
     }
-    let plan = plan::plan(&previous, &scan, &owners, context.policy);
-    Ok((previous, plan))
+    Ok(plan::plan(previous, &scan, &owners, context.policy))
 }
 
 /// A scan that finds every source as it was.

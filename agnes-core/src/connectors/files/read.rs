@@ -52,6 +52,11 @@ trait Sniffed {
     /// How the file is read, these columns as text.
     fn reader(&self, text_columns: &[ColumnName]) -> Result<Reader>;
 
+    /// Whether whole numbers of 128 bits come out of it.
+    fn has_wide_numbers(&self) -> bool {
+        false
+    }
+
     /// Makes room for what the last try showed to be larger than usual; `false` when there
     /// is no more.
     fn enlarge(&mut self, _: &str) -> bool {
@@ -136,6 +141,10 @@ struct Json<'a> {
 }
 
 impl Sniffed for Json<'_> {
+    fn has_wide_numbers(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _: &[ColumnName]) -> Result<Reader> {
         let lines = self.input.format == Format::JsonLines;
         let sample = if self.whole { -1 } else { SAMPLE_ROWS };
@@ -165,15 +174,12 @@ fn read_text(
     let mut wide = ["BIGINT", "DECIMAL(38, 0)", "VARCHAR"].into_iter().peekable();
     loop {
         let reader = format.reader(&text_columns)?;
-        let columns = match engine::columns(connection, &reader.select()) {
-            Ok(columns) => columns,
-            Err(error) => {
-                let message = engine::full_message(&error);
-                if format.enlarge(&message) {
-                    continue;
-                }
-                return Err(failure(input, options, &message));
-            }
+        // Looking at the columns reads the sample once more; only JSON has wide numbers.
+        let columns = if format.has_wide_numbers() {
+            engine::columns(connection, &reader.select())
+                .map_err(|e| failure(input, options, &engine::full_message(&e)))?
+        } else {
+            Vec::new()
         };
         let query = narrowed(&reader, &columns, wide.peek().copied().unwrap_or("VARCHAR"))?;
         let Err((error, message)) = writer.table_from_query(&input.table, connection, &query)
