@@ -70,3 +70,12 @@ pub use query::{Rows, Session};
 
 /// Arrow, in the version that rows come in.
 pub use arrow;
+
+/// The documents whose snippets are run as tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/contract.md")]
+    mod contract {}
+}

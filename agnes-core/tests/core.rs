@@ -3,8 +3,12 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "core/dependencies.rs"]
+mod dependencies;
 #[path = "core/extracts.rs"]
 mod extracts;
+#[path = "core/faults.rs"]
+mod faults;
 #[path = "core/files.rs"]
 mod files;
 #[path = "core/rebuilds.rs"]
