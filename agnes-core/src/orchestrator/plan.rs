@@ -242,6 +242,7 @@ fn carry_source(
     plan: &mut RebuildPlan,
 ) {
     let Some(record) = previous.sources.get(source) else { return };
+    let mut record = record.clone();
     for (name, view) in previous.views.iter().filter(|(_, v)| v.source == *source) {
         // What the operator has forbidden since goes, though nothing of the extract changed.
         let remote = match &view.data {
@@ -250,22 +251,20 @@ fn carry_source(
         };
         if let Err(error) = may_attach(policy, source, &record.attaches, remote) {
             plan.skipped.push(left_out(source, view.table.as_str(), &error));
+            // It may be allowed again without the extract changing.
+            record.digest.clear();
             continue;
         }
         plan.views.insert(name.clone(), ViewPlan::Carry(Box::new(view.clone())));
     }
-    for SkippedRecord { table, kind, message } in &record.skipped {
-        let mut error = Error::new(*kind, message.clone()).with(Key::Source, source);
-        if let Some(table) = table {
+    for SkippedRecord { table, kind, message } in record.skipped.clone() {
+        let mut error = Error::new(kind, message).with(Key::Source, source);
+        if let Some(table) = &table {
             error = error.with(Key::Table, table);
         }
-        plan.skipped.push(Skipped {
-            source: source.to_string(),
-            table: table.clone(),
-            error: Arc::new(error),
-        });
+        plan.skipped.push(Skipped { source: source.to_string(), table, error: Arc::new(error) });
     }
-    plan.records.insert(source.clone(), record.clone());
+    plan.records.insert(source.clone(), record);
 }
 
 /// Asks the operator's policy about each alias that a table reads from.
@@ -312,6 +311,8 @@ fn read_source(
     let source = extract.source();
     let mut skipped: Vec<Skipped> = extract.skipped().to_vec();
     let mut refused = Vec::new();
+    // What depends on the operator or on other sources is decided anew by each rebuild.
+    let mut digest = digest.to_string();
     for row in extract.attaches() {
         if let Some((owner, owned)) = aliases.get(&row.alias)
             && owner != source
@@ -325,7 +326,8 @@ fn read_source(
                     row.alias
                 ),
             );
-            skipped.push(extract::skipped(source, "_remote_attach", error));
+            plan.skipped.push(extract::skipped(source, "_remote_attach", error));
+            digest.clear();
         }
     }
     let usable = |row: &&RemoteAttach| {
@@ -352,7 +354,8 @@ fn read_source(
             _ => &[],
         };
         if let Err(error) = may_attach(policy, source, &attaches, reads_from) {
-            skipped.push(left_out(source, table.name().as_str(), &error));
+            plan.skipped.push(left_out(source, table.name().as_str(), &error));
+            digest.clear();
             continue;
         }
         let attaches: Vec<RemoteAttach> =
@@ -406,10 +409,8 @@ fn read_source(
         })
         .collect();
     plan.skipped.extend(skipped);
-    plan.records.insert(
-        source.clone(),
-        SourceRecord { digest: digest.to_string(), attaches, skipped: records, refused },
-    );
+    plan.records
+        .insert(source.clone(), SourceRecord { digest, attaches, skipped: records, refused });
 }
 
 /// Brings a view up to what its extract says about it now.

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agnes_core::orchestrator::AttachRule;
-use agnes_core::{
-    Agnes, AttachPolicy, Components, ExtensionName, Kind, NoSecrets, Secret, Settings,
-};
+use agnes_core::{Agnes, AttachPolicy, Components, ExtensionName, Kind, Secret, Settings};
 
 use crate::support::{Place, left_out, query, query_error, rebuild, source, table};
 
@@ -185,7 +183,6 @@ fn hostile_rows_stay_rows() {
     let report = rebuild(&agnes);
     assert_eq!(report.skipped.len(), 4, "{}", left_out(&report));
     assert_eq!(query(&agnes, "FROM fine"), "1");
-    let _ = NoSecrets;
 }
 
 #[test]
@@ -233,4 +230,11 @@ fn what_the_operator_forbids_goes_though_nothing_else_changed() {
     let report = rebuild(&agnes);
     assert_eq!(report.dropped.len(), 1, "{report:?}");
     assert_eq!(query_error(&agnes.session().unwrap(), "FROM orders").kind(), Kind::NotFound);
+    drop(agnes);
+    // Allowed again, it comes back; and that needs no rebuild of anything else.
+    for _ in 0..2 {
+        let agnes = allow(&place, &url);
+        assert!(rebuild(&agnes).is_complete());
+        assert_eq!(query(&agnes, "FROM orders"), "7");
+    }
 }
