@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use duckdb::Connection;
@@ -53,12 +54,12 @@ pub(crate) fn apply(
     new.sources = records;
 
     // Local views, in parallel: what takes time is reading files.
-    let mut views: BTreeMap<ViewName, View> = BTreeMap::new();
+    let mut views: BTreeMap<ViewName, Arc<View>> = BTreeMap::new();
     let mut work: Vec<(ViewName, Box<Make>)> = Vec::new();
     for (name, planned) in planned {
         match planned {
             ViewPlan::Carry(view) | ViewPlan::Restate(view) => {
-                views.insert(name, *view);
+                views.insert(name, view);
             }
             ViewPlan::Make(make) => work.push((name, make)),
         }
@@ -83,7 +84,7 @@ pub(crate) fn apply(
                 if let Data::Files { files, .. } = &data {
                     written.extend(files.iter().map(|p| layout.analytics().join(&p.path)));
                 }
-                views.insert(name.clone(), view_of(&make, data));
+                views.insert(name.clone(), Arc::new(view_of(&make, data)));
                 made.push((name, make));
             }
             Err(Failure::Table(error)) => out.leave_out(&make, error, false),
@@ -110,7 +111,10 @@ pub(crate) fn apply(
     // the files is kept, so that they aren't read again.
     let same = db_is_current
         && views.len() == previous.views.len()
-        && views.iter().zip(&previous.views).all(|((a, x), (b, y))| a == b && x.publishes_as(y));
+        && views
+            .iter()
+            .zip(&previous.views)
+            .all(|((a, x), (b, y))| a == b && (Arc::ptr_eq(x, y) || x.publishes_as(y)));
     if same {
         new.number = previous.number;
         new.created_at = previous.created_at;
@@ -313,7 +317,7 @@ impl<'a> ServerDb<'a> {
 
     fn build(
         &mut self,
-        views: &mut BTreeMap<ViewName, View>,
+        views: &mut BTreeMap<ViewName, Arc<View>>,
         made: &mut Vec<(ViewName, Box<Make>)>,
         out: &mut Left<'_>,
         progress: &dyn Progress,
@@ -358,15 +362,16 @@ impl<'a> ServerDb<'a> {
 
     fn write(
         &self,
-        views: &mut BTreeMap<ViewName, View>,
+        views: &mut BTreeMap<ViewName, Arc<View>>,
         made: &[(ViewName, Box<Make>)],
         progress: &dyn Progress,
     ) -> Result<Result<Written, Refused>> {
         let context = self.context;
         let previous = &self.previous.views;
-        let is_same = |name: &ViewName, view: &View| {
+        let is_same = |name: &ViewName, view: &Arc<View>| {
             previous.get_key_value(name).is_some_and(|(old_name, old)| {
-                old_name.as_str() == name.as_str() && Self::same_body(old, view)
+                old_name.as_str() == name.as_str()
+                    && (Arc::ptr_eq(old, view) || Self::same_body(old, view))
             })
         };
         // What came out as it was keeps its columns.
@@ -375,7 +380,7 @@ impl<'a> ServerDb<'a> {
                 && is_same(name, view)
                 && let Some(old) = previous.get(name)
             {
-                view.columns = old.columns.clone();
+                Arc::make_mut(view).columns = old.columns.clone();
             }
         }
         let mut change: Vec<ViewName> = Vec::new();
@@ -472,7 +477,7 @@ impl<'a> ServerDb<'a> {
     fn attach(
         &self,
         connection: &Connection,
-        views: &BTreeMap<ViewName, View>,
+        views: &BTreeMap<ViewName, Arc<View>>,
         made: &[(ViewName, Box<Make>)],
         change: &[ViewName],
     ) -> Result<Result<Vec<AttachAlias>, Refused>> {
@@ -517,7 +522,7 @@ impl<'a> ServerDb<'a> {
 /// Reads the columns of the views that were made.
 fn read_columns(
     connection: &Connection,
-    views: &mut BTreeMap<ViewName, View>,
+    views: &mut BTreeMap<ViewName, Arc<View>>,
     made: &[ViewName],
 ) -> Result<(), duckdb::Error> {
     /// Above this, one look at all columns is less work than many at a few.
@@ -528,7 +533,7 @@ fn read_columns(
         for name in unknown {
             let columns = engine::columns(connection, &sql::select_server_view(name))?;
             if let Some(view) = views.get_mut(name) {
-                view.columns =
+                Arc::make_mut(view).columns =
                     columns.into_iter().map(|(name, kind)| Column { name, kind }).collect();
             }
         }
@@ -545,7 +550,8 @@ fn read_columns(
         if unknown.contains(&name)
             && let Some(view) = views.get_mut(&name)
         {
-            view.columns.push(Column { name: row.get(1)?, kind: row.get(2)? });
+            let column = Column { name: row.get(1)?, kind: row.get(2)? };
+            Arc::make_mut(view).columns.push(column);
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::{Disk, FileLock, Fingerprint};
@@ -34,8 +35,8 @@ pub struct Generation {
     /// `server.duckdb` as it was published.
     pub(crate) server_db: Option<Fingerprint>,
     pub(crate) sources: BTreeMap<SourceName, SourceRecord>,
-    /// The views, by name.
-    pub views: BTreeMap<ViewName, View>,
+    /// The views, by name; shared with the generation before where they are the same.
+    pub views: BTreeMap<ViewName, Arc<View>>,
 }
 
 /// What is remembered of a source, to tell whether it changed.
@@ -363,7 +364,7 @@ pub(crate) fn collect(
         .iter()
         .chain([current])
         .flat_map(|g| g.views.values())
-        .flat_map(View::files)
+        .flat_map(|view| view.files())
         .map(|pin| pin.path.as_str())
         .collect();
     let pins = layout.pins();

@@ -295,7 +295,7 @@ fn report(
         report.sources.entry(view.source.clone()).or_default().push(name.clone());
         match before.views.get(name) {
             None => report.created.push(name.clone()),
-            Some(old) if old.has_same_rows(view) => report.unchanged += 1,
+            Some(old) if Arc::ptr_eq(old, view) || old.has_same_rows(view) => report.unchanged += 1,
             Some(_) => report.replaced.push(name.clone()),
         }
     }

@@ -57,9 +57,9 @@ pub enum SourceState {
 #[derive(Debug)]
 pub(crate) enum ViewPlan {
     /// It stays as it is.
-    Carry(Box<View>),
+    Carry(Arc<View>),
     /// Only what is said about it changed.
-    Restate(Box<View>),
+    Restate(Arc<View>),
     /// It is made anew.
     Make(Box<Make>),
 }
@@ -255,7 +255,7 @@ fn carry_source(
             record.digest.clear();
             continue;
         }
-        plan.views.insert(name.clone(), ViewPlan::Carry(Box::new(view.clone())));
+        plan.views.insert(name.clone(), ViewPlan::Carry(view.clone()));
     }
     for SkippedRecord { table, kind, message } in record.skipped.clone() {
         let mut error = Error::new(kind, message).with(Key::Source, source);
@@ -380,12 +380,12 @@ fn read_source(
         let before = previous.views.get(&name).filter(|v| v.source == *source);
         let view = match before {
             Some(view) if view.origin == origin && !racy(extract, table, now_ns) => {
-                let mut restated = view.clone();
+                let mut restated = View::clone(view);
                 restate(&mut restated, table);
-                if restated == *view {
-                    ViewPlan::Carry(Box::new(restated))
+                if restated == **view {
+                    ViewPlan::Carry(view.clone())
                 } else {
-                    ViewPlan::Restate(Box::new(restated))
+                    ViewPlan::Restate(Arc::new(restated))
                 }
             }
             _ => ViewPlan::Make(Box::new(Make {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -314,7 +314,7 @@ impl Session {
 fn open_instance<'v>(
     layout: &Layout,
     limits: &Limits,
-    views: impl Iterator<Item = &'v View>,
+    views: impl Iterator<Item = &'v Arc<View>>,
 ) -> Result<Connection> {
     let connection = engine::in_memory(limits)?;
     lock(layout, &connection, views)?;
@@ -325,7 +325,7 @@ fn open_instance<'v>(
 fn lock<'v>(
     layout: &Layout,
     connection: &Connection,
-    views: impl Iterator<Item = &'v View>,
+    views: impl Iterator<Item = &'v Arc<View>>,
 ) -> Result<()> {
     let files: Vec<_> = views.flat_map(|view| Generation::paths(layout, view)).collect();
     engine::run(connection, "lock the session", &sql::lock(&files)?)

@@ -1,5 +1,7 @@
 //! The sync state of each table: rows, bytes, hash, when, and how it went.
 
+use std::sync::Arc;
+
 use duckdb::Connection;
 use duckdb::types::{TimeUnit, Value};
 
@@ -124,8 +126,12 @@ impl Store {
             .views
             .iter()
             .filter(|(name, view)| {
-                before.views.get(name).is_none_or(|old| state_of(old) != state_of(view))
+                before
+                    .views
+                    .get(name)
+                    .is_none_or(|old| !Arc::ptr_eq(old, view) && state_of(old) != state_of(view))
             })
+            .map(|(name, view)| (name, &**view))
             .collect();
         let gone: Vec<&ViewName> =
             before.views.keys().filter(|name| !after.views.contains_key(name)).collect();
@@ -162,6 +168,7 @@ impl Store {
                         || !s.source.eq_ignore_ascii_case(view.source.as_str())
                 })
             })
+            .map(|(name, view)| (name, &**view))
             .collect();
         let owners = self.ownership()?;
         let claimed: crate::orchestrator::Ownership = current
