@@ -566,6 +566,12 @@ impl Judge for OwnFiles<'_, '_> {
                 crate::name::shown(name)
             )));
         }
+        let options = reader_arguments(node).map(|arguments| arguments.options);
+        if options.iter().flatten().any(|(name, on)| name == "filename" && *on != Some(false)) {
+            return Err(contract(
+                "its view has the option filename, which would publish paths of this machine",
+            ));
+        }
         let paths = node
             .pointer("/function/arguments/0/expression")
             .and_then(constant_paths)
