@@ -3,6 +3,8 @@
 //! A writer fills a folder beside the extract, checks and flushes it, and swaps the two
 //! folders in one step. A killed writer leaves a folder that the next one clears away.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -10,11 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use duckdb::Connection;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+
+pub use table::TableWriter;
 
 use super::{
     Content, Extract, MetaRow, QueryMode, Reader, RemoteAttach, contract, parquet as check,
@@ -776,68 +776,4 @@ fn clear_leftovers_of(leftover: &Path, folder: &Path) -> Result<()> {
         }
     }
     fs::remove_dir_all(leftover).map_err(|e| Error::io("clear away", leftover, e))
-}
-
-/// Writes one table, or one shard, in Arrow record batches.
-///
-/// Dropping it without [`TableWriter::finish`] leaves the table out.
-#[derive(Debug)]
-pub struct TableWriter<'w> {
-    writer: &'w mut ExtractWriter,
-    name: TableName,
-    file: PathBuf,
-    parquet: ArrowWriter<File>,
-}
-
-impl<'w> TableWriter<'w> {
-    fn open(
-        writer: &'w mut ExtractWriter,
-        name: TableName,
-        file: PathBuf,
-        schema: SchemaRef,
-    ) -> Result<Self> {
-        let path = writer.aside.join(&file);
-        writer.disk.engine_writes(&path)?;
-        let out = File::create(&path).map_err(|e| Error::io("write", &path, e))?;
-        let codec = match writer.options.codec {
-            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
-            Codec::Snappy => Compression::SNAPPY,
-            Codec::Uncompressed => Compression::UNCOMPRESSED,
-        };
-        let properties = WriterProperties::builder()
-            .set_compression(codec)
-            .set_max_row_group_row_count(Some(writer.options.row_group_rows))
-            .build();
-        let parquet = ArrowWriter::try_new(out, schema, Some(properties)).map_err(|e| {
-            Error::new(Kind::Invalid, format!("parquet can't hold the table `{name}`: {e}"))
-                .with(Key::Table, &name)
-        })?;
-        Ok(TableWriter { writer, name, file, parquet })
-    }
-
-    /// Adds rows.
-    ///
-    /// # Errors
-    /// `Invalid` for a batch of another schema; `Unavailable` when the disk is full.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.parquet.write(batch).map_err(|e| parquet_error(&self.name, e))
-    }
-
-    /// Ends the table; it becomes part of the extract.
-    ///
-    /// # Errors
-    /// As [`TableWriter::write`].
-    pub fn finish(self) -> Result<()> {
-        let TableWriter { writer, name, file, parquet } = self;
-        parquet.close().map_err(|e| parquet_error(&name, e))?;
-        writer.add_file(&name, file)
-    }
-}
-
-fn parquet_error(name: &TableName, error: parquet::errors::ParquetError) -> Error {
-    let kind = match &error {
-        parquet::errors::ParquetError::External(e) if e.is::<std::io::Error>() => Kind::Unavailable,
-        _ => Kind::Invalid,
-    };
-    Error::new(kind, format!("the table `{name}` can't be written: {error}")).with(Key::Table, name)
 }
