@@ -65,6 +65,7 @@ fn shown(runs: &[Run]) -> String {
 fn rebuilds(sources: usize, tables: usize, times: usize, limits: [&str; 3]) {
     let home = place(&format!("{sources}x{tables}"));
     write_extracts(&home, sources, tables);
+    // Files of the last 20 ms are read again whatever they look like: not what is measured.
     std::thread::sleep(Duration::from_millis(100));
     // Moved away, not removed: ext4 makes whoever creates files look for a free inode past
     // every one that was freed in the last seconds, which a rebuild has no part in.

@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A working directory of its own, and the calls that were made in it.
@@ -201,5 +201,4 @@ fn a_folder_that_can_t_be_written_is_named() {
     let text = String::from_utf8_lossy(&output.stderr).to_string();
     assert_eq!(output.status.code(), Some(7), "{text}");
     assert!(text.contains("file"), "{text}");
-    let _ = Path::new("");
 }
