@@ -25,10 +25,13 @@ pub const STRICT_MAX: usize = 64;
 /// The most characters that an [`ExternalName`] may have.
 pub const EXTERNAL_MAX: usize = 128;
 
-/// Text as it can be shown in a message: quoted, control characters escaped, cut at 80.
+/// Text as it can be shown in a message: characters that a terminal obeys or that nobody
+/// sees are escaped, and it is cut at 80.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     const MOST: usize = 80;
-    if text.len() <= MOST && !text.chars().any(|c| c.is_control() || c == '`') {
+    // Marks that have no width or turn the direction of writing.
+    let unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if text.len() <= MOST && !text.chars().any(|c| c.is_control() || c == '`' || unseen(c)) {
         return Cow::Borrowed(text);
     }
     let mut out: String =
@@ -169,10 +172,13 @@ macro_rules! names {
 
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                self.0
-                    .bytes()
-                    .map(|b| b.to_ascii_lowercase())
-                    .cmp(other.0.bytes().map(|b| b.to_ascii_lowercase()))
+                let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+                // Maps of thousands of names compare a lot, mostly equal bytes.
+                let differ = a.iter().zip(b).find_map(|(a, b)| {
+                    let folded = || a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase());
+                    (a != b).then(folded).filter(|order| order.is_ne())
+                });
+                differ.unwrap_or_else(|| a.len().cmp(&b.len()))
             }
         }
 

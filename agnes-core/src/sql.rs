@@ -74,6 +74,18 @@ fn reader_path(file: &Path) -> Result<String> {
     if !text.contains(['*', '?', '[']) {
         return Ok(text);
     }
+    // DuckDB takes a backslash in a pattern for a separator of folders, on every system.
+    if text.contains('\\') {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "the path `{}` has a backslash beside a `*`, `?` or `[`, which DuckDB can't \
+                 read; rename it",
+                crate::name::shown(&file.to_string_lossy())
+            ),
+        )
+        .with(crate::Key::Path, file.display()));
+    }
     // A class of one character stands for that character.
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
@@ -92,15 +104,20 @@ fn list(items: impl Iterator<Item = Result<String>>) -> Result<String> {
 
 /// `SELECT * FROM` exactly these parquet files; `by_name` matches columns by name over all.
 pub(crate) fn select_parquet<P: AsRef<Path>>(files: &[P], by_name: bool) -> Result<Sql> {
-    let [one] = files else {
-        let files = list(files.iter().map(|f| reader_path(f.as_ref())))?;
-        let by_name = if by_name { "union_by_name = true, " } else { "" };
-        return Ok(Sql(format!(
-            "SELECT * FROM read_parquet({files}, {by_name}hive_partitioning = false)"
-        )));
+    let paths = files.iter().map(|f| reader_path(f.as_ref())).collect::<Result<Vec<_>>>()?;
+    let mut arguments = match paths.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
     };
-    let file = reader_path(one.as_ref())?;
-    Ok(Sql(format!("SELECT * FROM read_parquet({file}, hive_partitioning = false)")))
+    if by_name && files.len() > 1 {
+        arguments.push_str(", union_by_name = true");
+    }
+    // A folder on the way that is called `key=value` would become a column. What isn't needed
+    // isn't written: whoever opens 10,000 views reads each option 10,000 times.
+    if paths.iter().any(|path| path.contains('=')) {
+        arguments.push_str(", hive_partitioning = false");
+    }
+    Ok(Sql(format!("SELECT * FROM read_parquet({arguments})")))
 }
 
 /// SQL text that the guard has put together from a tree that it knows through and through.
@@ -242,6 +259,11 @@ pub(crate) fn copy_to_parquet(body: &Sql, file: &Path, options: &ParquetOptions)
         path(file)?,
         options.row_group_rows
     )))
+}
+
+/// The first rows of a query, whichever come first.
+pub(crate) fn first(body: &Sql, rows: i64) -> Sql {
+    Sql(format!("SELECT * FROM ({}) LIMIT {rows}", body.0))
 }
 
 /// A statement about a query's columns: `DESCRIBE` gives name and type of each.
@@ -413,6 +435,8 @@ mod tests {
         let select = select_parquet(&[&file], false).unwrap();
         let x: i32 = connection.query_row(select.as_str(), [], |r| r.get(0)).unwrap();
         assert_eq!(x, 42);
+        let error = select_parquet(&[Path::new("/tmp/a\\*.parquet")], false).unwrap_err();
+        assert!(error.message().contains("rename it"), "{error}");
     }
 
     #[test]

@@ -61,6 +61,18 @@ fn delimiter_header_and_types_are_sniffed() {
 }
 
 #[test]
+fn digits_that_are_more_than_a_number_stay_text() {
+    let place = Place::new();
+    let csv = "zip,account,n,amount\n01234,12345678901234567890,10,0.5\n90210,1,0,12\n";
+    let agnes = loaded(&place, "t.csv", csv);
+    assert_eq!(query(&agnes, "FROM t"), "01234|12345678901234567890|10|0.5\n90210|1|0|12.0");
+    assert_eq!(
+        query(&agnes, "SELECT typeof(columns(*)) FROM t LIMIT 1"),
+        "VARCHAR|VARCHAR|BIGINT|DOUBLE"
+    );
+}
+
+#[test]
 fn packed_files_are_read() {
     let place = Place::new();
     let csv = place.write("t.csv", "a,b\n1,x\n");

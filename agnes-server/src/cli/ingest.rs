@@ -13,9 +13,10 @@ pub(super) const HELP: &str = "\
 Turn files into the extract of a source.
 
 Reads CSV, TSV, JSON, JSON lines, Parquet and Arrow IPC; the text formats also as .gz and \
-.zst. Each file becomes a table named after it. A folder stands for the files in it. A file \
-whose content is what it was is not read again, and a table whose file is gone stays until \
---prune. Run `agnes rebuild` to publish.";
+.zst. Each file becomes a table named after it. A folder stands for the files in it. Types \
+are sniffed; digits that are more than a number, as in 01234, stay text. A file whose content \
+is what it was is not read again, and a table whose file is gone stays until --prune. Run \
+`agnes rebuild` to publish.";
 
 #[derive(Debug, Args)]
 pub(super) struct Ingest {

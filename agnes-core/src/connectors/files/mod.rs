@@ -3,8 +3,10 @@
 //! CSV, TSV, JSON, JSON lines, Parquet and Arrow IPC, the text formats also as `.gz` and
 //! `.zst`. Each file becomes a table named after it. Delimiter, header and types of text
 //! files are sniffed by DuckDB; a value further down that doesn't fit is an error naming
-//! file and line, or makes its column text, as the caller chooses. A file whose content is
-//! what it was at the last run is not read again.
+//! file and line, or makes its column text, as the caller chooses. A column of a CSV file in
+//! whose first 20,480 rows digits are more than a number (leading zeros, or more of them than
+//! 64 bits hold) is text: postal codes and account numbers lose nothing. A file whose content
+//! is what it was at the last run is not read again.
 
 mod inputs;
 mod read;

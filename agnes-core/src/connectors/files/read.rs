@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 
-use arrow::array::RecordBatchReader;
+use arrow::array::{Array, RecordBatchReader, StringArray};
 use duckdb::Connection;
 
 use super::inputs::{Format, Input};
 use super::{FilesOptions, Mistakes};
 use crate::extract::ExtractWriter;
-use crate::sql::{Reader, Sql};
+use crate::sql::{self, Reader, Sql};
 use crate::{ColumnName, Error, Key, Kind, Result, engine};
 
 /// The longest line of a CSV file and the largest object of a JSON file, bytes. DuckDB's
@@ -52,6 +52,11 @@ trait Sniffed {
     /// How the file is read, these columns as text.
     fn reader(&self, text_columns: &[ColumnName]) -> Result<Reader>;
 
+    /// Columns that look like numbers and would lose something as such.
+    fn codes(&mut self, _: &Connection) -> Result<Vec<ColumnName>> {
+        Ok(Vec::new())
+    }
+
     /// Whether whole numbers of 128 bits come out of it.
     fn has_wide_numbers(&self) -> bool {
         false
@@ -84,6 +89,60 @@ impl<'a> Csv<'a> {
     }
 }
 
+impl Csv<'_> {
+    /// The columns of numbers in whose sample a value is a code: postal codes, numbers of
+    /// accounts, identifiers.
+    fn codes_of_sample(
+        &self,
+        connection: &Connection,
+    ) -> Result<std::result::Result<Vec<ColumnName>, duckdb::Error>> {
+        let reader = self.reader(&[])?;
+        let columns = match engine::columns(connection, &reader.select()) {
+            Ok(columns) => columns,
+            Err(error) => return Ok(Err(error)),
+        };
+        let numbers: Vec<usize> = columns
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, kind))| matches!(kind.as_str(), "BIGINT" | "HUGEINT" | "DOUBLE"))
+            .map(|(at, _)| at)
+            .collect();
+        if numbers.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        // As text the first line may not be taken for a header, so that columns are told by
+        // their place.
+        let text = sql::first(&reader.with("all_varchar", true).select(), SAMPLE_ROWS);
+        let read = || -> std::result::Result<Vec<usize>, duckdb::Error> {
+            let mut statement = connection.prepare(text.as_str())?;
+            let mut left = numbers;
+            let mut codes = Vec::new();
+            for batch in statement.query_arrow([])? {
+                left.retain(|at| {
+                    let values = batch.columns().get(*at);
+                    let values = values.and_then(|v| v.as_any().downcast_ref::<StringArray>());
+                    let found = values.is_some_and(|v| v.iter().flatten().any(is_code));
+                    if found {
+                        codes.push(*at);
+                    }
+                    !found
+                });
+            }
+            Ok(codes)
+        };
+        let name = |at: usize| ColumnName::parse(columns.get(at)?.0.clone()).ok();
+        Ok(read().map(|codes| codes.into_iter().filter_map(name).collect()))
+    }
+}
+
+/// Whether digits are more than a number: leading zeros, or more of them than a number of
+/// 64 bits keeps.
+fn is_code(value: &str) -> bool {
+    value.len() > 1
+        && value.bytes().all(|b| b.is_ascii_digit())
+        && (value.starts_with('0') || value.parse::<i64>().is_err())
+}
+
 /// The encoding that the first bytes of a file announce, where it is not UTF-8.
 fn byte_order_mark(input: &Input) -> Result<Option<&'static str>> {
     let mut head = [0u8; 2];
@@ -110,6 +169,17 @@ impl Sniffed for Csv<'_> {
             reader = reader.with("all_varchar", true);
         }
         Ok(reader)
+    }
+
+    fn codes(&mut self, connection: &Connection) -> Result<Vec<ColumnName>> {
+        loop {
+            match self.codes_of_sample(connection)? {
+                Ok(codes) => return Ok(codes),
+                Err(error) if self.enlarge(&engine::full_message(&error)) => {}
+                // Reading the whole will say it, and where.
+                Err(_) => return Ok(Vec::new()),
+            }
+        }
     }
 
     fn enlarge(&mut self, message: &str) -> bool {
@@ -169,7 +239,7 @@ fn read_text(
     writer: &mut ExtractWriter,
     format: &mut dyn Sniffed,
 ) -> Result<()> {
-    let mut text_columns: Vec<ColumnName> = Vec::new();
+    let mut text_columns = format.codes(connection)?;
     // How whole numbers beyond 64 bits are kept, from the narrowest to the widest.
     let mut wide = ["BIGINT", "DECIMAL(38, 0)", "VARCHAR"].into_iter().peekable();
     loop {
