@@ -195,7 +195,52 @@ impl AttachPolicy {
 fn covers(prefix: &str, url: &str) -> bool {
     let Some(rest) = url.strip_prefix(prefix) else { return false };
     let whole = prefix.ends_with(['/', '?', '#', '=', ' ']);
-    !prefix.is_empty() && (whole || rest.is_empty() || rest.starts_with(['/', '?', '#', ' ']))
+    let below = whole || rest.is_empty() || rest.starts_with(['/', '?', '#', ' ']);
+    let plain = without_escapes(rest).to_ascii_lowercase();
+    !prefix.is_empty() && below && !climbs(&plain) && !redirects(prefix, &plain)
+}
+
+/// Text with its `%2e` and the like written out, as whoever takes the address apart does.
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut plain = parts.next().unwrap_or("").to_string();
+    for part in parts {
+        let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte.zip(part.get(2..)) {
+            Some((byte, rest)) => {
+                plain.push(char::from(byte));
+                plain.push_str(rest);
+            }
+            None => {
+                plain.push('%');
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+/// Whether the rest of an address leaves the folder that its start named.
+fn climbs(rest: &str) -> bool {
+    rest.split(['/', '\\', '?', '#', ' ']).any(|part| part == "..")
+}
+
+/// Whether the rest of a connection string names the server again: of `host=a host=b`, and of
+/// `postgresql://a/x?host=b`, clients take `b`.
+fn redirects(prefix: &str, rest: &str) -> bool {
+    const SERVER: [&str; 5] = ["host", "hostaddr", "port", "service", "servicefile"];
+    // The word before each `=`.
+    let keys = |text: &str| -> Vec<String> {
+        let mut parts: Vec<&str> = text.split('=').collect();
+        parts.pop();
+        let word = |part: &&str| {
+            let apart = |c: char| c.is_whitespace() || "?&;/'\"".contains(c);
+            part.trim_end().rsplit(apart).next().map(str::to_ascii_lowercase)
+        };
+        parts.iter().filter_map(word).collect()
+    };
+    let named = keys(prefix);
+    keys(rest).iter().any(|key| SERVER.contains(&key.as_str()) || named.contains(key))
 }
 
 /// One remote system, ready to be attached.
@@ -340,6 +385,32 @@ mod tests {
         }
         let below = row("keboola", "https://connection.keboola.com/v2", "KBC_TOKEN");
         assert!(policy.allow(&crm, &below).is_ok());
+    }
+
+    #[test]
+    fn an_address_below_the_allowed_one_leads_nowhere_else() {
+        for (prefix, url, allowed) in [
+            ("/srv/remote/", "/srv/remote/a.duckdb", true),
+            ("/srv/remote/", "/srv/remote/a..b.duckdb", true),
+            ("/srv/remote/", "/srv/remote/../secret.duckdb", false),
+            ("/srv/remote", "/srv/remote/x/../../secret.duckdb", false),
+            ("https://a.example/in/", "https://a.example/in/%2E%2e/out", false),
+            ("https://a.example/in/", "https://a.example/in/..%2fout", false),
+            ("https://a.example/in/", "https://a.example/in/50%", true),
+            ("host=db.example", "host=db.example dbname=shop", true),
+            ("host=db.example", "host=db.example host=evil", false),
+            ("host=db.example", "host=db.example HOST = evil", false),
+            ("host=db.example", "host=db.example hostaddr=192.0.2.1", false),
+            ("host=db.example ", "host=db.example dbname='x'host=evil", false),
+            ("postgresql://db.example/", "postgresql://db.example/shop?sslmode=require", true),
+            ("postgresql://db.example/", "postgresql://db.example/shop?host=evil", false),
+            ("postgresql://db.example/", "postgresql://db.example/shop?a=b&ho%73t=evil", false),
+            ("project=", "project=my-project-1", true),
+            ("project=p", "project=p project=q", false),
+            ("project=p", "project=pq", false),
+        ] {
+            assert_eq!(covers(prefix, url), allowed, "{prefix} {url}");
+        }
     }
 
     #[test]
