@@ -94,6 +94,18 @@ impl Disk {
         write().map_err(|e| Error::io("write", path, e))
     }
 
+    /// Goes on writing a file that was begun with [`Disk::write`], and flushes it.
+    pub(crate) fn append(&self, path: &Path, content: &[u8]) -> Result<()> {
+        let append = || {
+            self.step(Step::Write, path)?;
+            let mut file = fs::OpenOptions::new().append(true).open(path)?;
+            file.write_all(content)?;
+            self.step(Step::Flush, path)?;
+            file.sync_all()
+        };
+        append().map_err(|e| Error::io("write", path, e))
+    }
+
     /// Writes a small file that nobody will change, in one go; it isn't flushed yet. The rest
     /// of a crash that stands in its place is replaced.
     pub(crate) fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<Fingerprint> {

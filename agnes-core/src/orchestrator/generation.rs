@@ -23,7 +23,7 @@ use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timest
 const FORMAT: u32 = 1;
 
 /// One complete, immutable analytics database.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 pub struct Generation {
     format: u32,
     /// Counts up with each rebuild that changed something.
@@ -240,12 +240,16 @@ impl Generation {
         generation.map_err(broken)
     }
 
-    /// Makes this the current generation, in one step.
-    pub(crate) fn commit(&self, layout: &Layout, disk: &Disk) -> Result<()> {
-        let bytes = self.to_json()?;
+    /// Writes the views, nearly all of the file, which are known before the rest is.
+    pub(crate) fn begin_commit(&self, layout: &Layout, disk: &Disk) -> Result<()> {
         disk.create_folder(&layout.generations())?;
-        let kept = layout.generations().join(format!("{}.json", self.number));
-        disk.write(&kept, &bytes)?;
+        disk.write(&self.kept(layout), &self.views_as_json()?)
+    }
+
+    /// Makes this the current generation, in one step, after [`Generation::begin_commit`].
+    pub(crate) fn commit(&self, layout: &Layout, disk: &Disk) -> Result<()> {
+        let kept = self.kept(layout);
+        disk.append(&kept, &self.rest_as_json()?)?;
         disk.flush(&layout.generations())?;
         let aside = crate::disk::aside(&layout.generation());
         disk.remove(&aside)?;
@@ -255,23 +259,62 @@ impl Generation {
         disk.rename(&aside, &layout.generation())
     }
 
+    /// The file by which sessions hold on to it.
+    fn kept(&self, layout: &Layout) -> PathBuf {
+        layout.generations().join(format!("{}.json", self.number))
+    }
+
     /// Replaces what is remembered beside the views; for readers nothing changes.
     pub(crate) fn restate(&self, layout: &Layout, disk: &Disk) -> Result<()> {
-        let bytes = self.to_json()?;
+        let mut bytes = self.views_as_json()?;
+        bytes.append(&mut self.rest_as_json()?);
         let aside = crate::disk::aside(&layout.generation());
         disk.write(&aside, &bytes)?;
         disk.rename(&aside, &layout.generation())
     }
 
-    fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self)
-            .map_err(|e| Error::internal("a generation can't be written as JSON").because(e))
+    /// The first part of the file: `{"views":{…},`.
+    fn views_as_json(&self) -> Result<Vec<u8>> {
+        let mut bytes = br#"{"views":"#.to_vec();
+        serde_json::to_writer(&mut bytes, &self.views).map_err(no_json)?;
+        bytes.push(b',');
+        Ok(bytes)
+    }
+
+    /// The second part: everything else, and the closing brace.
+    fn rest_as_json(&self) -> Result<Vec<u8>> {
+        #[derive(serde::Serialize)]
+        struct Rest<'a> {
+            format: u32,
+            number: u64,
+            created_at: Timestamp,
+            root: &'a Path,
+            server_db: Option<Fingerprint>,
+            sources: &'a BTreeMap<SourceName, SourceRecord>,
+        }
+        let Generation { format, number, created_at, root, server_db, sources, views: _ } = self;
+        let rest = Rest {
+            format: *format,
+            number: *number,
+            created_at: *created_at,
+            root,
+            server_db: *server_db,
+            sources,
+        };
+        let mut bytes = serde_json::to_vec(&rest).map_err(no_json)?;
+        // Its opening brace is the one before the views.
+        bytes.remove(0);
+        Ok(bytes)
     }
 
     /// The absolute paths of a view's files, wherever the data folder lies now.
     pub(crate) fn paths(layout: &Layout, view: &View) -> Vec<PathBuf> {
         view.files().iter().map(|pin| layout.analytics().join(&pin.path)).collect()
     }
+}
+
+fn no_json(error: serde_json::Error) -> Error {
+    Error::internal("a generation can't be written as JSON").because(error)
 }
 
 /// A generation that is in use: its files stay while this lives.

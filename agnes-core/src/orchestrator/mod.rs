@@ -17,6 +17,7 @@ mod generation;
 mod pin;
 mod plan;
 mod scan;
+mod server_db;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) use apply::check_intact;
 pub(crate) use attach::resolve as resolve_attach;
 pub(crate) use generation::{Data, Held};
 pub(crate) use plan::Ownership;
+
+use server_db::{Draft, Drafts};
 
 use crate::disk::{Disk, FileLock, Fingerprint};
 use crate::engine::Limits;
@@ -107,7 +110,9 @@ pub(crate) fn dry_run(
     store: &Store,
     only: Option<&SourceName>,
 ) -> Result<RebuildPlan> {
-    prepare(context, store, &last_generation(context.layout)?, only)
+    let previous = last_generation(context.layout)?;
+    let scan = scan::scan(context.layout, &previous, only, context.now)?;
+    prepare(context, store, &previous, scan, only)
 }
 
 /// Rebuilds: all sources, or one while the others are carried over.
@@ -117,7 +122,7 @@ pub(crate) fn dry_run(
 /// be written. The old generation stays.
 pub(crate) fn rebuild(
     context: &Context<'_>,
-    open_store: impl FnOnce() -> Result<Arc<Store>>,
+    open_store: impl FnOnce() -> Result<Arc<Store>> + Send,
     only: Option<&SourceName>,
     progress: &dyn Progress,
 ) -> Result<RebuildReport> {
@@ -128,35 +133,95 @@ pub(crate) fn rebuild(
     if crashed {
         clear_up(context)?;
     }
-    let previous = last_generation(layout)?;
-    if !crashed && let Some(report) = nothing_to_do(context, &previous, only)? {
-        return Ok(report);
-    }
-    // Only now: another process that rebuilds holds it until it is done.
-    let store = &*open_store()?;
+    let begin = || context.disk.write(&layout.applying(), b"");
+    let report = std::thread::scope(|scope| {
+        // Opening a copy of the analytics database takes longest, so that it begins as soon as
+        // there is a sign that it will be needed.
+        let copy = |_| scope.spawn(|| Draft::copy(context));
+        let early = !crashed && scan::has_stirred(layout);
+        let copying = early.then(begin).transpose()?.map(copy);
+        let mut drafts = Drafts::new(context, copying);
+        let work = || {
+            let previous = last_generation(layout)?;
+            if !crashed && let Some(report) = nothing_to_do(context, &previous, only)? {
+                return Ok(report);
+            }
+            if !early {
+                begin()?;
+            }
+            let current = is_current(layout, &previous);
+            match (current, drafts.is_begun()) {
+                (true, false) => drafts = Drafts::new(context, Some(copy(()))),
+                (false, true) => drafts.discard()?,
+                _ => {}
+            }
+            // Only now: another process that rebuilds holds it until it is done.
+            let store = scope.spawn(open_store);
+            let scan = scan::scan(layout, &previous, only, context.now)?;
+            let store = join(store)?;
+            let before = Before { generation: &previous, current, crashed };
+            publish(&mut drafts, &store, &before, scan, only, progress)
+        };
+        let report = work();
+        let discarded = drafts.discard();
+        report.and_then(|report| discarded.map(|()| report))
+    })?;
+    context.disk.remove(&layout.applying())?;
+    Ok(report)
+}
+
+/// What a rebuild found when it began.
+struct Before<'a> {
+    generation: &'a Generation,
+    /// Whether what outside readers see is that generation.
+    current: bool,
+    /// Whether the last rebuild was killed.
+    crashed: bool,
+}
+
+/// Plans and applies, again while files keep changing.
+fn publish(
+    drafts: &mut Drafts<'_>,
+    store: &Store,
+    before: &Before<'_>,
+    scan: scan::Scan,
+    only: Option<&SourceName>,
+    progress: &dyn Progress,
+) -> Result<RebuildReport> {
+    let context = drafts.context;
+    let Before { generation: previous, current, crashed } = *before;
+    let mut scan = Some(scan);
     // A file that changes while it is pinned is scanned again, not mixed.
     for _ in 0..5 {
-        let plan = prepare(context, store, &previous, only)?;
+        let scanned = match scan.take() {
+            Some(scan) => scan,
+            None => scan::scan(context.layout, previous, only, context.now)?,
+        };
+        let plan = prepare(context, store, previous, scanned, only)?;
         let collisions = plan.collisions.clone();
         let (claimed, released) = (plan.claimed.clone(), plan.released.clone());
-        let nothing = plan.is_empty() && is_current(layout, &previous) && !crashed;
-        if nothing && same_records(&plan, &previous) {
-            let skipped = plan.skipped;
-            return Ok(report(&previous, &previous, collisions, skipped, Vec::new()));
+        let nothing = plan.is_empty() && current && !crashed;
+        if nothing && same_records(&plan, previous) {
+            return Ok(report(previous, previous, collisions, plan.skipped, Vec::new()));
         }
-        match apply::apply(plan, &previous, context, progress)? {
+        match apply::apply(plan, previous, current, drafts, progress)? {
             apply::Outcome::Moved => continue,
             apply::Outcome::Nothing(skipped) => {
                 store.set_ownership(&claimed, &released, context.now)?;
-                return Ok(report(&previous, &previous, collisions, skipped, Vec::new()));
+                return Ok(report(previous, previous, collisions, skipped, Vec::new()));
             }
             apply::Outcome::Published(applied) => {
-                let apply::Applied { generation, skipped, attached } = *applied;
-                store.set_ownership(&claimed, &released, context.now)?;
-                store.record_generation(&previous, &generation, context.now)?;
-                let _ = std::fs::write(layout.heard(), generation.number.to_string());
-                generation::collect(layout, &generation, context.now, context.grace, crashed)?;
-                return Ok(report(&previous, &generation, collisions, skipped, attached));
+                let apply::Applied { generation, skipped, attached, spent } = *applied;
+                let layout = context.layout;
+                return std::thread::scope(|scope| {
+                    // Taking an instance down takes as long as the rest.
+                    scope.spawn(move || drop(spent));
+                    store.set_ownership(&claimed, &released, context.now)?;
+                    store.record_generation(previous, &generation, context.now)?;
+                    let _ = std::fs::write(layout.heard(), generation.number.to_string());
+                    generation::collect(layout, &generation, context.now, context.grace, crashed)?;
+                    Ok(report(previous, &generation, collisions, skipped, attached))
+                });
             }
         }
     }
@@ -165,6 +230,11 @@ pub(crate) fn rebuild(
         "files of an extract kept changing while they were read; let the connector finish and \
          run the rebuild again",
     ))
+}
+
+/// The result of a thread, or its panic.
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The report of a rebuild that finds every file as it was. It decides nothing, so that it
@@ -204,13 +274,13 @@ fn prepare(
     context: &Context<'_>,
     store: &Store,
     previous: &Generation,
+    mut scan: scan::Scan,
     only: Option<&SourceName>,
 ) -> Result<RebuildPlan> {
     let layout = context.layout;
     // The generation is the truth; a crash may have come before the store heard of it.
     store.catch_up(previous, context.now)?;
     let owners = store.ownership()?;
-    let mut scan = scan::scan(layout, previous, only, context.now)?;
     if !scan.exists {
         // Not one folder of extracts: more likely a wrong path than the wish to drop all.
         let error = contract(format!(
@@ -292,7 +362,10 @@ fn report(
         attached,
     };
     for (name, view) in &after.views {
-        report.sources.entry(view.source.clone()).or_default().push(name.clone());
+        match report.sources.get_mut(&view.source) {
+            Some(names) => names.push(name.clone()),
+            None => drop(report.sources.insert(view.source.clone(), vec![name.clone()])),
+        }
         match before.views.get(name) {
             None => report.created.push(name.clone()),
             Some(old) if Arc::ptr_eq(old, view) || old.has_same_rows(view) => report.unchanged += 1,

@@ -1,6 +1,6 @@
 //! What a rebuild will do: a pure function from what was found to a plan that can be read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -127,17 +127,22 @@ pub(crate) fn plan(
         records: BTreeMap::new(),
         sources: Vec::new(),
     };
-    let owners = release(previous, scan, owners, &mut plan);
+    plan.released = released(previous, scan, owners);
     let aliases = owned_aliases(previous, scan);
+    let mut published: HashMap<&SourceName, Published<'_>> = HashMap::new();
+    for (name, view) in &previous.views {
+        published.entry(&view.source).or_default().push((name, view));
+    }
     for found in &scan.sources {
+        let before = published.get(&found.source).map_or(&[][..], Vec::as_slice);
         let state = match &found.found {
             Found::Unchanged | Found::NotAsked => {
-                carry_source(previous, &found.source, policy, &mut plan);
+                carry_source(previous, &found.source, before, policy, &mut plan);
                 let unchanged = matches!(found.found, Found::Unchanged);
                 if unchanged { SourceState::Unchanged } else { SourceState::NotAsked }
             }
             Found::Busy(error) => {
-                carry_source(previous, &found.source, policy, &mut plan);
+                carry_source(previous, &found.source, before, policy, &mut plan);
                 plan.skipped.push(whole(&found.source, error.clone()));
                 if let Some(record) = plan.records.get_mut(&found.source) {
                     record.digest.clear();
@@ -149,7 +154,7 @@ pub(crate) fn plan(
                 SourceState::Broken
             }
             Found::Read { extract, digest } => {
-                let known = Known { previous, owners: &owners, aliases: &aliases, policy };
+                let known = Known { previous, owners, aliases: &aliases, policy };
                 read_source(&known, extract, digest, scan.now_ns, &mut plan);
                 SourceState::Changed
             }
@@ -168,49 +173,55 @@ fn whole(source: &SourceName, error: Arc<Error>) -> Skipped {
     Skipped { source: source.to_string(), table: None, error }
 }
 
-/// Takes names from sources that don't publish them any more, but only when every source
-/// could be read: otherwise a passing fault would give a name to somebody else.
-fn release(
-    previous: &Generation,
-    scan: &Scan,
-    owners: &Ownership,
-    plan: &mut RebuildPlan,
-) -> Ownership {
+/// The views that a source published, by name.
+type Published<'a> = Vec<(&'a ViewName, &'a Arc<View>)>;
+
+/// The names whose owner doesn't publish them any more; none unless every source could be
+/// read, because a passing fault would otherwise give a name to somebody else.
+fn released(previous: &Generation, scan: &Scan, owners: &Ownership) -> Ownership {
     let readable =
         scan.sources.iter().all(|s| !matches!(s.found, Found::Broken(_) | Found::Busy(_)));
     if !readable {
-        return owners.clone();
+        return Ownership::new();
     }
-    let mut published: BTreeSet<(ViewName, SourceName)> = BTreeSet::new();
-    for SourceScan { source, found } in &scan.sources {
-        let names: Vec<ViewName> = match found {
-            Found::Read { extract, .. } => {
-                let tables = extract.tables().iter().map(|t| t.name().as_str());
-                let skipped = extract.skipped().iter().filter_map(|s| s.table.as_deref());
-                tables.chain(skipped).filter_map(|n| ViewName::parse(n).ok()).collect()
-            }
-            _ => {
-                let record = previous.sources.get(source);
-                let skipped = record.into_iter().flat_map(|r| &r.skipped);
-                let skipped = skipped.filter_map(|s| s.table.as_deref());
-                let views = previous.views.iter().filter(|(_, v)| v.source == *source);
-                views
-                    .map(|(name, _)| name.clone())
-                    .chain(skipped.filter_map(|n| ViewName::parse(n).ok()))
-                    .collect()
-            }
-        };
-        published.extend(names.into_iter().map(|name| (name, source.clone())));
-    }
-    let mut kept = Ownership::new();
-    for (name, owner) in owners {
-        if published.contains(&(name.clone(), owner.clone())) {
-            kept.insert(name.clone(), owner.clone());
-        } else {
-            plan.released.insert(name.clone(), owner.clone());
-        }
-    }
-    kept
+    // What a source names, whether it can be published or not; of one that wasn't read,
+    // beside the views that it had.
+    let named: HashMap<&SourceName, BTreeSet<ViewName>> = scan
+        .sources
+        .iter()
+        .map(|SourceScan { source, found }| {
+            let names: Vec<&str> = match found {
+                Found::Read { extract, .. } => {
+                    let tables = extract.tables().iter().map(|t| t.name().as_str());
+                    let skipped = extract.skipped().iter().filter_map(|s| s.table.as_deref());
+                    tables.chain(skipped).collect()
+                }
+                _ => {
+                    let record = previous.sources.get(source);
+                    let skipped = record.into_iter().flat_map(|r| &r.skipped);
+                    skipped.filter_map(|s| s.table.as_deref()).collect()
+                }
+            };
+            (source, names.into_iter().filter_map(|n| ViewName::parse(n).ok()).collect())
+        })
+        .collect();
+    let was_read: BTreeSet<&SourceName> = scan
+        .sources
+        .iter()
+        .filter(|s| matches!(s.found, Found::Read { .. }))
+        .map(|s| &s.source)
+        .collect();
+    let publishes = |owner: &SourceName, name: &ViewName| {
+        named.get(owner).is_some_and(|names| {
+            let had = || previous.views.get(name).is_some_and(|view| view.source == *owner);
+            names.contains(name) || (!was_read.contains(owner) && had())
+        })
+    };
+    owners
+        .iter()
+        .filter(|(name, owner)| !publishes(owner, name))
+        .map(|(name, owner)| (name.clone(), owner.clone()))
+        .collect()
 }
 
 /// Which source an alias belongs to: the first that wants it, for one system.
@@ -238,12 +249,13 @@ fn owned_aliases(previous: &Generation, scan: &Scan) -> Aliases {
 fn carry_source(
     previous: &Generation,
     source: &SourceName,
+    published: &[(&ViewName, &Arc<View>)],
     policy: &AttachPolicy,
     plan: &mut RebuildPlan,
 ) {
     let Some(record) = previous.sources.get(source) else { return };
     let mut record = record.clone();
-    for (name, view) in previous.views.iter().filter(|(_, v)| v.source == *source) {
+    for &(name, view) in published {
         // What the operator has forbidden since goes, though nothing of the extract changed.
         let remote = match &view.data {
             Data::Remote { aliases, .. } => aliases.as_slice(),
@@ -360,7 +372,8 @@ fn read_source(
         }
         let attaches: Vec<RemoteAttach> =
             attaches.iter().filter(|row| reads_from.contains(&row.alias)).cloned().collect();
-        let owner = owners.get(&name).or_else(|| plan.claimed.get(&name));
+        let owned = owners.get(&name).filter(|_| !plan.released.contains_key(&name));
+        let owner = owned.or_else(|| plan.claimed.get(&name));
         match owner {
             Some(owner) if owner != source => {
                 plan.collisions.push(Collision {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::generation::Generation;
 use crate::disk::Fingerprint;
 use crate::extract::{self, Extract, Reader, Skipped};
-use crate::layout::{EXTRACT_DB, Layout};
+use crate::layout::{DATA, EXTRACT_DB, Layout};
 use crate::{Error, Key, Kind, Result, SourceName, Timestamp};
 
 /// What was found below `extracts/`.
@@ -69,6 +69,18 @@ pub(crate) fn unchanged(
 ) -> Result<Option<Scan>> {
     let scan = scan_while(layout, previous, only, now, true)?;
     Ok(scan.filter(|scan| scan.exists && scan.sources.len() == previous.sources.len()))
+}
+
+/// Whether something was written below `extracts/` since the last rebuild, as far as folders
+/// show it. A connector that writes into its files leaves no such sign.
+pub(crate) fn has_stirred(layout: &Layout) -> bool {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let Some(last) = modified(&layout.generation()) else { return false };
+    let entries = std::fs::read_dir(layout.extracts()).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|folder| {
+        let places = [folder.join(DATA), folder.join(EXTRACT_DB), folder];
+        places.iter().filter_map(|place| modified(place)).any(|at| at > last)
+    })
 }
 
 /// A scan, or nothing when `stop` is set and a source differs.
