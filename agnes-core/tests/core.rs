@@ -11,6 +11,10 @@ mod extracts;
 mod faults;
 #[path = "core/files.rs"]
 mod files;
+#[path = "core/names.rs"]
+mod names;
+#[path = "core/plans.rs"]
+mod plans;
 #[path = "core/rebuilds.rs"]
 mod rebuilds;
 #[path = "core/remote.rs"]

@@ -35,9 +35,7 @@ fn two_sources_become_one_database() {
 fn a_second_rebuild_writes_nothing() {
     let place = Place::new();
     place.foreign("crm", &table("orders", "SELECT 1 AS id"));
-    let agnes = place.agnes();
-    // Files of this very moment are read again at the next rebuild; let them age.
-    std::thread::sleep(std::time::Duration::from_millis(60));
+    let agnes = place.agnes_later();
     rebuild(&agnes);
     let before = snapshot(&agnes.layout().analytics());
     let report = rebuild(&agnes);
@@ -284,6 +282,18 @@ fn a_data_folder_that_was_copied_works_at_once() {
     rebuild(&agnes);
     std::fs::remove_dir_all(place.data()).unwrap();
     assert_eq!(outside(&agnes, "SELECT v::VARCHAR FROM t"), "1");
+}
+
+#[test]
+fn a_folder_that_looks_like_a_partition_is_no_column() {
+    let place = Place::new();
+    let data = place.path("region=eu/data");
+    foreign_at(&data.join("extracts/s"), &table("t", "SELECT 1 AS v"));
+    let agnes = Agnes::open(&data).unwrap();
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "FROM t"), "1");
+    let columns = "SELECT string_agg(column_name, ',') FROM (DESCRIBE t)";
+    assert_eq!(outside(&agnes, columns), "v");
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agnes_core::arrow::util::display::{ArrayFormatter, FormatOptions};
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
-use agnes_core::{Agnes, Error, NoProgress, RebuildReport, Rows, Session, SourceName};
+use agnes_core::{
+    Agnes, Components, Error, FixedClock, NoProgress, RebuildReport, Rows, Session, Settings,
+    SourceName, Timestamp,
+};
 use duckdb::Connection;
 
 /// A data folder that goes with the test.
@@ -28,6 +32,14 @@ impl Place {
 
     pub fn agnes(&self) -> Agnes {
         Agnes::open(self.data()).unwrap()
+    }
+
+    /// The same years later, so that no file is so fresh that a change of it could go
+    /// unnoticed: what is unchanged isn't read again.
+    pub fn agnes_later(&self) -> Agnes {
+        let clock = FixedClock(Timestamp::from_micros(4_000_000_000_000_000));
+        let components = Components { clock: Arc::new(clock), ..Components::default() };
+        Agnes::open_with(self.data(), Settings::default(), components).unwrap()
     }
 
     pub fn extract(&self, source: &str) -> PathBuf {
