@@ -15,7 +15,7 @@ with_static = link=$$(.ci/duckdb static $(filter-out download,$(DUCKDB))) && eva
 demo: ## See Agnes work on real data
 	@$(with_shared) cargo run --quiet --package agnes-server -- demo
 
-test: lint test-rust test-python ## All tests of all languages
+test: test-rust test-python ## All tests of all languages
 
 test-rust:
 	@$(with_shared) cargo test --workspace --features agnes-core/conformance
@@ -25,14 +25,14 @@ test-python: .venv/ready
 	@$(with_shared) cargo build --workspace --bins --examples
 	@AGNES=$(CARGO_TARGET_DIR)/debug/agnes \
 	  LD_LIBRARY_PATH="$$(link=$$(.ci/duckdb shared $(DUCKDB) 2>/dev/null) && eval "$$link" && echo "$$DUCKDB_LIB_DIR"):$$(ls -d $(CARGO_TARGET_DIR)/debug/build/libduckdb-sys-*/out 2>/dev/null | tr '\n' ':')$$LD_LIBRARY_PATH" \
-	  .venv/bin/python -m pytest tests/python -q
+	  .venv/bin/python -m pytest tests/python -q -n auto --dist worksteal
 
 .venv/ready: tests/python/requirements.txt
 	@python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
-lint:
+lint: ## Formatting and clippy
 	@cargo fmt --all --check
 	@$(with_shared) cargo clippy --workspace --all-targets --features agnes-core/conformance -- -D warnings
 

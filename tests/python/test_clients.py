@@ -1,5 +1,6 @@
 """What Agnes writes opens in DuckDB clients of other versions, from any working directory."""
 
+import fcntl
 import os
 import pathlib
 import subprocess
@@ -22,15 +23,23 @@ def client(request):
     name = f"duckdb-client-{request.param}-{sys.version_info[0]}.{sys.version_info[1]}"
     home = CACHE / name
     python = home / "bin" / "python"
+    home.parent.mkdir(parents=True, exist_ok=True)
+    # Tests run side by side, in several clones maybe.
+    with open(home.with_name(name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make(home, python, request.param)
+    return request.param, python
+
+
+def make(home, python, version):
     if not (home / "ready").exists():
         venv.create(home, with_pip=True, clear=True)
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             f"duckdb=={request.param}"],
+             f"duckdb=={version}"],
             check=True,
         )
         (home / "ready").touch()
-    return request.param, python
 
 
 def ask(python, database, sql):

@@ -122,7 +122,7 @@ def test_ingests_that_are_killed_leave_the_old_extract_or_the_new(agnes, tmp_pat
     agnes("ingest", "s", inbox)
     longest = time.monotonic() - begin
     random.seed(11)
-    for version in range(1, 61):
+    for version in range(1, KILLS + 1):
         lay_out(version)
         kill_somewhere(start(agnes, "ingest", "s", inbox), longest * 1.3)
         con = duckdb.connect()
@@ -131,10 +131,10 @@ def test_ingests_that_are_killed_leave_the_old_extract_or_the_new(agnes, tmp_pat
         assert a == b, "half of a new extract"
         con.close()
         agnes("check", agnes.data / "extracts/s")
-    lay_out(99)
+    lay_out(999)
     agnes("ingest", "s", inbox)
     agnes("rebuild")
-    assert "99,99" in agnes("query", "SELECT max(a.v), max(b.v) FROM a, b", "-f", "csv").stdout
+    assert "999,999" in agnes("query", "SELECT max(a.v), max(b.v) FROM a, b", "-f", "csv").stdout
     left = sorted(p.name for p in (agnes.data / "extracts").iterdir())
     assert left == [".s.lock", "s"], left
 

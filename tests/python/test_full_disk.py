@@ -1,0 +1,84 @@
+"""A disk that is full at any size of any file: nothing is lost, and the message says why."""
+
+import resource
+import signal
+import subprocess
+
+import duckdb
+import pytest
+
+from test_kills import write
+
+SIZES = [0, 100, 1000, 4096, 10_000, 20_000, 100_000, 270_000, 600_000]
+
+
+def with_room_for(size):
+    """Called in the child: a file can't grow beyond `size`, and writing more is an error."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+def run_full(agnes, size, *arguments):
+    return subprocess.run(
+        [agnes.command, "--data-dir", str(agnes.data), *map(str, arguments)],
+        capture_output=True, text=True, preexec_fn=with_room_for(size),
+    )
+
+
+def assert_clear(done):
+    """The only trace of a failure that a user sees: one sentence, and an exit code to match."""
+    if done.returncode != 0:
+        assert "panicked" not in done.stderr, done.stderr
+        assert "error: " in done.stderr or "failed: " in done.stderr or "left out" in done.stderr, done.stderr
+        assert done.returncode > 0, f"ended by signal {-done.returncode}: {done.stderr}"
+
+
+def both(database):
+    con = duckdb.connect()
+    con.execute(f"ATTACH '{database}' AS s (READ_ONLY)")
+    found = con.execute("SELECT (SELECT max(v) FROM s.a), (SELECT max(v) FROM s.b)").fetchone()
+    con.close()
+    return found
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_rebuild(agnes, size):
+    folder = agnes.data / "extracts/s"
+    write(folder, 1)
+    agnes("rebuild")
+    write(folder, 2)
+    done = run_full(agnes, size, "rebuild")
+    assert_clear(done)
+    a, b = both(agnes.data / "analytics/server.duckdb")
+    assert a == b and a in (1, 2)
+    assert done.returncode != 0 or a == 2, done.stdout
+    agnes("rebuild")
+    assert both(agnes.data / "analytics/server.duckdb") == (2, 2)
+    assert agnes("query", "SELECT max(a.v) FROM a, b", "-f", "csv").stdout.split()[1] == "2"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_ingest(agnes, tmp_path, size):
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+
+    def lay_out(version):
+        for table in ("a", "b"):
+            rows = "\n".join(f"{version},{i * 7919 % 65521}" for i in range(20000))
+            (inbox / f"{table}.csv").write_text(f"v,i\n{rows}\n")
+
+    lay_out(1)
+    agnes("ingest", "s", inbox)
+    lay_out(2)
+    done = run_full(agnes, size, "ingest", "s", inbox)
+    assert_clear(done)
+    a, b = both(agnes.data / "extracts/s/extract.duckdb")
+    assert a in (1, 2) and b in (1, 2)
+    assert done.returncode == 9 or a == b, "half of an ingest that claims to be whole"
+    agnes("ingest", "s", inbox)
+    assert both(agnes.data / "extracts/s/extract.duckdb") == (2, 2)
+    assert sorted(p.name for p in (agnes.data / "extracts").iterdir()) == [".s.lock", "s"]
