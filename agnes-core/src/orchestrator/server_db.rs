@@ -17,7 +17,7 @@ use super::{Context, Progress};
 use crate::extract::{self, Content};
 use crate::layout::Layout;
 use crate::sql::{self, Sql};
-use crate::{AttachAlias, Error, Key, Result, SourceName, TableName, ViewName, disk, engine};
+use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, ViewName, disk, engine};
 
 const WRITE: &str = "write the analytics database";
 
@@ -202,7 +202,8 @@ pub(super) fn write(
             // The statement that failed has ended the transaction. All views that can't be
             // made are found before it is begun again.
             draft.run("ROLLBACK")?;
-            let refused = refused(context, &draft, views, bound.get(at..).unwrap_or(&[]))?;
+            let rest = bound.get(at..).unwrap_or(&[]);
+            let refused = refused(context, &draft, views, made, rest)?;
             if refused.is_empty() {
                 return Err(error);
             }
@@ -300,6 +301,7 @@ fn refused(
     context: &Context<'_>,
     draft: &Draft,
     views: &BTreeMap<ViewName, Arc<View>>,
+    made: &BTreeMap<ViewName, Box<Make>>,
     names: &[&ViewName],
 ) -> Result<Vec<(ViewName, Refused)>> {
     let probe = draft.connection.try_clone().map_err(|e| engine::error(WRITE, e))?;
@@ -307,17 +309,22 @@ fn refused(
     for name in names {
         let Some(view) = views.get(*name) else { continue };
         let Err(error) = engine::columns(&probe, &body(context.layout, view)?) else { continue };
-        let root = context.layout.root().to_string_lossy().into_owned();
-        let text = engine::message(&error).replace(&root, "…");
-        let error = extract::contract(format!(
-            "the table `{}` of `{}` is left out: DuckDB can't read it: {text}",
-            view.table, view.source
-        ));
+        let left_out = format!("the table `{}` of `{}` is left out", view.table, view.source);
+        // It could be read when it was made.
+        let carried = !made.contains_key(*name);
+        let error = if carried {
+            let what = "its file was changed or removed behind Agnes' back; run the rebuild again";
+            Error::new(Kind::Unavailable, format!("{left_out}: {what}"))
+        } else {
+            let root = context.layout.root().to_string_lossy().into_owned();
+            let text = engine::message(&error).replace(&root, "…");
+            extract::contract(format!("{left_out}: DuckDB can't read it: {text}"))
+        };
         let refused = Refused {
             source: view.source.clone(),
             table: view.table.clone(),
             error,
-            passing: matches!(view.data, Data::Remote { .. }),
+            passing: carried || matches!(view.data, Data::Remote { .. }),
         };
         all.push(((*name).clone(), refused));
     }

@@ -313,6 +313,51 @@ fn a_changed_pin_is_never_read() {
 }
 
 #[test]
+fn a_pin_that_was_removed_is_made_again() {
+    let place = Place::new();
+    place.foreign("s", &(table("t", "SELECT 1 AS v") + &table("u", "SELECT 2 AS v")));
+    let agnes = place.agnes_later();
+    rebuild(&agnes);
+    let pins = agnes.layout().pins().join("s");
+    let all = std::fs::read_dir(&pins).unwrap().map(|pin| pin.unwrap().path());
+    let lost = all.filter(|pin| pin.file_name().unwrap().to_str().unwrap().starts_with("t."));
+    lost.for_each(|pin| std::fs::remove_file(pin).unwrap());
+    std::fs::remove_file(agnes.layout().server_db()).unwrap();
+    let report = rebuild(&agnes);
+    assert!(left_out(&report).contains("run the rebuild again"), "{}", left_out(&report));
+    assert_eq!(query(&agnes, "FROM u"), "2");
+    assert!(rebuild(&agnes).is_complete());
+    assert_eq!(query(&agnes, "FROM t"), "1");
+    assert_eq!(outside(&agnes, "SELECT v::VARCHAR FROM t"), "1");
+}
+
+#[test]
+fn tables_that_duckdb_refuses_cost_no_other() {
+    let place = Place::new();
+    // A sound parquet file, but for a note that the engine tries to understand.
+    let bad = |name: &str| {
+        format!(
+            "COPY (SELECT 1 AS x) TO '$D/data/{name}.parquet'
+               (FORMAT parquet, KV_METADATA {{geo: '{{\"version\":\"9\"}}'}});
+             CREATE VIEW {name} WITH (defer_binding = true) AS
+               SELECT * FROM read_parquet('$D/data/{name}.parquet');
+             INSERT INTO _meta (table_name) VALUES ('{name}');"
+        )
+    };
+    let all = [table("a", "SELECT 1 AS v"), bad("b"), bad("c"), table("d", "SELECT 2 AS v")];
+    place.foreign("s", &all.concat());
+    let agnes = place.agnes_later();
+    let report = rebuild(&agnes);
+    assert_eq!(report.skipped.len(), 2, "{}", left_out(&report));
+    assert!(left_out(&report).contains("`b` of `s` is left out: DuckDB can't read it"));
+    assert!(left_out(&report).contains("`c` of `s` is left out: DuckDB can't read it"));
+    assert_eq!(query(&agnes, "SELECT a.v, d.v FROM a, d"), "1|2");
+    assert_eq!(outside(&agnes, "SELECT format('{}', d.v) FROM d"), "2");
+    // Reported again while nothing changes.
+    assert_eq!(rebuild(&agnes).skipped.len(), 2);
+}
+
+#[test]
 fn statements_that_are_no_queries_are_denied() {
     let place = Place::new();
     let csv = place.write("x.csv", "a\n1\n");
