@@ -34,8 +34,8 @@ Start here:
   agnes query 'FROM orders LIMIT 5'          ask
 
 Exit codes:
-  0 done   9 done in part   2 wrong call   4 not found   5 conflict
-  6 an extract breaks the contract   7 try again later   70 a bug";
+  0 done   9 done in part   2 wrong call   3 denied   4 not found   5 conflict
+  6 an extract breaks the contract   7 try again later   8 over a limit   70 a bug";
 
 /// The arguments of `agnes`.
 #[derive(Debug, Parser)]
