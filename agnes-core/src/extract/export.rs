@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::{Export, ParquetOptions};
+use super::view::FILENAME;
+use super::{Export, ParquetOptions, contract};
 use crate::disk::Disk;
 use crate::layout::EXTRACT_DB;
 use crate::{Error, Kind, Result, engine, sql};
@@ -34,6 +35,9 @@ pub(crate) fn export(
     let mut allowed: Vec<PathBuf> = query.files.iter().map(|f| folder.join(f)).collect();
     allowed.push(out.to_path_buf());
     engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
+    if query.names_filename {
+        refuse_paths(&connection, &allowed, &query.files)?;
+    }
     disk.engine_writes(out)?;
     let copy = sql::copy_to_parquet(&query.query, out, &ParquetOptions::default())?;
     with_deadline(&connection, PATIENCE, || {
@@ -42,6 +46,26 @@ pub(crate) fn export(
         }
         engine::run(&connection, "export a table", &copy)
     })
+}
+
+/// Refuses a query that names the column `filename` over files that have none of their own.
+fn refuse_paths(
+    connection: &duckdb::Connection,
+    paths: &[PathBuf],
+    files: &[PathBuf],
+) -> Result<()> {
+    for (path, file) in paths.iter().zip(files) {
+        let columns = engine::columns(connection, &sql::select_parquet(&[path], false)?);
+        let columns = columns.map_err(|e| engine::error("look at the columns", e))?;
+        if !columns.iter().any(|(name, _)| name.eq_ignore_ascii_case(FILENAME)) {
+            return Err(contract(format!(
+                "it reads the column `{FILENAME}`, which `{}` doesn't have; DuckDB would publish \
+                 paths of this machine for it",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` and interrupts the connection when it takes longer than `patience`.

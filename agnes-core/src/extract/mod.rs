@@ -111,6 +111,8 @@ pub(crate) struct Export {
     pub(crate) files: Vec<PathBuf>,
     /// Whether it reads tables of `extract.duckdb` itself.
     pub(crate) tables: bool,
+    /// Whether it names a column `filename`, which DuckDB adds to every file that has none.
+    pub(crate) names_filename: bool,
 }
 
 impl Table {

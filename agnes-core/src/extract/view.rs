@@ -15,6 +15,10 @@ use crate::query::guard::{self, Judge, Tree};
 use crate::sql::{self, Sql};
 use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
 
+/// A column with the absolute path of the file that a row comes from, which DuckDB's parquet
+/// reader adds when asked for it by name or by an option.
+pub(super) const FILENAME: &str = "filename";
+
 /// The longest text of a view, bytes: room for a list of ten thousand shards.
 const VIEW_MAX: usize = 4 << 20;
 
@@ -130,6 +134,7 @@ impl<'a> Objects<'a> {
                 query: sql::select_extract_table(&row.name),
                 files: Vec::new(),
                 tables: true,
+                names_filename: false,
             }));
         }
         let Some(tree) = self.views.get(&row.name) else {
@@ -158,7 +163,7 @@ impl<'a> Objects<'a> {
         let mut judge = OwnFiles::new(self);
         let mut tree = tree.clone();
         tree.judge(&mut judge).map_err(|e| left_out(e.message().into()))?;
-        let OwnFiles { mut needed, files, tables, .. } = judge;
+        let OwnFiles { mut needed, files, tables, names_filename, .. } = judge;
         let query = sql::guarded(tree.to_sql(connection)?);
         let mut views = Vec::with_capacity(needed.len());
         for (name, needed) in needed.drain(..) {
@@ -171,7 +176,7 @@ impl<'a> Objects<'a> {
         let mut files = files.into_inner();
         files.sort();
         files.dedup();
-        Ok(Content::Export(Export { views, query, files, tables }))
+        Ok(Content::Export(Export { views, query, files, tables, names_filename }))
     }
 
     /// A view that is nothing but `SELECT *` over some of the extract's own files.
@@ -446,6 +451,7 @@ struct OwnFiles<'a, 'b> {
     open: Vec<TableName>,
     files: RefCell<Vec<PathBuf>>,
     tables: bool,
+    names_filename: bool,
 }
 
 impl<'a, 'b> OwnFiles<'a, 'b> {
@@ -456,6 +462,7 @@ impl<'a, 'b> OwnFiles<'a, 'b> {
             open: Vec::new(),
             files: RefCell::default(),
             tables: false,
+            names_filename: false,
         }
     }
 
@@ -559,6 +566,10 @@ impl Judge for OwnFiles<'_, '_> {
         Ok(())
     }
 
+    fn column(&mut self, name: &[&str]) {
+        self.names_filename |= name.iter().any(|part| part.eq_ignore_ascii_case(FILENAME));
+    }
+
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()> {
         if !is_parquet_reader(Some(name)) {
             return Err(contract(format!(
@@ -567,7 +578,7 @@ impl Judge for OwnFiles<'_, '_> {
             )));
         }
         let options = reader_arguments(node).map(|arguments| arguments.options);
-        if options.iter().flatten().any(|(name, on)| name == "filename" && *on != Some(false)) {
+        if options.iter().flatten().any(|(name, on)| name == FILENAME && *on != Some(false)) {
             return Err(contract(
                 "its view has the option filename, which would publish paths of this machine",
             ));

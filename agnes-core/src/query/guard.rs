@@ -88,6 +88,9 @@ pub(crate) trait Judge {
     /// A table function that reads more than its arguments.
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()>;
 
+    /// A column, by the parts of its name.
+    fn column(&mut self, _: &[&str]) {}
+
     /// `SHOW TABLES` and its like, which list what there is.
     fn listing(&mut self) -> Result<()> {
         Err(refused("a list of what the database holds"))
@@ -386,6 +389,11 @@ impl Walk<'_> {
             if REFUSED_FUNCTIONS.contains(&name.to_ascii_lowercase().as_str()) {
                 return Err(refused(&format!("the function `{}`", crate::name::shown(name))));
             }
+        }
+        if class == "COLUMN_REF" {
+            let parts = value.get("column_names").and_then(Value::as_array);
+            let parts: Vec<&str> = parts.into_iter().flatten().filter_map(Value::as_str).collect();
+            self.judge.column(&parts);
         }
         if class == "TYPE" {
             let name = value.get("type_name").and_then(Value::as_str).unwrap_or("");

@@ -160,6 +160,25 @@ fn physical_tables_and_views_that_compute_are_exported() {
 }
 
 #[test]
+fn no_view_publishes_paths_of_this_machine() {
+    let place = Place::new();
+    place.foreign(
+        "s",
+        &(table("plain", "SELECT 1 AS v")
+            + &table("files", "SELECT 'photo.jpg' AS filename, 3 AS v")
+            + "CREATE VIEW leak AS SELECT v, filename FROM read_parquet('$D/data/plain.parquet');
+               CREATE VIEW leak2 AS SELECT upper(t.\"FileName\") AS f FROM '$D/data/plain.parquet' t;
+               CREATE VIEW names AS SELECT filename FROM files WHERE v = 3;
+               INSERT INTO _meta (table_name) VALUES ('leak'), ('leak2'), ('names');"),
+    );
+    let agnes = place.agnes();
+    let report = rebuild(&agnes);
+    assert_eq!(report.skipped.len(), 2, "{}", left_out(&report));
+    assert!(left_out(&report).contains("paths of this machine"), "{}", left_out(&report));
+    assert_eq!(query(&agnes, "FROM names"), "photo.jpg");
+}
+
+#[test]
 fn a_name_belongs_to_the_source_that_had_it_first() {
     let place = Place::new();
     place.foreign("b", &table("shared", "SELECT 'b' AS v"));
