@@ -35,8 +35,11 @@ pub use write::{
 
 use crate::disk::{Fingerprint, Folder};
 use crate::layout::{DATA, EXTRACT_DB};
-use crate::sql::{self, Sql};
-use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine};
+use crate::query::guard::{self, Tree};
+use crate::sql::{self, ColumnType, Sql};
+use crate::{
+    AttachAlias, ColumnName, Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine,
+};
 
 pub(crate) use export::{export, with_deadline};
 pub(crate) use meta::MetaRow;
@@ -371,6 +374,54 @@ impl Reader {
         Ok(Reader { connection })
     }
 }
+
+impl Reader {
+    /// Names and types of the columns of each view that was bound when it was made.
+    pub(crate) fn stored_columns(&self, folder: &Path) -> Result<StoredColumns> {
+        let fail = |e| engine::error("list the columns of the extract", e);
+        let attach = sql::attach_extract(&folder.join(EXTRACT_DB))?;
+        engine::run(&self.connection, "open the extract", &attach)?;
+        let _attached = Attached(&self.connection);
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT table_name, column_name, data_type FROM duckdb_columns() \
+                 WHERE database_name = 'extract' AND schema_name = 'main' \
+                 AND column_name IS NOT NULL AND data_type IS NOT NULL \
+                 ORDER BY table_oid, column_index",
+            )
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        let mut columns = StoredColumns::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let row: (String, String, String) =
+                row.get(0).and_then(|table| Ok((table, row.get(1)?, row.get(2)?))).map_err(fail)?;
+            if let Ok(table) = TableName::parse(row.0) {
+                columns.entry(table).or_default().push((row.1, row.2));
+            }
+        }
+        Ok(columns)
+    }
+
+    /// What stands in for the remote table of a view that is nothing but `SELECT *` from it.
+    pub(crate) fn stand_in(&self, query: &Sql, columns: &[(String, String)]) -> Option<Vec<Sql>> {
+        let tree = Tree::parse_many(&self.connection, &[query.as_str()], view::VIEW_MAX).ok()?;
+        let tree = tree.into_iter().next()?.ok()?;
+        let name = guard::name_parts(tree.plain_source()?);
+        let (alias, path) = name.split_first()?;
+        let path = path.iter().map(|part| ColumnName::parse(part.clone()).ok());
+        let columns = columns.iter().map(|(name, kind)| {
+            Some((ColumnName::parse(name.clone()).ok()?, ColumnType::parse(kind).ok()?))
+        });
+        let alias = AttachAlias::parse(alias.clone()).ok()?;
+        let (path, columns): (Vec<_>, Vec<_>) =
+            (path.collect::<Option<_>>()?, columns.collect::<Option<_>>()?);
+        Some(sql::stand_in(&alias, &path, &columns))
+    }
+}
+
+/// Names and types of columns, by table.
+pub(crate) type StoredColumns = BTreeMap<TableName, Vec<(String, String)>>;
 
 /// Attached while an extract is read.
 struct Attached<'r>(&'r Connection);

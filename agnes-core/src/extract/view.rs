@@ -20,7 +20,7 @@ use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
 pub(super) const FILENAME: &str = "filename";
 
 /// The longest text of a view, bytes: room for a list of ten thousand shards.
-const VIEW_MAX: usize = 4 << 20;
+pub(super) const VIEW_MAX: usize = 4 << 20;
 
 /// The tables and views of an extract, and the files that they may read.
 pub(crate) struct Objects<'a> {

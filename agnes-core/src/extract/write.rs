@@ -17,7 +17,8 @@ use duckdb::Connection;
 pub use table::TableWriter;
 
 use super::{
-    Content, Extract, MetaRow, QueryMode, Reader, RemoteAttach, contract, parquet as check,
+    Content, Extract, MetaRow, QueryMode, Reader, RemoteAttach, StoredColumns, Table, contract,
+    parquet as check,
 };
 use crate::disk::{self, Disk, FileLock};
 use crate::layout::{DATA, EXTRACT_DB};
@@ -202,7 +203,7 @@ impl ExtractWriter {
         };
         if mode == WriteMode::Partial {
             writer.keep_all()?;
-        } else if let Some(before) = writer.before()? {
+        } else if let Some((_, before)) = writer.before()? {
             writer.removed = before.tables.iter().map(|t| t.meta.name.clone()).collect();
         }
         Ok(writer)
@@ -221,12 +222,13 @@ impl ExtractWriter {
     }
 
     /// The extract as it stands now, if there is a usable one.
-    fn before(&self) -> Result<Option<Extract>> {
+    fn before(&self) -> Result<Option<(Reader, Extract)>> {
         if !self.folder.join(EXTRACT_DB).exists() {
             return Ok(None);
         }
-        match Extract::scan(&self.source, &self.folder, &Reader::over([self.folder.as_path()])?) {
-            Ok(extract) => Ok(Some(extract)),
+        let reader = Reader::over([self.folder.as_path()])?;
+        match Extract::scan(&self.source, &self.folder, &reader) {
+            Ok(extract) => Ok(Some((reader, extract))),
             // What can't be read can't be kept; writing it anew is the cure.
             Err(error) if error.kind() == Kind::Contract => Ok(None),
             Err(error) => Err(error),
@@ -235,8 +237,13 @@ impl ExtractWriter {
 
     /// Takes over every table of the extract as it stands.
     fn keep_all(&mut self) -> Result<()> {
-        let Some(before) = self.before()? else { return Ok(()) };
+        let Some((reader, before)) = self.before()? else { return Ok(()) };
         self.attaches = before.attaches.clone();
+        let is_remote = |table: &Table| matches!(table.content, Content::Remote { .. });
+        let columns = match before.tables.iter().any(is_remote) {
+            true => reader.stored_columns(&self.folder)?,
+            false => StoredColumns::new(),
+        };
         for table in before.tables {
             let MetaRow {
                 name,
@@ -260,7 +267,12 @@ impl ExtractWriter {
                     super::export(&export, &self.folder, &out, &self.limits, &self.disk)?;
                     Body::Files { files: vec![file], by_name: false }
                 }
-                Content::Remote { query, .. } => Body::Remote { query, stand_in: Vec::new() },
+                Content::Remote { query, .. } => {
+                    // As it was bound, so it is bound again: its system may be away now.
+                    let columns = columns.get(&name);
+                    let stand_in = columns.and_then(|columns| reader.stand_in(&query, columns));
+                    Body::Remote { query, stand_in: stand_in.unwrap_or_default() }
+                }
             };
             let entry = Entry {
                 description,

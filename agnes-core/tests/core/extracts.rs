@@ -378,6 +378,22 @@ fn a_remote_table_is_described_without_the_remote_system() {
     assert_eq!(extract.tables()[0].query_mode(), QueryMode::Remote);
     assert_eq!(extract.tables()[0].rows(), 12);
     assert_eq!(extract.attaches()[0].alias.as_str(), "kbc");
+    // A sync of another table keeps it as it is: bound, as older clients need it.
+    let mut writer = ExtractWriter::begin(&folder, WriteMode::Partial, Timestamp::EPOCH).unwrap();
+    writer.table_from_sql(&name("local"), "SELECT 1 AS a").unwrap();
+    writer.finish().unwrap();
+    assert_eq!(names(&Extract::open(&folder).unwrap()), ["local", "orders"]);
+    let connection = duckdb::Connection::open_in_memory().unwrap();
+    let file = folder.join("extract.duckdb");
+    connection.execute_batch(&format!("ATTACH '{}' AS e (READ_ONLY)", file.display())).unwrap();
+    let bound: Option<i64> = connection
+        .query_row(
+            "SELECT column_count FROM duckdb_views() WHERE view_name = 'orders'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(bound, Some(2));
 }
 
 #[test]
