@@ -165,9 +165,13 @@ pub(crate) fn rebuild(
         let report = work();
         let discarded = drafts.discard();
         report.and_then(|report| discarded.map(|()| report))
-    })?;
-    context.disk.remove(&layout.applying())?;
-    Ok(report)
+    });
+    match &report {
+        Ok(_) => context.disk.remove(&layout.applying())?,
+        // If clearing up fails as well, the next rebuild does it.
+        Err(_) => drop(clear_up(context).and_then(|()| context.disk.remove(&layout.applying()))),
+    }
+    report
 }
 
 /// What a rebuild found when it began.

@@ -270,6 +270,10 @@ fn one_source_alone_gives_the_same_as_all() {
     assert_eq!(query(&agnes, "FROM u"), "2");
     let error = agnes.rebuild(Some(&source("nobody")), &NoProgress).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
+    let left = std::fs::read_dir(agnes.layout().analytics()).unwrap().flatten();
+    let mut left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, ["generation.json", "generations", "pins", "rebuild.lock", "server.duckdb"]);
 }
 
 #[test]
