@@ -147,6 +147,8 @@ pub struct ExtractWriter {
     limits: engine::Limits,
     options: ParquetOptions,
     entries: BTreeMap<TableName, Entry>,
+    /// Kept tables that are being written anew: they come back if that fails.
+    replaced: BTreeMap<TableName, Entry>,
     attaches: Vec<RemoteAttach>,
     removed: Vec<TableName>,
     finished: bool,
@@ -196,6 +198,7 @@ impl ExtractWriter {
             limits: engine::Limits::default(),
             options: ParquetOptions::default(),
             entries: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             attaches: Vec::new(),
             removed: Vec::new(),
             finished: false,
@@ -465,11 +468,12 @@ impl ExtractWriter {
 
     /// Rows of a table that was written or is kept.
     pub fn rows(&self, name: &TableName) -> Option<u64> {
-        Some(self.entries.get(name)?.rows)
+        Some(self.entries.get(name).or_else(|| self.replaced.get(name))?.rows)
     }
 
     /// Takes a table out of the extract.
     pub fn remove(&mut self, name: &TableName) {
+        self.replaced.remove(name);
         if let Some(entry) = self.entries.remove(name) {
             self.removed.push(name.clone());
             if let Body::Files { files, .. } = entry.body {
@@ -493,8 +497,8 @@ impl ExtractWriter {
         }
     }
 
-    /// Makes way for a table: one that was kept is replaced, one that was written is not.
-    fn claim(&mut self, name: &TableName) -> Result<Option<String>> {
+    /// Makes way for a table: one that was kept is laid aside, one that was written is not.
+    fn claim(&mut self, name: &TableName) -> Result<()> {
         match self.entries.get(name) {
             Some(entry) if !entry.kept => Err(Error::new(
                 Kind::Conflict,
@@ -502,13 +506,42 @@ impl ExtractWriter {
             )
             .with(Key::Table, name)),
             Some(entry) => {
-                let description = entry.description.clone();
-                self.remove(name);
-                self.removed.retain(|r| r != name);
-                Ok(description)
+                self.move_files(entry, &self.aside, &self.aside.join(REPLACED))?;
+                if let Some((name, entry)) = self.entries.remove_entry(name) {
+                    self.replaced.insert(name, entry);
+                }
+                Ok(())
             }
-            None => Ok(None),
+            None => Ok(()),
         }
+    }
+
+    /// Takes back the tables whose new content could not be written.
+    fn take_back(&mut self) -> Result<()> {
+        for (name, entry) in std::mem::take(&mut self.replaced) {
+            if !self.entries.contains_key(&name) {
+                self.move_files(&entry, &self.aside.join(REPLACED), &self.aside)?;
+                self.entries.insert(name, entry);
+            }
+        }
+        match fs::remove_dir_all(self.aside.join(REPLACED)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("clear away", &self.aside.join(REPLACED), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn move_files(&self, entry: &Entry, from: &Path, to: &Path) -> Result<()> {
+        let Body::Files { files, .. } = &entry.body else { return Ok(()) };
+        for file in files {
+            if let Some(folder) = to.join(file).parent() {
+                self.disk.create_folder(folder)?;
+            }
+            fs::rename(from.join(file), to.join(file))
+                .map_err(|e| Error::io("move", &from.join(file), e))?;
+        }
+        Ok(())
     }
 
     /// The place of a new file, relative to the folder.
@@ -570,6 +603,7 @@ impl ExtractWriter {
     /// `Contract` for a table that DuckDB can't read back; `Unavailable` when the disk can't
     /// be written. Either way the extract is what it was.
     pub fn finish(mut self) -> Result<WriteReport> {
+        self.take_back()?;
         let connection = engine::in_memory(&self.limits)?;
         self.write_database(&connection, &self.aside.join(EXTRACT_DB), true)?;
         self.flush()?;
@@ -749,6 +783,9 @@ impl Drop for ExtractWriter {
 fn table_file(name: &TableName) -> PathBuf {
     Path::new(DATA).join(format!("{name}.parquet"))
 }
+
+/// Where kept tables lie that are being written anew.
+const REPLACED: &str = ".replaced";
 
 const TABLES: &str = "CREATE TABLE extract.main._meta (table_name VARCHAR NOT NULL, \
      description VARCHAR, rows BIGINT, size_bytes BIGINT, extracted_at TIMESTAMP, \

@@ -147,6 +147,34 @@ fn a_mistake_in_json_names_its_place() {
 }
 
 #[test]
+fn a_table_that_can_t_be_read_any_more_keeps_its_rows() {
+    let place = Place::new();
+    let (a, b) = (place.write("in/a.csv", "x\n1\n"), place.write("in/b.csv", "y\n1\n"));
+    let parquet = place.path("in/c.parquet");
+    let copy = format!("COPY (SELECT 1 AS z) TO '{}'", parquet.display());
+    duckdb::Connection::open_in_memory().unwrap().execute_batch(&copy).unwrap();
+    let agnes = place.agnes();
+    let all = [a.as_path(), b.as_path(), parquet.as_path()];
+    ingest(&agnes, "files", &all);
+    let mut bad = String::from("x\n");
+    (0..30_000).for_each(|i| bad.push_str(&format!("{i}\n")));
+    bad.push_str("bad\n");
+    for content in [bad.as_str(), ""] {
+        std::fs::write(&a, content).unwrap();
+        std::fs::write(&parquet, "no parquet").unwrap();
+        std::fs::write(&b, format!("y\n{}\n", 2 + content.len())).unwrap();
+        let report = run(&agnes, &all, FilesOptions::default()).unwrap();
+        assert_eq!(report.failed().count(), 2, "{report:?}");
+        assert_eq!(report.failed().map(|t| t.rows).sum::<u64>(), 2);
+        rebuild(&agnes);
+        assert_eq!(
+            query(&agnes, "SELECT x, y, z FROM a, b, c"),
+            format!("1|{}|1", 2 + content.len())
+        );
+    }
+}
+
+#[test]
 fn what_can_t_be_read_says_why() {
     let place = Place::new();
     for (file, content, says) in [
