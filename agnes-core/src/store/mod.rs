@@ -52,6 +52,12 @@ impl Store {
         disk.create_folder(layout.state())?;
         let path = layout.system_db();
         let lock_file = with_suffix(&path, ".lock");
+        // Where it can't be written at all, nobody else is to blame.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&lock_file)
+            .map_err(|e| Error::io("open the lock file", &lock_file, e))?;
         let lock = FileLock::take(&lock_file, "another user of the system database", patience)
             .map_err(|error| held_by(read_holder(&lock_file), &path).because(error))?;
         // For the message above; a stale number is never looked at.

@@ -42,7 +42,7 @@ Exit codes:
 #[command(name = "agnes", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
-    /// The folder that holds extracts, analytics and state
+    /// The folder that holds extracts, analytics and state; `./data` when absent
     #[arg(long, short = 'd', global = true, env = "DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 

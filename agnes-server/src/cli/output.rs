@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -28,11 +29,13 @@ impl Done {
 pub(super) struct Output {
     /// Whether the reader of stdout has gone away, as `head` does.
     closed: AtomicBool,
+    /// Why stdout can't be written, whatever the writer on top of it makes of that.
+    broken: OnceLock<Error>,
 }
 
 impl Output {
     pub(super) fn new() -> Output {
-        Output { closed: AtomicBool::new(false) }
+        Output { closed: AtomicBool::new(false), broken: OnceLock::new() }
     }
 
     /// Writes bytes to stdout. A reader that has gone away is no error.
@@ -47,8 +50,11 @@ impl Output {
                 Ok(())
             }
             Err(e) => {
-                Err(Error::new(Kind::Unavailable, format!("can't write the output: {e}"))
-                    .because(e))
+                let unwritten = || {
+                    Error::new(Kind::Unavailable, format!("can't write the output: {e}"))
+                };
+                let _ = self.broken.set(unwritten());
+                Err(unwritten())
             }
             Ok(()) => Ok(()),
         }
@@ -106,6 +112,7 @@ impl Output {
             Ok(Done::Whole) => ExitCode::SUCCESS,
             Ok(Done::Part) => ExitCode::from(9),
             Err(error) => {
+                let error = self.broken.get().unwrap_or(&error);
                 self.note(format_args!("error: {}", error.message()));
                 // The message names a path where it helps; a long one of its own helps too.
                 if let Some(path) = error.context(Key::Path)

@@ -29,6 +29,8 @@ to standard output; with more rows than --limit the rest is left out and a note 
 #[derive(Debug, Args)]
 pub(super) struct Query {
     /// The query, or `-` to read it from standard input
+    // It may begin with a comment.
+    #[arg(allow_hyphen_values = true)]
     sql: String,
     /// How the rows are written
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
@@ -148,6 +150,14 @@ impl RowSink for Sink<'_> {
             Format::Arrow => {
                 Writer::Arrow(Box::new(StreamWriter::try_new(out(), schema).map_err(failed)?))
             }
+            // The writer would panic.
+            Format::Parquet if schema.fields().iter().any(|f| has_union(f.data_type())) => {
+                return Err(Error::new(
+                    Kind::Invalid,
+                    "the rows can't be written in this format: parquet has no UNION; try another \
+                     --format",
+                ));
+            }
             Format::Parquet => Writer::Parquet(Box::new(
                 ArrowWriter::try_new(out(), schema.clone(), None).map_err(failed)?,
             )),
@@ -155,7 +165,8 @@ impl RowSink for Sink<'_> {
         self.writer = Some(writer);
         if let Some(Writer::Csv(csv)) = &mut self.writer {
             // The header also of no rows.
-            let none = flat(&RecordBatch::new_empty(schema.clone())).map_err(failed)?;
+            let none = RecordBatch::new_empty(schema.clone());
+            let none = as_text(&none, DataType::is_nested).map_err(failed)?;
             csv.write(&none).map_err(failed)?;
         }
         Ok(())
@@ -173,9 +184,18 @@ impl RowSink for Sink<'_> {
         match &mut self.writer {
             None => {}
             Some(Writer::Table { batches, .. }) => batches.push(batch),
-            Some(Writer::Json(json)) => json.write(&batch).map_err(failed)?,
-            Some(Writer::Jsonl(json)) => json.write(&batch).map_err(failed)?,
-            Some(Writer::Csv(csv)) => csv.write(&flat(&batch).map_err(failed)?).map_err(failed)?,
+            Some(Writer::Json(json)) => {
+                json.write(&as_text(&batch, DataType::is_temporal).map_err(failed)?)
+                    .map_err(failed)?;
+            }
+            Some(Writer::Jsonl(json)) => {
+                json.write(&as_text(&batch, DataType::is_temporal).map_err(failed)?)
+                    .map_err(failed)?;
+            }
+            Some(Writer::Csv(csv)) => {
+                csv.write(&as_text(&batch, DataType::is_nested).map_err(failed)?)
+                    .map_err(failed)?;
+            }
             Some(Writer::Arrow(arrow)) => arrow.write(&batch).map_err(failed)?,
             Some(Writer::Parquet(parquet)) => parquet.write(&batch).map_err(failed)?,
         }
@@ -215,15 +235,32 @@ impl Sink<'_> {
     }
 }
 
-/// The same rows with nested values as text: CSV has no form for them.
-fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    if !batch.schema().fields().iter().any(|f| f.data_type().is_nested()) {
+/// Whether a union is in a type.
+fn has_union(kind: &DataType) -> bool {
+    match kind {
+        DataType::Union(..) => true,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => has_union(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| has_union(f.data_type())),
+        _ => false,
+    }
+}
+
+/// The same rows with some columns as text: CSV has no form for nested values, and JSON's
+/// writer puts the message for a date that it can't write in the date's place.
+fn as_text(
+    batch: &RecordBatch,
+    wanted: impl Fn(&DataType) -> bool,
+) -> Result<RecordBatch, ArrowError> {
+    if !batch.schema().fields().iter().any(|f| wanted(f.data_type())) {
         return Ok(batch.clone());
     }
     let options = FormatOptions::default();
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        if !field.data_type().is_nested() {
+        if !wanted(field.data_type()) {
             columns.push((field.name().clone(), column.clone(), true));
             continue;
         }
