@@ -312,23 +312,119 @@ impl Reader {
     }
 
     /// Every row and column, some columns in another type.
-    pub(crate) fn select_casting(&self, casts: &[(ColumnName, &'static str)]) -> Sql {
-        if casts.is_empty() {
+    pub(crate) fn select_casting(&self, casts: &[(ColumnName, Cast)]) -> Sql {
+        self.select_replacing(casts, |column, cast| match cast {
+            Cast::To(kind) => format!("{column}::{}", kind.0),
+            Cast::JsonText => format!("{column} ->> '$'"),
+        })
+    }
+
+    /// Every row and column, some columns, which are read as text, checked and converted: a
+    /// value that isn't written in the given way is an error.
+    pub(crate) fn select_strictly(&self, columns: &[(ColumnName, Written)]) -> Sql {
+        self.select_replacing(columns, |column, written| {
+            let kind = written.kind();
+            let other = match written {
+                Written::Integer => format!("{column}::BIGINT::VARCHAR <> {column}"),
+                Written::Date => format!("strlen({column}) <> 10"),
+            };
+            format!(
+                "CASE WHEN {column} = '' THEN NULL WHEN {other} THEN error('no {kind}') \
+                 ELSE {column}::{kind} END"
+            )
+        })
+    }
+
+    fn select_replacing<T>(
+        &self,
+        columns: &[(ColumnName, T)],
+        expression: impl Fn(&str, &T) -> String,
+    ) -> Sql {
+        if columns.is_empty() {
             return self.select();
         }
-        let casts: Vec<String> = casts
+        let replaced: Vec<String> = columns
             .iter()
-            .map(|(column, kind)| {
+            .map(|(column, how)| {
                 let column = ident(column);
-                format!("{column}::{kind} AS {column}")
+                format!("{} AS {column}", expression(&column, how))
             })
             .collect();
         Sql(format!(
             "SELECT * REPLACE ({}) FROM {}({})",
-            casts.join(", "),
+            replaced.join(", "),
             self.function,
             self.arguments
         ))
+    }
+
+    /// Number and value of the first row whose value in a column of text isn't written in the
+    /// given way.
+    pub(crate) fn select_first_unlike(&self, column: &ColumnName, written: Written) -> Sql {
+        let unlike = match written {
+            Written::Integer => "TRY_CAST(value AS BIGINT)::VARCHAR IS DISTINCT FROM value",
+            Written::Date => "strlen(value) <> 10 OR TRY_CAST(value AS DATE) IS NULL",
+        };
+        self.select_first(column, &format!("value <> '' AND ({unlike})"))
+    }
+
+    /// Number and value of the first row whose value in a column isn't of a type.
+    pub(crate) fn select_first_no(&self, column: &ColumnName, kind: &ColumnType) -> Sql {
+        let condition = format!("value IS NOT NULL AND TRY_CAST(value AS {}) IS NULL", kind.0);
+        self.select_first(column, &condition)
+    }
+
+    fn select_first(&self, column: &ColumnName, condition: &str) -> Sql {
+        Sql(format!(
+            "SELECT row, value FROM (SELECT row_number() OVER () AS row, {}::VARCHAR AS value \
+             FROM {}({})) WHERE {condition} ORDER BY row LIMIT 1",
+            ident(column),
+            self.function,
+            self.arguments
+        ))
+    }
+}
+
+/// What becomes of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cast {
+    /// Another type.
+    To(ColumnType),
+    /// The text of JSON values: a string without its quotes.
+    JsonText,
+}
+
+/// A usual way in which values stand in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Digits without leading zeros, a minus sign before them where there is one.
+    Integer,
+    /// `2026-01-31`.
+    Date,
+}
+
+impl Written {
+    /// The type that such values have.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Written::Integer => "BIGINT",
+            Written::Date => "DATE",
+        }
+    }
+
+    /// Whether a value is written that way.
+    pub(crate) fn is(self, value: &str) -> bool {
+        match self {
+            Written::Integer => value.parse::<i64>().is_ok_and(|n| n.to_string() == value),
+            Written::Date => {
+                let bytes = value.as_bytes();
+                let form = |(at, byte): (usize, &u8)| match at {
+                    4 | 7 => *byte == b'-',
+                    _ => byte.is_ascii_digit(),
+                };
+                bytes.len() == 10 && bytes.iter().enumerate().all(form)
+            }
+        }
     }
 }
 

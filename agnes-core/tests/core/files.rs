@@ -73,6 +73,70 @@ fn digits_that_are_more_than_a_number_stay_text() {
 }
 
 #[test]
+fn nothing_is_lost_in_silence() {
+    let number = |value: &str| format!("v\n{}{value}\n", "7\n".repeat(30_000));
+    let day = |value: &str| format!("v\n{}{value}\n", "2026-01-02\n".repeat(30_000));
+    let lines = |before: &str, last: &str| {
+        format!("{}{{\"v\":{last}}}\n", format!("{{\"v\":{before}}}\n").repeat(30_000))
+    };
+    // A late value that DuckDB would bend to the type of those before it.
+    for (file, content, value, line) in [
+        ("t.csv", number("1.5"), "1.5", 30_002),
+        ("t.csv", number("01234"), "01234", 30_002),
+        ("t.csv", number("0x10"), "0x10", 30_002),
+        ("t.csv", number("1_000"), "1_000", 30_002),
+        ("t.csv", day("2026-01-03 10:30:00"), "2026-01-03 10:30:00", 30_002),
+        ("t.csv", day("26-01-03"), "26-01-03", 30_002),
+        ("t.jsonl", lines("7", "\"n/a\""), "n/a", 30_001),
+    ] {
+        let place = Place::new();
+        let message = failure(&place, file, &content);
+        let expected = format!("line {line}: `{value}` is no ");
+        assert!(message.contains(&expected), "{message}");
+        let options = FilesOptions { mistakes: Mistakes::Text, ..FilesOptions::default() };
+        let agnes = place.agnes();
+        run(&agnes, &[&place.path(&format!("in/{file}"))], options).unwrap();
+        rebuild(&agnes);
+        let sql = format!("SELECT count(*) FROM t WHERE v::VARCHAR LIKE '%{value}%'");
+        assert_eq!(query(&agnes, &sql), "1");
+    }
+    // Types of JSON are those of all rows.
+    for (before, last, shown) in
+        [("null", "\"late\"", "late"), ("7", "1.5", "1.5"), ("null", "{\"a\":1}", "{a: 1}")]
+    {
+        let agnes_place = Place::new();
+        let agnes = loaded(&agnes_place, "t.jsonl", lines(before, last));
+        let last = query(&agnes, "SELECT v FROM t WHERE v IS NOT NULL ORDER BY v::VARCHAR LIMIT 1");
+        assert_eq!(last, shown);
+    }
+    let place = Place::new();
+    let agnes =
+        loaded(&place, "t.jsonl", "{\"id\":1,\"o\":{\"a\":null}}\n{\"id\":2,\"o\":{\"a\":null}}\n");
+    assert_eq!(query(&agnes, "SELECT id FROM t WHERE id = 2 AND o.a IS NULL"), "2");
+    // Rows that look like comments, and lines that end in several ways.
+    let place = Place::new();
+    assert_eq!(query(&loaded(&place, "t.csv", "id,n\n1,x\n#2,y\n"), "SELECT count(*) FROM t"), "2");
+    let place = Place::new();
+    assert_eq!(
+        query(&loaded(&place, "t.csv", "id,n\r\n1,x\n2,y\r\n"), "SELECT sum(id) FROM t"),
+        "3"
+    );
+    // Packed files that were cut off.
+    for tool in ["gzip", "zstd"] {
+        let place = Place::new();
+        let csv = place.write("t.csv", number("8"));
+        if std::process::Command::new(tool).arg("-q").arg(&csv).status().is_err() {
+            continue;
+        }
+        let name = if tool == "gzip" { "t.csv.gz" } else { "t.csv.zst" };
+        let bytes = std::fs::read(place.path(name)).unwrap();
+        let message = failure(&place, name, &bytes[..bytes.len() - 6]);
+        assert!(message.contains("damaged or cut off"), "{message}");
+        loaded(&place, name, &bytes);
+    }
+}
+
+#[test]
 fn packed_files_are_read() {
     let place = Place::new();
     let csv = place.write("t.csv", "a,b\n1,x\n");

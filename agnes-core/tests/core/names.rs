@@ -92,7 +92,8 @@ fn write(place: &Place, names: &[String], physical: bool) {
 }
 
 fn is_harmless(text: &str) -> bool {
-    !text.chars().any(|c| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c))
+    let unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}');
+    !text.chars().any(|c| c.is_control() || unseen(c))
 }
 
 proptest! {

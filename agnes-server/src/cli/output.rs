@@ -50,9 +50,8 @@ impl Output {
                 Ok(())
             }
             Err(e) => {
-                let unwritten = || {
-                    Error::new(Kind::Unavailable, format!("can't write the output: {e}"))
-                };
+                let unwritten =
+                    || Error::new(Kind::Unavailable, format!("can't write the output: {e}"));
                 let _ = self.broken.set(unwritten());
                 Err(unwritten())
             }

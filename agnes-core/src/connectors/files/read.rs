@@ -1,7 +1,7 @@
 //! Reading one file into one table.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek};
 
 use arrow::array::{Array, RecordBatchReader, StringArray};
 use duckdb::Connection;
@@ -9,7 +9,7 @@ use duckdb::Connection;
 use super::inputs::{Format, Input};
 use super::{FilesOptions, Mistakes};
 use crate::extract::ExtractWriter;
-use crate::sql::{self, Reader, Sql};
+use crate::sql::{self, Cast, ColumnType, Reader, Sql, Written};
 use crate::{ColumnName, Error, Key, Kind, Result, engine};
 
 /// The longest line of a CSV file and the largest object of a JSON file, bytes. DuckDB's
@@ -32,6 +32,7 @@ pub(super) fn read(
             format!("`{}` is empty: there is nothing to read columns from", input.path.display()),
         ));
     }
+    check_packed(input)?;
     match input.format {
         Format::Csv | Format::Tsv => {
             read_text(input, options, connection, writer, &mut Csv::new(input, options)?)
@@ -47,19 +48,51 @@ pub(super) fn read(
     }
 }
 
+/// Unpacks a packed file once for nothing: DuckDB takes one that is cut off for the whole, and
+/// doesn't compare checksums.
+fn check_packed(input: &Input) -> Result<()> {
+    let ending = input.path.extension().map(|e| e.to_ascii_lowercase());
+    let open = || File::open(&input.path).map(BufReader::new);
+    let unpacked = match ending.as_ref().and_then(|e| e.to_str()) {
+        Some("gz") => open().and_then(|file| {
+            io::copy(&mut flate2::bufread::MultiGzDecoder::new(file), &mut io::sink())
+        }),
+        Some("zst") => open()
+            .and_then(zstd::stream::read::Decoder::with_buffer)
+            .and_then(|mut unpacked| io::copy(&mut unpacked, &mut io::sink())),
+        _ => return Ok(()),
+    };
+    unpacked.map(drop).map_err(|e| {
+        let file = input.path.display();
+        Error::new(Kind::Invalid, format!("`{file}` is damaged or cut off ({e}); get it again"))
+            .with(Key::Path, file)
+            .because(e)
+    })
+}
+
 /// A text format whose types are sniffed.
 trait Sniffed {
-    /// How the file is read, these columns as text.
-    fn reader(&self, text_columns: &[ColumnName]) -> Result<Reader>;
+    /// Looks at the file before it is read; gives back the columns that are read as text.
+    ///
+    /// # Errors
+    /// `Invalid` for a mistake that reading would pass over in silence.
+    fn look(&mut self, connection: &Connection, options: &FilesOptions) -> Result<Vec<ColumnName>>;
 
-    /// Columns that look like numbers and would lose something as such.
-    fn codes(&mut self, _: &Connection) -> Result<Vec<ColumnName>> {
-        Ok(Vec::new())
-    }
+    /// The query that reads the file.
+    fn query(&self, connection: &Connection, text_columns: &[ColumnName]) -> Result<Sql>;
 
-    /// Whether whole numbers of 128 bits come out of it.
-    fn has_wide_numbers(&self) -> bool {
-        false
+    /// What to read otherwise after a value was found that doesn't fit, though DuckDB would
+    /// bend it; `false` when there is nothing.
+    ///
+    /// # Errors
+    /// `Invalid` naming the value, where mistakes are errors.
+    fn find_bent(
+        &mut self,
+        _: &Connection,
+        _: &FilesOptions,
+        _: &mut Vec<ColumnName>,
+    ) -> Result<bool> {
+        Ok(false)
     }
 
     /// Makes room for what the last try showed to be larger than usual; `false` when there
@@ -77,6 +110,11 @@ struct Csv<'a> {
     encoding: Option<String>,
     all_text: bool,
     long_lines: bool,
+    /// Lines end in more than one way.
+    loose: bool,
+    /// Columns whose sampled values are all written in the one usual way: a value further down
+    /// that isn't is a mistake, though DuckDB would round `1.5` or take the date of a time.
+    strict: Vec<(ColumnName, Written)>,
 }
 
 impl<'a> Csv<'a> {
@@ -85,15 +123,52 @@ impl<'a> Csv<'a> {
             Some(encoding) => Some(encoding.clone()),
             None => byte_order_mark(input)?.map(String::from),
         };
-        Ok(Csv { input, encoding, all_text: false, long_lines: false })
+        Ok(Csv {
+            input,
+            encoding,
+            all_text: false,
+            long_lines: false,
+            loose: false,
+            strict: Vec::new(),
+        })
     }
 }
 
 impl Csv<'_> {
-    /// The columns of numbers in whose sample a value is a code: postal codes, numbers of
-    /// accounts, identifiers.
-    fn codes_of_sample(
-        &self,
+    /// How the file is read, these columns as text.
+    fn reader(&self, text_columns: &[ColumnName]) -> Result<Reader> {
+        let mut reader = Reader::new("read_csv", &self.input.path)?
+            .with("sample_size", SAMPLE_ROWS)
+            // A row that begins with `#` is a row.
+            .with_text("comment", "")
+            .with_text_columns("types", text_columns);
+        if self.input.format == Format::Tsv {
+            reader = reader.with_text("delim", "\t");
+        }
+        if let Some(encoding) = &self.encoding {
+            reader = reader.with_text("encoding", encoding);
+        }
+        if self.long_lines {
+            reader = reader.with("max_line_size", LINE_MAX).with("buffer_size", 2 * LINE_MAX);
+        }
+        if self.loose {
+            reader = reader.with("strict_mode", false);
+        }
+        if self.all_text {
+            reader = reader.with("all_varchar", true);
+        }
+        Ok(reader)
+    }
+
+    fn strict_but(&self, text_columns: &[ColumnName]) -> Vec<(ColumnName, Written)> {
+        let all = self.strict.iter().filter(|(column, _)| !text_columns.contains(column));
+        all.filter(|_| !self.all_text).cloned().collect()
+    }
+
+    /// Finds the columns of numbers in whose sample a value is a code (postal codes, numbers of
+    /// accounts, identifiers), and those whose values are all written in the usual way.
+    fn look_at_sample(
+        &mut self,
         connection: &Connection,
     ) -> Result<std::result::Result<Vec<ColumnName>, duckdb::Error>> {
         let reader = self.reader(&[])?;
@@ -101,37 +176,66 @@ impl Csv<'_> {
             Ok(columns) => columns,
             Err(error) => return Ok(Err(error)),
         };
-        let numbers: Vec<usize> = columns
+        let mut looks: Vec<Look> = columns
             .iter()
             .enumerate()
-            .filter(|(_, (_, kind))| matches!(kind.as_str(), "BIGINT" | "HUGEINT" | "DOUBLE"))
-            .map(|(at, _)| at)
+            .filter_map(|(at, (_, kind))| {
+                let usual = match kind.as_str() {
+                    "BIGINT" => Some(Written::Integer),
+                    "DATE" => Some(Written::Date),
+                    "HUGEINT" | "DOUBLE" => None,
+                    _ => return None,
+                };
+                Some(Look { at, usual, code: false })
+            })
             .collect();
-        if numbers.is_empty() {
+        if looks.is_empty() {
             return Ok(Ok(Vec::new()));
         }
         // As text the first line may not be taken for a header, so that columns are told by
-        // their place.
+        // their place, and the first value may be a name.
         let text = sql::first(&reader.with("all_varchar", true).select(), SAMPLE_ROWS);
-        let read = || -> std::result::Result<Vec<usize>, duckdb::Error> {
+        let mut read = || -> std::result::Result<(), duckdb::Error> {
             let mut statement = connection.prepare(text.as_str())?;
-            let mut left = numbers;
-            let mut codes = Vec::new();
-            for batch in statement.query_arrow([])? {
-                left.retain(|at| {
-                    let values = batch.columns().get(*at);
+            for (batch, rows) in statement.query_arrow([])?.enumerate() {
+                for look in &mut looks {
+                    let values = rows.columns().get(look.at);
                     let values = values.and_then(|v| v.as_any().downcast_ref::<StringArray>());
-                    let found = values.is_some_and(|v| v.iter().flatten().any(is_code));
-                    if found {
-                        codes.push(*at);
+                    for (row, value) in values.into_iter().flatten().enumerate() {
+                        if let Some(value) = value {
+                            look.see(value, batch == 0 && row == 0);
+                        }
                     }
-                    !found
-                });
+                }
             }
-            Ok(codes)
+            Ok(())
         };
-        let name = |at: usize| ColumnName::parse(columns.get(at)?.0.clone()).ok();
-        Ok(read().map(|codes| codes.into_iter().filter_map(name).collect()))
+        if let Err(error) = read() {
+            return Ok(Err(error));
+        }
+        let name = |look: &Look| ColumnName::parse(columns.get(look.at)?.0.clone()).ok();
+        let strict = looks.iter().filter(|look| !look.code);
+        self.strict = strict.filter_map(|look| Some((name(look)?, look.usual?))).collect();
+        Ok(Ok(looks.iter().filter(|look| look.code).filter_map(name).collect()))
+    }
+}
+
+/// What the sample shows of a column.
+struct Look {
+    at: usize,
+    /// The usual way in which all values so far are written, if there is one.
+    usual: Option<Written>,
+    /// Whether one is more than a number.
+    code: bool,
+}
+
+impl Look {
+    fn see(&mut self, value: &str, first: bool) {
+        let number = !matches!(self.usual, Some(Written::Date));
+        self.code |= number && is_code(value);
+        if !first && self.usual.is_some_and(|usual| !usual.is(value)) {
+            self.usual = None;
+        }
     }
 }
 
@@ -148,32 +252,23 @@ fn byte_order_mark(input: &Input) -> Result<Option<&'static str>> {
     let mut head = [0u8; 2];
     let mut file = File::open(&input.path).map_err(|e| Error::io("open", &input.path, e))?;
     let read = file.read(&mut head).map_err(|e| Error::io("read", &input.path, e))?;
-    Ok((read == 2 && matches!(head, [0xff, 0xfe] | [0xfe, 0xff])).then_some("utf-16"))
+    if read == 2 && head == [0xfe, 0xff] {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "`{}` is UTF-16 text, the most significant byte first, which can't be read; save \
+                 it as UTF-8",
+                input.path.display()
+            ),
+        ));
+    }
+    Ok((read == 2 && head == [0xff, 0xfe]).then_some("utf-16"))
 }
 
 impl Sniffed for Csv<'_> {
-    fn reader(&self, text_columns: &[ColumnName]) -> Result<Reader> {
-        let mut reader = Reader::new("read_csv", &self.input.path)?
-            .with("sample_size", SAMPLE_ROWS)
-            .with_text_columns("types", text_columns);
-        if self.input.format == Format::Tsv {
-            reader = reader.with_text("delim", "\t");
-        }
-        if let Some(encoding) = &self.encoding {
-            reader = reader.with_text("encoding", encoding);
-        }
-        if self.long_lines {
-            reader = reader.with("max_line_size", LINE_MAX).with("buffer_size", 2 * LINE_MAX);
-        }
-        if self.all_text {
-            reader = reader.with("all_varchar", true);
-        }
-        Ok(reader)
-    }
-
-    fn codes(&mut self, connection: &Connection) -> Result<Vec<ColumnName>> {
+    fn look(&mut self, connection: &Connection, _: &FilesOptions) -> Result<Vec<ColumnName>> {
         loop {
-            match self.codes_of_sample(connection)? {
+            match self.look_at_sample(connection)? {
                 Ok(codes) => return Ok(codes),
                 Err(error) if self.enlarge(&engine::full_message(&error)) => {}
                 // Reading the whole will say it, and where.
@@ -182,10 +277,53 @@ impl Sniffed for Csv<'_> {
         }
     }
 
+    fn query(&self, _: &Connection, text_columns: &[ColumnName]) -> Result<Sql> {
+        let strict = self.strict_but(text_columns);
+        let mut text: Vec<ColumnName> = text_columns.to_vec();
+        text.extend(strict.iter().map(|(column, _)| column.clone()));
+        Ok(self.reader(&text)?.select_strictly(&strict))
+    }
+
+    fn find_bent(
+        &mut self,
+        connection: &Connection,
+        options: &FilesOptions,
+        text_columns: &mut Vec<ColumnName>,
+    ) -> Result<bool> {
+        let strict = self.strict_but(text_columns);
+        for (column, written) in &strict {
+            let text = self.reader(std::slice::from_ref(column))?.with("parallel", false);
+            let find = text.select_first_unlike(column, *written);
+            // What can't be read at all is found by reading the whole.
+            let found = connection.query_row(find.as_str(), [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            });
+            let Ok((row, value)) = found else { continue };
+            if options.mistakes == Mistakes::Text {
+                text_columns.push(column.clone());
+                return Ok(true);
+            }
+            let names = engine::columns(connection, &self.reader(&[])?.select());
+            let has_header = names.is_ok_and(|names| {
+                names.iter().enumerate().any(|(at, (name, _))| *name != format!("column{at}"))
+            });
+            let line = row + i64::from(has_header);
+            return Err(mistake(self.input, line, &value, written.kind(), column));
+        }
+        // Something else is wrong: it is found by reading as DuckDB does.
+        let more = !strict.is_empty();
+        self.strict.clear();
+        Ok(more)
+    }
+
     fn enlarge(&mut self, message: &str) -> bool {
         let enlarged = message.contains("Maximum line size") && !self.long_lines;
         self.long_lines |= enlarged;
-        enlarged
+        let loosened = !self.loose
+            && (message.contains("Error when sniffing file")
+                || message.contains("reached an invalid state"));
+        self.loose |= loosened;
+        enlarged || loosened
     }
 
     fn relax(&mut self, message: &str, text_columns: &mut Vec<ColumnName>) -> bool {
@@ -206,22 +344,76 @@ impl Sniffed for Csv<'_> {
 
 struct Json<'a> {
     input: &'a Input,
-    /// Look at every row before deciding on types.
+    /// Decide on types by every row, not by the sample.
     whole: bool,
 }
 
-impl Sniffed for Json<'_> {
-    fn has_wide_numbers(&self) -> bool {
-        true
-    }
-
-    fn reader(&self, _: &[ColumnName]) -> Result<Reader> {
+impl Json<'_> {
+    fn reader(&self, whole: bool) -> Result<Reader> {
         let lines = self.input.format == Format::JsonLines;
-        let sample = if self.whole { -1 } else { SAMPLE_ROWS };
         Ok(Reader::new("read_json", &self.input.path)?
-            .with("sample_size", sample)
+            .with("sample_size", if whole { -1 } else { SAMPLE_ROWS })
             .with("maximum_object_size", LINE_MAX)
             .with_text("format", if lines { "newline_delimited" } else { "auto" }))
+    }
+}
+
+impl Sniffed for Json<'_> {
+    /// Every row is looked at: a column that is null in the whole sample would lose all later
+    /// values, and one of whole numbers the fractions. A column that was a number, say, and
+    /// turns out to hold text as well, is a mistake.
+    fn look(&mut self, connection: &Connection, options: &FilesOptions) -> Result<Vec<ColumnName>> {
+        let columns =
+            |whole| -> Result<_> { Ok(engine::columns(connection, &self.reader(whole)?.select())) };
+        // Reading will say what is wrong.
+        let (Ok(sampled), Ok(all)) = (columns(false)?, columns(true)?) else {
+            return Ok(Vec::new());
+        };
+        let is_text = |kind: &str| matches!(kind, "VARCHAR" | "JSON");
+        let mistaken = all.iter().filter(|(_, kind)| is_text(kind)).find_map(|(name, _)| {
+            let (_, before) = sampled.iter().find(|(sampled, _)| sampled == name)?;
+            (!is_text(before) && !before.contains(NULL)).then_some((name, before))
+        });
+        self.whole = true;
+        let Some((name, before)) = mistaken.filter(|_| options.mistakes == Mistakes::Fail) else {
+            return Ok(Vec::new());
+        };
+        let column = ColumnName::parse(name.clone())?;
+        let found = ColumnType::parse(before).ok().and_then(|kind| {
+            let find = self.reader(true).ok()?.select_first_no(&column, &kind);
+            let row = connection.query_row(find.as_str(), [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            });
+            row.ok()
+        });
+        let (row, value) = found.unwrap_or((0, String::new()));
+        // A text without its quotes.
+        let value = serde_json::from_str::<String>(&value).unwrap_or(value);
+        Err(mistake(self.input, row, &value, before, &column))
+    }
+
+    /// Parquet has no whole numbers of 128 bits, which DuckDB would write as floating point,
+    /// and no columns without a type, which it writes in a way that it can't filter. Values of
+    /// several types in one column are text.
+    fn query(&self, connection: &Connection, _: &[ColumnName]) -> Result<Sql> {
+        let reader = self.reader(self.whole)?;
+        let Ok(columns) = engine::columns(connection, &reader.select()) else {
+            return Ok(reader.select());
+        };
+        let mut casts = Vec::new();
+        for (name, kind) in columns {
+            let to = |kind: &str| ColumnType::parse(kind).map(Cast::To);
+            let cast = match kind.as_str() {
+                "HUGEINT" | "UHUGEINT" => to("VARCHAR"),
+                "JSON" => Ok(Cast::JsonText),
+                kind if kind.contains(NULL) => to(&kind.replace(NULL, "VARCHAR")),
+                _ => continue,
+            };
+            if let (Ok(name), Ok(cast)) = (ColumnName::parse(name), cast) {
+                casts.push((name, cast));
+            }
+        }
+        Ok(reader.select_casting(&casts))
     }
 
     fn relax(&mut self, message: &str, _: &mut Vec<ColumnName>) -> bool {
@@ -239,19 +431,9 @@ fn read_text(
     writer: &mut ExtractWriter,
     format: &mut dyn Sniffed,
 ) -> Result<()> {
-    let mut text_columns = format.codes(connection)?;
-    // How whole numbers beyond 64 bits are kept, from the narrowest to the widest.
-    let mut wide = ["BIGINT", "DECIMAL(38, 0)", "VARCHAR"].into_iter().peekable();
+    let mut text_columns = format.look(connection, options)?;
     loop {
-        let reader = format.reader(&text_columns)?;
-        // Looking at the columns reads the sample once more; only JSON has wide numbers.
-        let columns = if format.has_wide_numbers() {
-            engine::columns(connection, &reader.select())
-                .map_err(|e| failure(input, options, &engine::full_message(&e)))?
-        } else {
-            Vec::new()
-        };
-        let query = narrowed(&reader, &columns, wide.peek().copied().unwrap_or("VARCHAR"))?;
+        let query = format.query(connection, &text_columns)?;
         let Err((error, message)) = writer.table_from_query(&input.table, connection, &query)
         else {
             return Ok(());
@@ -259,15 +441,7 @@ fn read_text(
         if message.is_empty() {
             return Err(error);
         }
-        let has_wide = columns.iter().any(|(_, kind)| is_wide(kind));
-        if has_wide && message.contains("out of range") || message.contains("Could not cast value")
-        {
-            wide.next();
-            if wide.peek().is_some() {
-                continue;
-            }
-        }
-        if format.enlarge(&message) {
+        if format.enlarge(&message) || format.find_bent(connection, options, &mut text_columns)? {
             continue;
         }
         let lenient = options.mistakes == Mistakes::Text;
@@ -281,18 +455,23 @@ fn read_text(
     }
 }
 
-fn is_wide(kind: &str) -> bool {
-    matches!(kind, "HUGEINT" | "UHUGEINT")
-}
+/// A column in which no row has a value.
+const NULL: &str = "\"NULL\"";
 
-/// Parquet has no whole numbers of 128 bits: DuckDB would write them as floating point.
-fn narrowed(reader: &Reader, columns: &[(String, String)], wide: &'static str) -> Result<Sql> {
-    let casts = columns
-        .iter()
-        .filter(|(_, kind)| is_wide(kind))
-        .map(|(name, _)| Ok((ColumnName::parse(name.clone())?, wide)))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(reader.select_casting(&casts))
+/// A value that isn't what the rows before it showed.
+fn mistake(input: &Input, line: i64, value: &str, kind: &str, column: &ColumnName) -> Error {
+    let file = input.path.display();
+    let place = if line > 0 { format!("`{file}`, line {line}") } else { format!("`{file}`") };
+    let what = match line {
+        0 => "a value is of another type".to_string(),
+        _ => format!("`{}` is no {kind}", crate::name::shown(value)),
+    };
+    let text = format!(
+        "{place}: {what}, which the column `{}` held before; mend the line, or read such columns \
+         as text with `--mistakes text`",
+        crate::name::shown(column.as_str())
+    );
+    Error::new(Kind::Invalid, text).with(Key::Path, file).with(Key::Column, column)
 }
 
 /// The text between two marks.
