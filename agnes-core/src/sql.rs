@@ -322,17 +322,35 @@ impl Reader {
     /// Every row and column, some columns, which are read as text, checked and converted: a
     /// value that isn't written in the given way is an error.
     pub(crate) fn select_strictly(&self, columns: &[(ColumnName, Written)]) -> Sql {
-        self.select_replacing(columns, |column, written| {
-            let kind = written.kind();
-            let other = match written {
-                Written::Integer => format!("{column}::BIGINT::VARCHAR <> {column}"),
-                Written::Date => format!("strlen({column}) <> 10"),
+        if columns.is_empty() {
+            return self.select();
+        }
+        let (mut converted, mut texts, mut checked, mut hidden) =
+            <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+        for (at, (column, written)) in columns.iter().enumerate() {
+            let (column, kind) = (ident(column), written.kind());
+            let text = quoted(&format!("agnes text {at}"));
+            let length = match written {
+                Written::Integer => length_of_integer(&column),
+                Written::Date => "10".to_string(),
             };
-            format!(
-                "CASE WHEN {column} = '' THEN NULL WHEN {other} THEN error('no {kind}') \
-                 ELSE {column}::{kind} END"
-            )
-        })
+            converted.push(format!("nullif({column}, '')::{kind} AS {column}"));
+            texts.push(format!("nullif({column}, '') AS {text}"));
+            checked.push(format!(
+                "CASE WHEN strlen({text}) <> {length} THEN error('no {kind}') ELSE {column} END \
+                 AS {column}"
+            ));
+            hidden.push(text);
+        }
+        Sql(format!(
+            "SELECT * EXCLUDE ({}) REPLACE ({}) FROM (SELECT * REPLACE ({}), {} FROM {}({}))",
+            hidden.join(", "),
+            checked.join(", "),
+            converted.join(", "),
+            texts.join(", "),
+            self.function,
+            self.arguments
+        ))
     }
 
     fn select_replacing<T>(
@@ -383,6 +401,19 @@ impl Reader {
             self.arguments
         ))
     }
+}
+
+/// The number of characters that a BIGINT has when it is written in the usual way: less work
+/// than writing it.
+fn length_of_integer(column: &str) -> String {
+    let mut positive = String::from("CASE");
+    let mut negative = String::from("CASE");
+    for digits in 1..19u32 {
+        let bound = 10i64.pow(digits);
+        write!(positive, " WHEN {column} < {bound} THEN {digits}").unwrap_or_default();
+        write!(negative, " WHEN {column} > -{bound} THEN {}", digits + 1).unwrap_or_default();
+    }
+    format!("CASE WHEN {column} >= 0 THEN {positive} ELSE 19 END ELSE {negative} ELSE 20 END END")
 }
 
 /// What becomes of a column.

@@ -100,6 +100,30 @@ fn nothing_is_lost_in_silence() {
         let sql = format!("SELECT count(*) FROM t WHERE v::VARCHAR LIKE '%{value}%'");
         assert_eq!(query(&agnes, &sql), "1");
     }
+    // Whole numbers of every length, signs and gaps are no mistakes.
+    let numbers = [
+        "0",
+        "-1",
+        "9",
+        "10",
+        "-10",
+        "99",
+        "100",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "",
+    ];
+    let powers =
+        (1..19).flat_map(|n| [10i64.pow(n), 10i64.pow(n) - 1, -(10i64.pow(n)), 1 - 10i64.pow(n)]);
+    let all: Vec<String> =
+        numbers.iter().map(ToString::to_string).chain(powers.map(|n| n.to_string())).collect();
+    let rows: String = all.iter().map(|n| format!("{n},x,2026-01-31\n")).collect();
+    let place = Place::new();
+    let agnes = loaded(&place, "t.csv", format!("v,t,d\n{rows},x,\n"));
+    assert_eq!(query(&agnes, "SELECT typeof(v), typeof(d) FROM t LIMIT 1"), "BIGINT|DATE");
+    let sql = "SELECT count(v), count(*), min(v), max(v) FROM t";
+    let expected = format!("{}|{}|{}|{}", all.len() - 1, all.len() + 1, i64::MIN, i64::MAX);
+    assert_eq!(query(&agnes, sql), expected);
     // Types of JSON are those of all rows.
     for (before, last, shown) in
         [("null", "\"late\"", "late"), ("7", "1.5", "1.5"), ("null", "{\"a\":1}", "{a: 1}")]
