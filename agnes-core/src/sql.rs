@@ -298,11 +298,20 @@ impl Reader {
 
     /// Reads these columns as text, whatever their values look like.
     pub(crate) fn with_text_columns(self, option: &'static str, columns: &[ColumnName]) -> Self {
-        if columns.is_empty() {
+        self.with_columns_as(option, columns.iter().map(|column| (column, "VARCHAR")))
+    }
+
+    /// Reads these columns as these types.
+    pub(crate) fn with_columns_as<'c>(
+        self,
+        option: &'static str,
+        columns: impl Iterator<Item = (&'c ColumnName, &'static str)>,
+    ) -> Self {
+        let types: Vec<String> =
+            columns.map(|(c, kind)| format!("{}: '{kind}'", literal(c.as_str()))).collect();
+        if types.is_empty() {
             return self;
         }
-        let types: Vec<String> =
-            columns.iter().map(|c| format!("{}: 'VARCHAR'", literal(c.as_str()))).collect();
         self.with(option, format_args!("{{{}}}", types.join(", ")))
     }
 
@@ -319,37 +328,48 @@ impl Reader {
         })
     }
 
-    /// Every row and column, some columns, which are read as text, checked and converted: a
-    /// value that isn't written in the given way is an error.
+    /// Every row and column, some of them checked and converted from what [`Written::read_as`]
+    /// says: a value that isn't written in the given way is an error.
     pub(crate) fn select_strictly(&self, columns: &[(ColumnName, Written)]) -> Sql {
-        if columns.is_empty() {
+        let (mut inner, mut outer, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, (column, written)) in columns.iter().enumerate() {
+            let column = ident(column);
+            match written {
+                Written::Integer => {
+                    let text = quoted(&format!("agnes text {at}"));
+                    inner.push(format!("nullif({column}, '')::BIGINT AS {column}"));
+                    outer.push(format!(
+                        "CASE WHEN strlen({text}) <> {} THEN error('no BIGINT') ELSE {column} END \
+                         AS {column}",
+                        length_of_integer(&column)
+                    ));
+                    texts.push((text, column));
+                }
+                Written::Date => inner.push(format!(
+                    "CASE WHEN {column}::DATE::TIMESTAMP <> {column} THEN error('no DATE') \
+                     ELSE {column}::DATE END AS {column}"
+                )),
+            }
+        }
+        if inner.is_empty() {
             return self.select();
         }
-        let (mut converted, mut texts, mut checked, mut hidden) =
-            <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
-        for (at, (column, written)) in columns.iter().enumerate() {
-            let (column, kind) = (ident(column), written.kind());
-            let text = quoted(&format!("agnes text {at}"));
-            let length = match written {
-                Written::Integer => length_of_integer(&column),
-                Written::Date => "10".to_string(),
-            };
-            converted.push(format!("nullif({column}, '')::{kind} AS {column}"));
-            texts.push(format!("nullif({column}, '') AS {text}"));
-            checked.push(format!(
-                "CASE WHEN strlen({text}) <> {length} THEN error('no {kind}') ELSE {column} END \
-                 AS {column}"
-            ));
-            hidden.push(text);
-        }
-        Sql(format!(
-            "SELECT * EXCLUDE ({}) REPLACE ({}) FROM (SELECT * REPLACE ({}), {} FROM {}({}))",
-            hidden.join(", "),
-            checked.join(", "),
-            converted.join(", "),
-            texts.join(", "),
+        let kept: String =
+            texts.iter().map(|(text, c)| format!(", nullif({c}, '') AS {text}")).collect();
+        let converted = format!(
+            "SELECT * REPLACE ({}){kept} FROM {}({})",
+            inner.join(", "),
             self.function,
             self.arguments
+        );
+        if texts.is_empty() {
+            return Sql(converted);
+        }
+        let hidden: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
+        Sql(format!(
+            "SELECT * EXCLUDE ({}) REPLACE ({}) FROM ({converted})",
+            hidden.join(", "),
+            outer.join(", "),
         ))
     }
 
@@ -440,6 +460,14 @@ impl Written {
         match self {
             Written::Integer => "BIGINT",
             Written::Date => "DATE",
+        }
+    }
+
+    /// The type as which the reader must give such values to have them checked.
+    pub(crate) fn read_as(self) -> &'static str {
+        match self {
+            Written::Integer => "VARCHAR",
+            Written::Date => "TIMESTAMP",
         }
     }
 

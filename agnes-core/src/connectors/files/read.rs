@@ -141,8 +141,12 @@ impl<'a> Csv<'a> {
 impl Csv<'_> {
     /// How the file is read, these columns as text.
     fn reader(&self, text_columns: &[ColumnName]) -> Result<Reader> {
+        self.reader_that_sniffs(SAMPLE_ROWS, text_columns)
+    }
+
+    fn reader_that_sniffs(&self, rows: i64, text_columns: &[ColumnName]) -> Result<Reader> {
         let mut reader = Reader::new("read_csv", &self.input.path)?
-            .with("sample_size", SAMPLE_ROWS)
+            .with("sample_size", rows)
             // A row that begins with `#` is a row.
             .with_text("comment", "")
             .with_text_columns("types", text_columns);
@@ -175,7 +179,9 @@ impl Csv<'_> {
         &mut self,
         connection: &Connection,
     ) -> Result<std::result::Result<Vec<ColumnName>, duckdb::Error>> {
-        let reader = self.reader(&[])?;
+        // What is decided here holds for every value of the sample, so that a tenth of it tells
+        // the types.
+        let reader = self.reader_that_sniffs(SAMPLE_ROWS / 10, &[])?;
         let columns = match engine::columns(connection, &reader.select()) {
             Ok(columns) => columns,
             Err(error) => return Ok(Err(error)),
@@ -206,6 +212,9 @@ impl Csv<'_> {
         let mut read = || -> std::result::Result<(), duckdb::Error> {
             let mut statement = connection.prepare(text.as_str())?;
             for (batch, rows) in statement.query_arrow([])?.enumerate() {
+                if rows.num_columns() != columns.len() {
+                    return Ok(());
+                }
                 for look in &mut looks {
                     let values = rows.columns().get(look.at);
                     let values = values.and_then(|v| v.as_any().downcast_ref::<StringArray>());
@@ -287,9 +296,10 @@ impl Sniffed for Csv<'_> {
 
     fn query(&self, _: &Connection, text_columns: &[ColumnName]) -> Result<Sql> {
         let strict = self.strict_but(text_columns);
-        let mut text: Vec<ColumnName> = text_columns.to_vec();
-        text.extend(strict.iter().map(|(column, _)| column.clone()));
-        Ok(self.reader(&text)?.select_strictly(&strict))
+        let text = text_columns.iter().map(|column| (column, "VARCHAR"));
+        let types = text.chain(strict.iter().map(|(column, how)| (column, how.read_as())));
+        let reader = self.reader_that_sniffs(SAMPLE_ROWS, &[])?.with_columns_as("types", types);
+        Ok(reader.select_strictly(&strict))
     }
 
     fn find_bent(
