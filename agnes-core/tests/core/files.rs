@@ -123,6 +123,10 @@ fn nothing_is_lost_in_silence() {
     let sql = "SELECT count(v), count(*), min(v), max(v) FROM t";
     let expected = format!("{}|{}|{}|{}", all.len() - 1, all.len() + 1, i64::MIN, i64::MAX);
     assert_eq!(query(&agnes, sql), expected);
+    // Numbers of either sign are numbers, in JSON too.
+    let place = Place::new();
+    let agnes = loaded(&place, "t.jsonl", "{\"v\":-19}\n{\"v\":0}\n{\"v\":7}\n");
+    assert_eq!(query(&agnes, "SELECT typeof(v), sum(v) OVER () FROM t LIMIT 1"), "BIGINT|-12");
     // Types of JSON are those of all rows.
     for (before, last, shown) in
         [("null", "\"late\"", "late"), ("7", "1.5", "1.5"), ("null", "{\"a\":1}", "{a: 1}")]

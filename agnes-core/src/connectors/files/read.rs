@@ -37,9 +37,13 @@ pub(super) fn read(
         Format::Csv | Format::Tsv => {
             read_text(input, options, connection, writer, &mut Csv::new(input, options)?)
         }
-        Format::Json | Format::JsonLines => {
-            read_text(input, options, connection, writer, &mut Json { input, whole: false })
-        }
+        Format::Json | Format::JsonLines => read_text(
+            input,
+            options,
+            connection,
+            writer,
+            &mut Json { input, whole: false, wide: 0 },
+        ),
         Format::Parquet => writer.table_from_parquet(&input.table, &input.path).map_err(|e| {
             let message = e.message().replace("the file for", "the parquet file for");
             Error::new(e.kind(), format!("`{}`: {message}", input.path.display())).because(e)
@@ -364,6 +368,16 @@ struct Json<'a> {
     input: &'a Input,
     /// Decide on types by every row, not by the sample.
     whole: bool,
+    /// How whole numbers are kept that DuckDB reads with 128 bits, as it does where some are
+    /// negative and some are not: an index into [`WIDE`].
+    wide: usize,
+}
+
+/// From the narrowest to the widest.
+const WIDE: [&str; 3] = ["BIGINT", "DECIMAL(38, 0)", "VARCHAR"];
+
+fn is_wide(kind: &str) -> bool {
+    matches!(kind, "HUGEINT" | "UHUGEINT")
 }
 
 impl Json<'_> {
@@ -410,6 +424,20 @@ impl Sniffed for Json<'_> {
         Err(mistake(self.input, row, &value, before, &column))
     }
 
+    /// Tries the next wider type for whole numbers of 128 bits.
+    fn find_bent(
+        &mut self,
+        connection: &Connection,
+        _: &FilesOptions,
+        _: &mut Vec<ColumnName>,
+    ) -> Result<bool> {
+        let columns = engine::columns(connection, &self.reader(self.whole)?.select());
+        let has_wide = columns.is_ok_and(|c| c.iter().any(|(_, kind)| is_wide(kind)));
+        let more = has_wide && self.wide + 1 < WIDE.len();
+        self.wide += usize::from(more);
+        Ok(more)
+    }
+
     /// Parquet has no whole numbers of 128 bits, which DuckDB would write as floating point,
     /// and no columns without a type, which it writes in a way that it can't filter. Values of
     /// several types in one column are text.
@@ -422,7 +450,7 @@ impl Sniffed for Json<'_> {
         for (name, kind) in columns {
             let to = |kind: &str| ColumnType::parse(kind).map(Cast::To);
             let cast = match kind.as_str() {
-                "HUGEINT" | "UHUGEINT" => to("VARCHAR"),
+                kind if is_wide(kind) => to(WIDE.get(self.wide).unwrap_or(&"VARCHAR")),
                 "JSON" => Ok(Cast::JsonText),
                 kind if kind.contains(NULL) => to(&kind.replace(NULL, "VARCHAR")),
                 _ => continue,
