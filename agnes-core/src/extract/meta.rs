@@ -68,6 +68,18 @@ fn columns(connection: &Connection, table: &'static str) -> Result<Option<Vec<St
     if !is_table {
         return Ok(None);
     }
+    // A generated column is the extract's code, which reading the table would run.
+    let text: Option<String> = connection
+        .query_row(
+            "SELECT max(sql) FROM duckdb_tables() WHERE database_name = 'extract' \
+             AND schema_name = 'main' AND lower(table_name) = ?",
+            [table],
+            |row| row.get(0),
+        )
+        .map_err(fail)?;
+    if text.is_some_and(|text| text.contains(super::view::GENERATED)) {
+        return Err(contract("it has a generated column; write its values into plain ones"));
+    }
     let columns = engine::columns(connection, &sql::from_extract(table)).map_err(fail)?;
     Ok(Some(columns.into_iter().map(|(name, _)| name).collect()))
 }

@@ -320,7 +320,19 @@ pub(crate) fn list_files(
         .collect();
     // A log that a killed writer left is part of the database.
     let log = crate::disk::with_suffix(database, ".wal");
-    for (name, file) in [(database, Some(file)), (log.as_path(), folder.open_file(&log).ok())] {
+    let log_file = match folder.open_file(&log) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        // The engine would follow a link, and wait for a pipe.
+        Err(_) => {
+            return Err(contract(format!(
+                "the folder of `{source}` has a `{}` that is no regular file; remove it",
+                log.display()
+            ))
+            .with(Key::Source, source));
+        }
+        Ok(file) => Some(file),
+    };
+    for (name, file) in [(database, Some(file)), (log.as_path(), log_file)] {
         let Some(file) = file else { continue };
         let fingerprint = Fingerprint::of(&file).map_err(|e| Error::io("look at", path, e))?;
         files.insert(name.to_path_buf(), fingerprint);

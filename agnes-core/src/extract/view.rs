@@ -19,6 +19,10 @@ use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
 /// reader adds when asked for it by name or by an option.
 pub(super) const FILENAME: &str = "filename";
 
+/// How the engine's text of a table names a column that is computed when it is read: code of
+/// the extract that the guard hasn't seen.
+pub(super) const GENERATED: &str = "GENERATED ALWAYS AS";
+
 /// The longest text of a view, bytes: room for a list of ten thousand shards.
 pub(super) const VIEW_MAX: usize = 4 << 20;
 
@@ -58,7 +62,7 @@ impl<'a> Objects<'a> {
                 .map_err(|e| engine::error("list the extract's tables", e))
         };
         let tables = list(
-            "SELECT table_name, NULL::VARCHAR FROM duckdb_tables() \
+            "SELECT table_name, sql FROM duckdb_tables() \
              WHERE database_name = 'extract' AND schema_name = 'main'",
         )?;
         let views = list(
@@ -94,8 +98,15 @@ impl<'a> Objects<'a> {
             let query = tree.map(Query::Parsed).map_err(|e| e.message().to_string());
             objects.views.insert(name.clone(), query);
         }
-        let named = |(name, _)| Some((TableName::parse(name).ok()?, ()));
-        objects.tables = tables.into_iter().filter_map(named).collect();
+        for (name, text) in tables {
+            let Ok(name) = TableName::parse(name) else { continue };
+            if text.is_some_and(|text| text.contains(GENERATED)) {
+                let why = "has a generated column; write its values into a plain one";
+                objects.views.insert(name, Err(why.to_string()));
+            } else {
+                objects.tables.insert(name, ());
+            }
+        }
         Ok(objects)
     }
 
@@ -286,6 +297,9 @@ impl<'a> Objects<'a> {
         let mut tree = tree.clone();
         let mut judge = OwnAliases { attaches, used: BTreeSet::new() };
         tree.judge(&mut judge)?;
+        if judge.used.is_empty() {
+            return Err(contract("it is remote, but its view reads from no alias"));
+        }
         let aliases = judge.used.into_iter().collect();
         Ok(Content::Remote { query: sql::guarded(tree.to_sql(connection)?), aliases })
     }

@@ -324,12 +324,22 @@ impl Walk<'_> {
                 return Err(refused("an unknown form of WITH"));
             };
             let kind = body.pointer("/query_node/type").and_then(Value::as_str);
-            // Only a recursive one sees itself; otherwise the name means what it meant before.
-            let recursive = kind == Some("RECURSIVE_CTE_NODE");
-            if recursive {
+            // Only a recursive one sees itself, and only in its second part; anywhere else the
+            // name means what it meant before.
+            if kind == Some("RECURSIVE_CTE_NODE") {
+                let Some(first) = body.pointer_mut("/query_node/left") else {
+                    return Err(refused("an unknown form of WITH"));
+                };
+                let mut first = first.take();
+                self.value(&mut first)?;
                 self.define(&name);
+                self.value(body)?;
+                if let Some(slot) = body.pointer_mut("/query_node/left") {
+                    *slot = first;
+                }
+            } else {
+                self.value(body)?;
             }
-            self.value(body)?;
             self.define(&name);
         }
         let done = self.children(value);

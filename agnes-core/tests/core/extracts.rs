@@ -343,6 +343,52 @@ fn the_same_table_twice_is_a_conflict() {
 }
 
 #[test]
+fn code_of_an_extract_is_not_run_when_it_is_read() {
+    let place = Place::new();
+    let secret = place.write("secret.csv", "word,n\ntopsecret,1\n");
+    let secret = secret.display();
+    let recursive = format!(
+        "WITH RECURSIVE \"{secret}\" AS (SELECT * FROM \"{secret}\" UNION ALL \
+         SELECT * FROM \"{secret}\" WHERE false) FROM \"{secret}\""
+    );
+    let folder = place.foreign(
+        "s",
+        &format!(
+            "{}CREATE VIEW r1 WITH (defer_binding = true) AS {recursive};
+             CREATE VIEW r2 WITH (defer_binding = true) AS {recursive};
+             CREATE VIEW r3 WITH (defer_binding = true) AS SELECT 1 AS x;
+             CREATE VIEW fine AS WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n
+               WHERE i < 3) SELECT i FROM n;
+             CREATE TABLE gen (a INT, b VARCHAR AS (current_setting('allowed_paths')::VARCHAR));
+             INSERT INTO _meta (table_name, query_mode) VALUES
+               ('r1', 'remote'), ('r2', 'local'), ('r3', 'remote'), ('gen', 'local'),
+               ('fine', 'local');",
+            table("t", "SELECT 1 AS v")
+        ),
+    );
+    let extract = Extract::open(&folder).unwrap();
+    assert_eq!(names(&extract), ["fine", "t"], "{}", skips(&extract));
+    // The same in `_meta` itself.
+    let other = place.extract("other");
+    std::fs::create_dir_all(&other).unwrap();
+    let database = other.join("extract.duckdb");
+    duckdb::Connection::open_in_memory()
+        .unwrap()
+        .execute_batch(&format!(
+            "ATTACH '{}' AS e; CREATE TABLE e._meta (table_name VARCHAR, \
+             description VARCHAR AS (current_setting('allowed_paths')::VARCHAR)); DETACH e",
+            database.display()
+        ))
+        .unwrap();
+    let error = Extract::open(&other).unwrap_err();
+    assert!(error.message().contains("generated column"), "{error}");
+    // A log that is a link would be followed.
+    std::os::unix::fs::symlink("/etc/passwd", folder.join("extract.duckdb.wal")).unwrap();
+    let error = Extract::open(&folder).unwrap_err();
+    assert!(error.message().contains("no regular file"), "{error}");
+}
+
+#[test]
 fn a_remote_table_is_described_without_the_remote_system() {
     let place = Place::new();
     let folder = place.extract("kbc");
