@@ -408,6 +408,10 @@ fn constant_bool(expression: &Value) -> Option<bool> {
             _ => None,
         };
     }
+    // The text 'false' means something else: `filename = 'false'` names a column.
+    if expression.pointer("/literal/kind").and_then(Value::as_str) == Some("STRING") {
+        return None;
+    }
     match expression.pointer("/literal/text")?.as_str()?.to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" => Some(false),
