@@ -9,7 +9,11 @@ import subprocess
 def on_a_terminal(command):
     """Runs a command with a terminal for its stderr; gives back what it wrote there."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    # Wherever the tests run: a terminal has a name.
+    environment = dict(os.environ, TERM="xterm-256color")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment
+    )
     os.close(theirs)
     seen = b""
     while True:
