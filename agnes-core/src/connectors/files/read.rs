@@ -217,6 +217,8 @@ impl Csv<'_> {
             let mut statement = connection.prepare(text.as_str())?;
             for (batch, rows) in statement.query_arrow([])?.enumerate() {
                 if rows.num_columns() != columns.len() {
+                    // Read otherwise than before: nothing is known of any column.
+                    looks.clear();
                     return Ok(());
                 }
                 for look in &mut looks {
