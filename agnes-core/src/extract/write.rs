@@ -473,9 +473,12 @@ impl ExtractWriter {
 
     /// Takes a table out of the extract.
     pub fn remove(&mut self, name: &TableName) {
-        self.replaced.remove(name);
-        if let Some(entry) = self.entries.remove(name) {
+        let replaced = self.replaced.remove(name).is_some();
+        let entry = self.entries.remove(name);
+        if replaced || entry.is_some() {
             self.removed.push(name.clone());
+        }
+        if let Some(entry) = entry {
             if let Body::Files { files, .. } = entry.body {
                 for file in files {
                     let _ = fs::remove_file(self.aside.join(file));

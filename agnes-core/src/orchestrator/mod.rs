@@ -137,10 +137,12 @@ pub(crate) fn rebuild(
     let report = std::thread::scope(|scope| {
         // Opening a copy of the analytics database takes longest, so that it begins as soon as
         // there is a sign that it will be needed.
-        let copy = |_| scope.spawn(|| Draft::copy(context));
+        let copy = || scope.spawn(|| Draft::copy(context));
         let early = !crashed && scan::has_stirred(layout);
-        let copying = early.then(begin).transpose()?.map(copy);
-        let mut drafts = Drafts::new(context, copying);
+        if early {
+            begin()?;
+        }
+        let mut drafts = Drafts::new(context, early.then(copy));
         let work = || {
             let previous = last_generation(layout)?;
             if !crashed && let Some(report) = nothing_to_do(context, &previous, only)? {
@@ -151,7 +153,7 @@ pub(crate) fn rebuild(
             }
             let current = is_current(layout, &previous);
             match (current, drafts.is_begun()) {
-                (true, false) => drafts = Drafts::new(context, Some(copy(()))),
+                (true, false) => drafts = Drafts::new(context, Some(copy())),
                 (false, true) => drafts.discard()?,
                 _ => {}
             }
