@@ -3,6 +3,8 @@
 //! A writer fills a folder beside the extract, checks and flushes it, and swaps the two
 //! folders in one step. A killed writer leaves a folder that the next one clears away.
 
+mod database;
+mod publish;
 mod table;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use super::{
     Content, Extract, MetaRow, QueryMode, Reader, RemoteAttach, StoredColumns, Table, contract,
     parquet as check,
 };
-use crate::disk::{self, Disk, FileLock};
+use crate::disk::{Disk, FileLock};
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::sql::{self, ColumnType, Sql};
 use crate::{
@@ -145,6 +147,7 @@ pub struct ExtractWriter {
     now: Timestamp,
     disk: Disk,
     limits: engine::Limits,
+    engine: Option<Connection>,
     options: ParquetOptions,
     entries: BTreeMap<TableName, Entry>,
     /// Kept tables that are being written anew: they come back if that fails.
@@ -186,7 +189,7 @@ impl ExtractWriter {
             Duration::from_millis(100),
         )
         .map_err(|e| e.with(Key::Source, &source))?;
-        clear_leftovers(home, &source, &folder)?;
+        publish::clear_leftovers(home, &source, &folder)?;
         let aside = home.join(format!(".{source}.new"));
         disk.create_folder(&aside.join(DATA))?;
         let mut writer = ExtractWriter {
@@ -196,6 +199,7 @@ impl ExtractWriter {
             now,
             disk,
             limits: engine::Limits::default(),
+            engine: None,
             options: ParquetOptions::default(),
             entries: BTreeMap::new(),
             replaced: BTreeMap::new(),
@@ -217,6 +221,23 @@ impl ExtractWriter {
     pub fn with_options(mut self, options: ParquetOptions) -> Self {
         self.options = options;
         self
+    }
+
+    /// What the engine that writes may use.
+    #[must_use]
+    pub fn with_limits(mut self, limits: engine::Limits) -> Self {
+        self.limits = limits;
+        self.engine = None;
+        self
+    }
+
+    /// The engine that writes, opened at the first call: an instance takes about 20 ms.
+    pub(crate) fn engine(&mut self) -> Result<Connection> {
+        let engine = match &self.engine {
+            Some(engine) => engine,
+            None => self.engine.insert(engine::in_memory(&self.limits)?),
+        };
+        engine.try_clone().map_err(|e| engine::error("open the engine", e))
     }
 
     /// The source that is written.
@@ -478,11 +499,9 @@ impl ExtractWriter {
         if replaced || entry.is_some() {
             self.removed.push(name.clone());
         }
-        if let Some(entry) = entry {
-            if let Body::Files { files, .. } = entry.body {
-                for file in files {
-                    let _ = fs::remove_file(self.aside.join(file));
-                }
+        if let Some(Entry { body: Body::Files { files, .. }, .. }) = entry {
+            for file in files {
+                let _ = fs::remove_file(self.aside.join(file));
             }
         }
     }
@@ -607,16 +626,12 @@ impl ExtractWriter {
     /// be written. Either way the extract is what it was.
     pub fn finish(mut self) -> Result<WriteReport> {
         self.take_back()?;
-        let connection = engine::in_memory(&self.limits)?;
-        self.write_database(&connection, &self.aside.join(EXTRACT_DB), true)?;
+        let connection = self.engine()?;
+        self.write_database(&connection)?;
         self.flush()?;
         self.publish()?;
         self.finished = true;
-        // The extract is in place. What follows makes it open in DuckDB before 1.5, which
-        // needs views that were bound, and a view is bound to files that exist.
-        let bound = self.write_bound_database(&connection);
-        clear_leftovers_of(&self.aside, &self.folder)?;
-        bound?;
+        publish::clear_away(&self.aside, &self.folder)?;
         let written = |kept: bool| {
             let named = self.entries.iter().filter(|(_, e)| e.kept == kept);
             named.map(|(name, _)| name.clone()).collect::<Vec<_>>()
@@ -624,153 +639,6 @@ impl ExtractWriter {
         let (written, kept) = (written(false), written(true));
         self.removed.retain(|name| !self.entries.contains_key(name));
         Ok(WriteReport { written, kept, removed: std::mem::take(&mut self.removed) })
-    }
-
-    /// Writes `extract.duckdb` with its final paths. A deferred one reads none of them.
-    fn write_database(&self, connection: &Connection, file: &Path, deferred: bool) -> Result<()> {
-        engine::remove_database(&self.disk, file)?;
-        self.disk.engine_writes(file)?;
-        if deferred {
-            self.check_columns(connection)?;
-        }
-        engine::run(connection, "write the extract", &sql::attach_to_write(file, sql::EXTRACT)?)?;
-        // One transaction writes to one database: what stands in for remote ones comes first.
-        for entry in self.entries.values() {
-            let Body::Remote { stand_in, .. } = &entry.body else { continue };
-            for statement in stand_in {
-                engine::run(connection, "write the extract", statement)?;
-            }
-        }
-        let write = || -> Result<()> {
-            let fail = |e| engine::error("write the extract", e);
-            connection.execute_batch(TABLES).map_err(fail)?;
-            let mut meta = connection
-                .prepare(
-                    "INSERT INTO extract.main._meta VALUES \
-                     (?, ?, ?, ?, make_timestamp(?::BIGINT), ?, ?)",
-                )
-                .map_err(fail)?;
-            for (name, entry) in &self.entries {
-                let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-                let mode = match entry.query_mode {
-                    QueryMode::Local => "local",
-                    QueryMode::Remote => "remote",
-                    QueryMode::Materialized => "materialized",
-                };
-                meta.execute(duckdb::params![
-                    name.as_str(),
-                    entry.description,
-                    count(entry.rows),
-                    count(entry.size_bytes),
-                    entry.extracted_at.map(Timestamp::as_micros),
-                    mode,
-                    entry.input_hash,
-                ])
-                .map_err(fail)?;
-            }
-            if !self.attaches.is_empty() {
-                connection.execute_batch(ATTACHES).map_err(fail)?;
-                for row in &self.attaches {
-                    connection
-                        .execute(
-                            "INSERT INTO extract.main._remote_attach VALUES (?, ?, ?, ?)",
-                            duckdb::params![
-                                row.alias.as_str(),
-                                row.extension.as_str(),
-                                row.url,
-                                row.token_env.as_ref().map_or("", |t| t.as_str()),
-                            ],
-                        )
-                        .map_err(fail)?;
-                }
-            }
-            for (name, entry) in &self.entries {
-                let (query, deferred) = match &entry.body {
-                    Body::Files { files, by_name } => {
-                        let files: Vec<PathBuf> =
-                            files.iter().map(|f| self.folder.join(f)).collect();
-                        (sql::select_parquet(&files, *by_name)?, deferred)
-                    }
-                    Body::Remote { query, stand_in } => (query.clone(), stand_in.is_empty()),
-                };
-                let view = sql::create_extract_view(name, &query, deferred);
-                engine::run(connection, "write the extract", &view)
-                    .map_err(|e| e.with(Key::Table, name))?;
-            }
-            Ok(())
-        };
-        connection.execute_batch("BEGIN").map_err(|e| engine::error("write the extract", e))?;
-        write()?;
-        connection.execute_batch("COMMIT").map_err(|e| engine::error("write the extract", e))?;
-        engine::run(connection, "write the extract", &sql::close_written(sql::EXTRACT))
-    }
-
-    /// Lets DuckDB read the columns of each table that was written, while nothing is in
-    /// place yet.
-    fn check_columns(&self, connection: &Connection) -> Result<()> {
-        for (name, entry) in self.entries.iter().filter(|(_, e)| !e.kept) {
-            let Body::Files { files, by_name } = &entry.body else { continue };
-            let files: Vec<PathBuf> = files.iter().map(|f| self.aside.join(f)).collect();
-            let query = sql::select_parquet(&files, *by_name)?;
-            engine::columns(connection, &query).map_err(|e| {
-                contract(format!("DuckDB can't read the table `{name}`: {}", engine::message(&e)))
-                    .with(Key::Source, &self.source)
-                    .with(Key::Table, name)
-            })?;
-        }
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<()> {
-        let mut files = vec![self.aside.join(EXTRACT_DB)];
-        let mut folders = vec![self.aside.clone(), self.aside.join(DATA)];
-        for entry in self.entries.values() {
-            let Body::Files { files: own, .. } = &entry.body else { continue };
-            for file in own {
-                let path = self.aside.join(file);
-                if let Some(folder) = path.parent()
-                    && !folders.iter().any(|f| f == folder)
-                {
-                    folders.push(folder.to_path_buf());
-                }
-                files.push(path);
-            }
-        }
-        files.extend(folders);
-        self.disk.flush_many(&self.aside, &files)
-    }
-
-    /// Swaps the new folder with the old one.
-    fn publish(&self) -> Result<()> {
-        let home = self.folder.parent().unwrap_or(&self.folder);
-        if self.folder.symlink_metadata().is_err() {
-            return self.disk.rename(&self.aside, &self.folder);
-        }
-        if self.disk.exchange(&self.aside, &self.folder)? {
-            return self.disk.flush(home);
-        }
-        // Two steps where the file system has no exchange. A crash between them leaves the
-        // old folder under the name from which `begin` takes it back.
-        let old = home.join(format!(".{}.old", self.source));
-        self.disk.rename(&self.folder, &old)?;
-        if let Err(error) = self.disk.rename(&self.aside, &self.folder) {
-            fs::rename(&old, &self.folder).map_err(|e| Error::io("move back", &self.folder, e))?;
-            return Err(error);
-        }
-        clear_leftovers_of(&old, &self.folder)
-    }
-
-    fn write_bound_database(&self, connection: &Connection) -> Result<()> {
-        let file = self.folder.join(EXTRACT_DB);
-        let aside = disk::aside(&file);
-        let written = self
-            .write_database(connection, &aside, false)
-            .and_then(|()| self.disk.flush(&aside))
-            .and_then(|()| self.disk.rename(&aside, &file));
-        if written.is_err() {
-            engine::remove_database(&Disk::real(), &aside)?;
-        }
-        written
     }
 }
 
@@ -789,43 +657,3 @@ fn table_file(name: &TableName) -> PathBuf {
 
 /// Where kept tables lie that are being written anew.
 const REPLACED: &str = ".replaced";
-
-const TABLES: &str = "CREATE TABLE extract.main._meta (table_name VARCHAR NOT NULL, \
-     description VARCHAR, rows BIGINT, size_bytes BIGINT, extracted_at TIMESTAMP, \
-     query_mode VARCHAR, input_hash VARCHAR)";
-const ATTACHES: &str = "CREATE TABLE extract.main._remote_attach (alias VARCHAR, \
-     extension VARCHAR, url VARCHAR, token_env VARCHAR)";
-
-/// Clears away what killed writers of this source left. The caller holds the lock, so that
-/// nobody uses it.
-fn clear_leftovers(home: &Path, source: &SourceName, folder: &Path) -> Result<()> {
-    let old = home.join(format!(".{source}.old"));
-    if folder.symlink_metadata().is_err() && old.is_dir() {
-        fs::rename(&old, folder).map_err(|e| Error::io("move back", folder, e))?;
-    }
-    clear_leftovers_of(&old, folder)?;
-    clear_leftovers_of(&home.join(format!(".{source}.new")), folder)?;
-    if folder.is_dir() {
-        engine::remove_database(&Disk::real(), &disk::aside(&folder.join(EXTRACT_DB)))?;
-    }
-    Ok(())
-}
-
-/// Removes a folder that was swapped out. What a connector keeps beside its extract goes
-/// back to where it was.
-fn clear_leftovers_of(leftover: &Path, folder: &Path) -> Result<()> {
-    let entries = match fs::read_dir(leftover) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|e| Error::io("clear away", leftover, e))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::io("clear away", leftover, e))?;
-        let name = entry.file_name();
-        let ours = name == DATA || name.to_string_lossy().starts_with(EXTRACT_DB);
-        let back = folder.join(&name);
-        if !ours && folder.is_dir() && back.symlink_metadata().is_err() {
-            fs::rename(entry.path(), &back).map_err(|e| Error::io("move back", &back, e))?;
-        }
-    }
-    fs::remove_dir_all(leftover).map_err(|e| Error::io("clear away", leftover, e))
-}
