@@ -161,6 +161,13 @@ fn copy_with_duckdb(from: &str, to: &str) {
         .expect("the file can be copied");
 }
 
+/// Waits until the disk holds what was written: a flush of the one side would otherwise wait
+/// for what the other side has left unwritten.
+fn settle() {
+    // SAFETY: takes and gives nothing.
+    unsafe { libc::sync() };
+}
+
 fn ingest() {
     let home = place("ingest");
     let csv = home.join("orders.csv");
@@ -179,8 +186,9 @@ fn ingest() {
     let parquet = home.join("plain.parquet");
     let data = home.join("data");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
+    for _ in 0..15 {
         let _ = std::fs::remove_dir_all(&data);
+        settle();
         let arguments = [
             OsStr::new("--data-dir"),
             data.as_os_str(),
@@ -190,6 +198,7 @@ fn ingest() {
         ];
         ours.push(run(&agnes(), &arguments));
         let _ = std::fs::remove_file(&parquet);
+        settle();
         theirs.push(run(&me, &[OsStr::new("copy"), csv.as_os_str(), parquet.as_os_str()]));
     }
     let wall = |runs: &[Run]| median(runs.iter().map(|r| r.wall).collect());

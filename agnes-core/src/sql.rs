@@ -4,6 +4,7 @@
 //! path of an ATTACH, a view's body, options of COPY) is quoted here. Nothing else in the
 //! crate formats SQL.
 
+use std::borrow::Borrow;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -118,6 +119,20 @@ pub(crate) fn select_parquet<P: AsRef<Path>>(files: &[P], by_name: bool) -> Resu
         arguments.push_str(", hive_partitioning = false");
     }
     Ok(Sql(format!("SELECT * FROM read_parquet({arguments})")))
+}
+
+/// Lets `read_parquet` stand for these files until it is called again, whatever its arguments
+/// say: a view over files that aren't in place yet is bound to the columns of these.
+pub(crate) fn stand_in_for_files<P: AsRef<Path>>(files: &[P], by_name: bool) -> Result<Sql> {
+    let Sql(select) = select_parquet(files, by_name)?;
+    // The same function by its other name, which the macro doesn't hide. Within the macro the
+    // options would be its parameters, hence the view.
+    let select = select.replacen("read_parquet(", "parquet_scan(", 1);
+    Ok(Sql(format!(
+        "CREATE OR REPLACE TEMP VIEW \"agnes stand-in\" AS {select}; \
+         CREATE OR REPLACE TEMP MACRO read_parquet(files, union_by_name := false, \
+         hive_partitioning := false) AS TABLE FROM \"agnes stand-in\""
+    )))
 }
 
 /// SQL text that the guard has put together from a tree that it knows through and through.
@@ -296,23 +311,25 @@ impl Reader {
         self.with(option, value)
     }
 
-    /// Reads these columns as text, whatever their values look like.
-    pub(crate) fn with_text_columns(self, option: &'static str, columns: &[ColumnName]) -> Self {
-        self.with_columns_as(option, columns.iter().map(|column| (column, "VARCHAR")))
+    /// Says which columns there are, and their types.
+    pub(crate) fn with_columns(self, columns: &[(&ColumnName, &str)]) -> Self {
+        let column = |(name, kind): &(&ColumnName, &str)| {
+            format!("{}: {}", literal(name.as_str()), literal(kind))
+        };
+        let columns: Vec<String> = columns.iter().map(column).collect();
+        self.with("columns", format_args!("{{{}}}", columns.join(", ")))
     }
 
-    /// Reads these columns as these types.
-    pub(crate) fn with_columns_as<'c>(
-        self,
-        option: &'static str,
-        columns: impl Iterator<Item = (&'c ColumnName, &'static str)>,
-    ) -> Self {
-        let types: Vec<String> =
-            columns.map(|(c, kind)| format!("{}: '{kind}'", literal(c.as_str()))).collect();
-        if types.is_empty() {
-            return self;
-        }
-        self.with(option, format_args!("{{{}}}", types.join(", ")))
+    /// What `sniff_csv` tells, in a row for each column: delimiter, quote, escape and end of
+    /// line, the number of lines before the header, whether there is one, the formats of dates
+    /// and timestamps, the column's name and its type.
+    pub(crate) fn sniff(&self) -> Sql {
+        Sql(format!(
+            "SELECT Delimiter, Quote, Escape, NewLineDelimiter, SkipRows::BIGINT, HasHeader, \
+             DateFormat, TimestampFormat, c.name, c.type \
+             FROM (SELECT *, unnest(Columns) AS c FROM {}({}))",
+            self.function, self.arguments
+        ))
     }
 
     /// Every row and column.
@@ -330,52 +347,21 @@ impl Reader {
 
     /// Every row and column, some of them checked and converted from what [`Written::read_as`]
     /// says: a value that isn't written in the given way is an error.
-    pub(crate) fn select_strictly(&self, columns: &[(ColumnName, Written)]) -> Sql {
-        let (mut inner, mut outer, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, (column, written)) in columns.iter().enumerate() {
-            let column = ident(column);
-            match written {
-                Written::Integer => {
-                    let text = quoted(&format!("agnes text {at}"));
-                    inner.push(format!("nullif({column}, '')::BIGINT AS {column}"));
-                    outer.push(format!(
-                        "CASE WHEN strlen({text}) <> {} THEN error('no BIGINT') ELSE {column} END \
-                         AS {column}",
-                        length_of_integer(&column)
-                    ));
-                    texts.push((text, column));
-                }
-                Written::Date => inner.push(format!(
-                    "CASE WHEN {column}::DATE::TIMESTAMP <> {column} THEN error('no DATE') \
-                     ELSE {column}::DATE END AS {column}"
-                )),
-            }
-        }
-        if inner.is_empty() {
-            return self.select();
-        }
-        let kept: String =
-            texts.iter().map(|(text, c)| format!(", nullif({c}, '') AS {text}")).collect();
-        let converted = format!(
-            "SELECT * REPLACE ({}){kept} FROM {}({})",
-            inner.join(", "),
-            self.function,
-            self.arguments
-        );
-        if texts.is_empty() {
-            return Sql(converted);
-        }
-        let hidden: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
-        Sql(format!(
-            "SELECT * EXCLUDE ({}) REPLACE ({}) FROM ({converted})",
-            hidden.join(", "),
-            outer.join(", "),
-        ))
+    pub(crate) fn select_strictly(&self, columns: &[(&ColumnName, Written)]) -> Sql {
+        self.select_replacing(columns, |column, written| {
+            let kind = written.kind();
+            let unlike = match written {
+                Written::Integer => format!("{column} <> {column}::BIGINT::VARCHAR"),
+                Written::Date => format!("{column} <> {column}::DATE::TIMESTAMP"),
+                Written::Timestamp => unlike_timestamp(column),
+            };
+            format!("CASE WHEN {unlike} THEN error('no {kind}') ELSE {column}::{kind} END")
+        })
     }
 
-    fn select_replacing<T>(
+    fn select_replacing<C: Borrow<ColumnName>, T>(
         &self,
-        columns: &[(ColumnName, T)],
+        columns: &[(C, T)],
         expression: impl Fn(&str, &T) -> String,
     ) -> Sql {
         if columns.is_empty() {
@@ -384,7 +370,7 @@ impl Reader {
         let replaced: Vec<String> = columns
             .iter()
             .map(|(column, how)| {
-                let column = ident(column);
+                let column = ident(column.borrow());
                 format!("{} AS {column}", expression(&column, how))
             })
             .collect();
@@ -396,26 +382,54 @@ impl Reader {
         ))
     }
 
-    /// Number and value of the first row whose value in a column of text isn't written in the
-    /// given way.
-    pub(crate) fn select_first_unlike(&self, column: &ColumnName, written: Written) -> Sql {
+    /// The first row whose value in a column of text isn't written in the given way, as
+    /// [`Reader::select_first`] gives it.
+    pub(crate) fn select_first_unlike(
+        &self,
+        column: &ColumnName,
+        written: Written,
+        all: &[&ColumnName],
+    ) -> Sql {
         let unlike = match written {
-            Written::Integer => "TRY_CAST(value AS BIGINT)::VARCHAR IS DISTINCT FROM value",
-            Written::Date => "strlen(value) <> 10 OR TRY_CAST(value AS DATE) IS NULL",
+            Written::Integer => "TRY_CAST(value AS BIGINT)::VARCHAR IS DISTINCT FROM value".into(),
+            Written::Date => "strlen(value) <> 10 OR TRY_CAST(value AS DATE) IS NULL".into(),
+            Written::Timestamp => {
+                format!("{} OR TRY_CAST(value AS TIMESTAMP) IS NULL", unlike_timestamp("value"))
+            }
         };
-        self.select_first(column, &format!("value <> '' AND ({unlike})"))
+        self.select_first(column, all, &format!("value <> '' AND ({unlike})"))
     }
 
-    /// Number and value of the first row whose value in a column isn't of a type.
+    /// The first row that has a value in a column.
+    pub(crate) fn select_first_value(&self, column: &ColumnName, all: &[&ColumnName]) -> Sql {
+        self.select_first(column, all, "value <> ''")
+    }
+
+    /// The first row whose value in a column isn't of a type.
     pub(crate) fn select_first_no(&self, column: &ColumnName, kind: &ColumnType) -> Sql {
         let condition = format!("value IS NOT NULL AND TRY_CAST(value AS {}) IS NULL", kind.0);
-        self.select_first(column, &condition)
+        self.select_first(column, &[], &condition)
     }
 
-    fn select_first(&self, column: &ColumnName, condition: &str) -> Sql {
+    /// Number of the first row with a value like that, counted from 1, the number of line
+    /// breaks within values of the rows before it, and the value. `all` are the columns in
+    /// which breaks may stand.
+    fn select_first(&self, column: &ColumnName, all: &[&ColumnName], condition: &str) -> Sql {
+        let breaks = match all {
+            [] => "0".to_string(),
+            all => {
+                let all: Vec<String> = all.iter().map(|column| ident(*column)).collect();
+                format!(
+                    "len(concat_ws('', {0})) - len(replace(concat_ws('', {0}), chr(10), ''))",
+                    all.join(", ")
+                )
+            }
+        };
         Sql(format!(
-            "SELECT row, value FROM (SELECT row_number() OVER () AS row, {}::VARCHAR AS value \
-             FROM {}({})) WHERE {condition} ORDER BY row LIMIT 1",
+            "SELECT row, (breaks - own)::BIGINT, value FROM (SELECT row, own, value, \
+             sum(own) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS breaks \
+             FROM (SELECT row_number() OVER () AS row, {breaks} AS own, {}::VARCHAR AS value \
+             FROM {}({}))) WHERE {condition} ORDER BY row LIMIT 1",
             ident(column),
             self.function,
             self.arguments
@@ -423,17 +437,9 @@ impl Reader {
     }
 }
 
-/// The number of characters that a BIGINT has when it is written in the usual way: less work
-/// than writing it.
-fn length_of_integer(column: &str) -> String {
-    let mut positive = String::from("CASE");
-    let mut negative = String::from("CASE");
-    for digits in 1..19u32 {
-        let bound = 10i64.pow(digits);
-        write!(positive, " WHEN {column} < {bound} THEN {digits}").unwrap_or_default();
-        write!(negative, " WHEN {column} > -{bound} THEN {}", digits + 1).unwrap_or_default();
-    }
-    format!("CASE WHEN {column} >= 0 THEN {positive} ELSE 19 END ELSE {negative} ELSE 20 END END")
+/// Whether text says more than a TIMESTAMP keeps: a time zone, or parts of a microsecond.
+fn unlike_timestamp(text: &str) -> String {
+    format!("strlen({text}) > 26 OR translate(substr({text}, 11), '0123456789:. T', '') <> ''")
 }
 
 /// What becomes of a column.
@@ -452,6 +458,8 @@ pub(crate) enum Written {
     Integer,
     /// `2026-01-31`.
     Date,
+    /// `2026-01-31 10:30:00.5`, without a time zone.
+    Timestamp,
 }
 
 impl Written {
@@ -460,13 +468,14 @@ impl Written {
         match self {
             Written::Integer => "BIGINT",
             Written::Date => "DATE",
+            Written::Timestamp => "TIMESTAMP",
         }
     }
 
     /// The type as which the reader must give such values to have them checked.
     pub(crate) fn read_as(self) -> &'static str {
         match self {
-            Written::Integer => "VARCHAR",
+            Written::Integer | Written::Timestamp => "VARCHAR",
             Written::Date => "TIMESTAMP",
         }
     }
@@ -482,6 +491,10 @@ impl Written {
                     _ => byte.is_ascii_digit(),
                 };
                 bytes.len() == 10 && bytes.iter().enumerate().all(form)
+            }
+            Written::Timestamp => {
+                let time = value.get(10..).unwrap_or("");
+                value.len() <= 26 && time.chars().all(|c| c.is_ascii_digit() || ":. T".contains(c))
             }
         }
     }

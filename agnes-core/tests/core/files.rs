@@ -76,6 +76,7 @@ fn digits_that_are_more_than_a_number_stay_text() {
 fn nothing_is_lost_in_silence() {
     let number = |value: &str| format!("v\n{}{value}\n", "7\n".repeat(30_000));
     let day = |value: &str| format!("v\n{}{value}\n", "2026-01-02\n".repeat(30_000));
+    let moment = |value: &str| format!("v\n{}{value}\n", "2026-01-02 03:04:05\n".repeat(30_000));
     let lines = |before: &str, last: &str| {
         format!("{}{{\"v\":{last}}}\n", format!("{{\"v\":{before}}}\n").repeat(30_000))
     };
@@ -86,6 +87,8 @@ fn nothing_is_lost_in_silence() {
         ("t.csv", number("0x10"), "0x10", 30_002),
         ("t.csv", number("1_000"), "1_000", 30_002),
         ("t.csv", day("2026-01-03 10:30:00"), "2026-01-03 10:30:00", 30_002),
+        ("t.csv", moment("2026-01-03 10:30:00+02"), "2026-01-03 10:30:00+02", 30_002),
+        ("t.csv", moment("2026-01-03 10:30:00 UTC"), "2026-01-03 10:30:00 UTC", 30_002),
         ("t.jsonl", lines("7", "\"n/a\""), "n/a", 30_001),
     ] {
         let place = Place::new();
@@ -161,6 +164,110 @@ fn nothing_is_lost_in_silence() {
         assert!(message.contains("damaged or cut off"), "{message}");
         loaded(&place, name, &bytes);
     }
+}
+
+fn rows_of_number(n: usize) -> String {
+    format!("id,name\n{}", (0..n).map(|i| format!("{i},x\n")).collect::<String>())
+}
+
+/// A sample without quotes says nothing about the rows after it.
+#[test]
+fn quotes_that_come_late_are_quotes() {
+    let place = Place::new();
+    let late = "30000,\"a, b\"\n30001,\"say \"\"hi\"\"\"\n30002,5\" pipe\n";
+    let agnes = loaded(&place, "t.csv", rows_of_number(30_000) + late);
+    let sql = "SELECT name FROM t WHERE id >= 30000 ORDER BY id";
+    assert_eq!(query(&agnes, sql), "a, b\nsay \"hi\"\n5\" pipe");
+    // Where they can't be, they are text.
+    let place = Place::new();
+    let agnes = loaded(&place, "t.csv", rows_of_number(30_000) + "30000,\"12\" vinyl\n30001,y\n");
+    assert_eq!(query(&agnes, sql), "\"12\" vinyl\ny");
+}
+
+#[test]
+fn a_row_of_another_length_is_named_or_filled_up() {
+    for (file, content, says) in [
+        ("t.csv", "a,b,c\n1,2,3\n4,5\n6,7,8\n", "line 3: it has fewer values"),
+        ("t.csv", "a,b\n1,2\n3,4,5\n", "line 3: it has "),
+        ("t.csv", "a;b\n1;2\n3;4\n5\n", "line 4: it has fewer values"),
+        ("t.tsv", "a\tb\n1\t2\n3\n", "line 3: it has fewer values"),
+        ("t.tsv", "a\tb\n1\t2\n3\t4\t5\n1\t2\n", "line 3: it has "),
+        ("t.tsv", "a\tb\r\n1\t2\n3\t4\t5\n1\t2\r\n", "line 3: it has more values"),
+    ] {
+        let place = Place::new();
+        let message = failure(&place, file, content);
+        assert!(message.contains(says), "{content:?}: {message}");
+    }
+    let late = rows_of_number(30_000) + "30000,x,y\n";
+    let message = failure(&Place::new(), "t.csv", late);
+    assert!(message.contains("line 30002: it has more values than the 2 columns"), "{message}");
+    for content in ["a,b,c\n1,2,3\n4,5\n6,7,8,9\n", "a,b,c\r\n1,2,3\n4,5\r\n6,7,8,9\n"] {
+        let place = Place::new();
+        let path = place.write("t.csv", content);
+        let agnes = place.agnes();
+        let options = FilesOptions { mistakes: Mistakes::Text, ..FilesOptions::default() };
+        let report = run(&agnes, &[&path], options).unwrap();
+        assert_eq!(report.failed().count(), 0, "{report:?}");
+        rebuild(&agnes);
+        assert_eq!(query(&agnes, "FROM t"), "1|2|3|NULL\n4|5|NULL|NULL\n6|7|8|9");
+    }
+    // A title is no row.
+    let place = Place::new();
+    let agnes = loaded(&place, "t.csv", "Report of the year\n\na,b\n1,2\n3,4\n");
+    assert_eq!(query(&agnes, "SELECT sum(a), sum(b) FROM t"), "4|6");
+}
+
+#[test]
+fn dates_whose_order_nobody_tells_stay_text() {
+    let kinds = |csv: &str| {
+        let place = Place::new();
+        let agnes = loaded(&place, "t.csv", csv);
+        query(&agnes, "SELECT typeof(columns(*)) FROM t LIMIT 1")
+    };
+    assert_eq!(kinds("d,n\n01/02/2026,1\n03/04/2026,2\n"), "VARCHAR|BIGINT");
+    assert_eq!(kinds("d,e\n01/02/2026,31/01/2026\n03/04/2026,01/02/2026\n"), "DATE|DATE");
+    assert_eq!(kinds("d,e\n01.02.2026,01/02/03\n"), "DATE|VARCHAR");
+    assert_eq!(kinds("t,d\n2026-01-02 03:04:05.123456789,2026-01-02\n"), "VARCHAR|DATE");
+    let place = Place::new();
+    let agnes = loaded(&place, "t.csv", "d,n\n12/31/2026,1\n03/04/2026,2\n");
+    assert_eq!(query(&agnes, "SELECT max(d), min(d) FROM t"), "2026-12-31|2026-03-04");
+    // Moments with a zone and without.
+    let place = Place::new();
+    let agnes = loaded(&place, "t.csv", "t\n2026-01-01T10:00:00\n2026-01-01T10:00:00Z\n");
+    assert_eq!(query(&agnes, "SELECT count(DISTINCT t) FROM t"), "1");
+}
+
+#[test]
+fn the_caller_says_what_separates_and_whether_there_is_a_header() {
+    let read = |content: &str, options: FilesOptions| {
+        let place = Place::new();
+        let path = place.write("t.csv", content);
+        let agnes = place.agnes();
+        run(&agnes, &[&path], options).unwrap();
+        rebuild(&agnes);
+        let names = query(&agnes, "SELECT list(column_name) FROM (DESCRIBE t)");
+        format!("{names} {}", query(&agnes, "FROM t"))
+    };
+    let years = "2024,2025\n1,2\n";
+    assert_eq!(
+        read(years, FilesOptions { header: Some(true), ..FilesOptions::default() }),
+        "[2024, 2025] 1|2"
+    );
+    assert_eq!(
+        read(years, FilesOptions { header: Some(false), ..FilesOptions::default() }),
+        "[column0, column1] 2024|2025\n1|2"
+    );
+    let prose = FilesOptions { delimiter: Some('|'), ..FilesOptions::default() };
+    assert_eq!(read("Hello, world\nfoo\n", prose), "[Hello, world] foo");
+    let odd = FilesOptions { delimiter: Some('^'), ..FilesOptions::default() };
+    assert_eq!(read("a^b\n1^2,5\n", odd), "[a, b] 1|2,5");
+}
+
+#[test]
+fn the_line_of_a_mistake_counts_breaks_within_values() {
+    let rows: String = (0..30_000).map(|i| format!("\"a\nb\",{i}\n")).collect();
+    let message = failure(&Place::new(), "t.csv", format!("t,n\n{rows}x,1.5\n"));
+    assert!(message.contains("line 60002: `1.5` is no BIGINT"), "{message}");
 }
 
 #[test]

@@ -32,6 +32,12 @@ pub(super) struct Ingest {
     /// The encoding of CSV files, such as latin-1; UTF-8 when absent
     #[arg(long, value_name = "NAME")]
     encoding: Option<String>,
+    /// What separates the values of CSV files, as in ';' or '\t'; sniffed when absent
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    delimiter: Option<char>,
+    /// Whether the first row of CSV and TSV files names the columns; sniffed when absent
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    header: Option<HeaderArgument>,
     /// Take out tables whose files were not given
     #[arg(long)]
     prune: bool,
@@ -47,6 +53,24 @@ enum MistakesArgument {
     Text,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum HeaderArgument {
+    /// It names them
+    Yes,
+    /// It is a row like the others
+    No,
+}
+
+/// One character, a tab also as `\t`.
+fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some('\\'), Some('t')) if text.len() == 2 => Ok('\t'),
+        (Some(only), None) => Ok(only),
+        _ => Err("it takes one character".into()),
+    }
+}
+
 impl Ingest {
     pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
         let options = FilesOptions {
@@ -56,6 +80,8 @@ impl Ingest {
             },
             prune: self.prune,
             encoding: self.encoding,
+            delimiter: self.delimiter,
+            header: self.header.map(|header| matches!(header, HeaderArgument::Yes)),
         };
         let files = FilesConnector::new(self.paths, options);
         let report = agnes.ingest(&self.source, &files, &output.progress())?;

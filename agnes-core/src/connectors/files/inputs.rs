@@ -1,6 +1,7 @@
 //! Finding the files, and telling what each is and which table it becomes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::disk::Fingerprint;
@@ -17,12 +18,20 @@ pub(super) enum Format {
     Arrow,
 }
 
+/// How a text file is packed, as its ending says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Gzip,
+    Zstd,
+}
+
 /// A file that becomes a table.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
     pub(super) path: PathBuf,
     pub(super) table: TableName,
     pub(super) format: Format,
+    packing: Option<Packing>,
 }
 
 /// The files that were given, and what else lies beside them.
@@ -37,6 +46,7 @@ enum Named {
     Data {
         stem: String,
         format: Format,
+        packing: Option<Packing>,
     },
     /// A known kind of file that must be unpacked or converted first.
     Unreadable(&'static str),
@@ -47,9 +57,10 @@ const READABLE: &str = "csv, tsv, json, jsonl, ndjson, parquet, arrow, ipc and f
 
 fn look_at(name: &str) -> Named {
     let lower = name.to_ascii_lowercase();
-    let (plain, packed) = match lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")) {
-        Some(plain) => (plain, true),
-        None => (lower.as_str(), false),
+    let (plain, packing) = match (lower.strip_suffix(".gz"), lower.strip_suffix(".zst")) {
+        (Some(plain), _) => (plain, Some(Packing::Gzip)),
+        (_, Some(plain)) => (plain, Some(Packing::Zstd)),
+        _ => (lower.as_str(), None),
     };
     let Some((_, ending)) = plain.rsplit_once('.') else { return Named::Unknown };
     let format = match ending {
@@ -69,12 +80,12 @@ fn look_at(name: &str) -> Named {
         }
         _ => return Named::Unknown,
     };
-    if packed && matches!(format, Format::Parquet | Format::Arrow) {
+    if packing.is_some() && matches!(format, Format::Parquet | Format::Arrow) {
         return Named::Unreadable("is packed; unpack it first");
     }
     // The same letters in the same number of bytes: only ASCII was folded.
     let stem = name.get(..plain.len() - ending.len() - 1).unwrap_or("").to_string();
-    Named::Data { stem, format }
+    Named::Data { stem, format, packing }
 }
 
 impl Inputs {
@@ -135,7 +146,9 @@ impl Inputs {
                 continue;
             }
             match look_at(&text) {
-                Named::Data { stem, format } => self.push(&path, &stem, format)?,
+                Named::Data { stem, format, packing } => {
+                    self.push(&path, &stem, format, packing)?
+                }
                 Named::Unreadable(why) => self.ignored.push(format!("{}: {why}", path.display())),
                 Named::Unknown => {
                     self.ignored.push(format!("{}: no data file by its name", path.display()));
@@ -149,7 +162,9 @@ impl Inputs {
     fn add_file(&mut self, path: &Path) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let why = match look_at(&name) {
-            Named::Data { stem, format } => return self.push(path, &stem, format),
+            Named::Data { stem, format, packing } => {
+                return self.push(path, &stem, format, packing);
+            }
             Named::Unreadable(why) => why.to_string(),
             Named::Unknown => {
                 format!("has no ending that is known; files that are read: {READABLE}")
@@ -159,11 +174,17 @@ impl Inputs {
             .with(Key::Path, path.display()))
     }
 
-    fn push(&mut self, path: &Path, stem: &str, format: Format) -> Result<()> {
+    fn push(
+        &mut self,
+        path: &Path,
+        stem: &str,
+        format: Format,
+        packing: Option<Packing>,
+    ) -> Result<()> {
         let table = TableName::for_stem(stem).map_err(|e| e.with(Key::Path, path.display()))?;
         // One file under two names is read once.
         let path = fs::canonicalize(path).map_err(|e| Error::io("open", path, e))?;
-        self.files.push(Input { path, table, format });
+        self.files.push(Input { path, table, format, packing });
         Ok(())
     }
 
@@ -191,6 +212,51 @@ impl Inputs {
 }
 
 impl Input {
+    pub(super) fn is_packed(&self) -> bool {
+        self.packing.is_some()
+    }
+
+    /// The content, unpacked.
+    pub(super) fn open(&self) -> io::Result<Box<dyn Read>> {
+        let file = BufReader::new(File::open(&self.path)?);
+        Ok(match self.packing {
+            None => Box::new(file),
+            Some(Packing::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+            Some(Packing::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
+        })
+    }
+
+    /// The first lines of the content, as bytes without their ends.
+    pub(super) fn first_lines(&self, count: i64) -> Result<Vec<Vec<u8>>> {
+        /// What they may take in all, where a line doesn't end.
+        const MOST: u64 = 1 << 20;
+        let lines = usize::try_from(count).unwrap_or(0);
+        let read = |file: Box<dyn Read>| {
+            BufReader::new(file.take(MOST)).split(b'\n').take(lines).collect::<io::Result<_>>()
+        };
+        self.open().and_then(read).map_err(|e| Error::io("read", &self.path, e))
+    }
+
+    /// The encoding that the first bytes announce, where it is not UTF-8.
+    pub(super) fn byte_order_mark(&self) -> Result<Option<&'static str>> {
+        let mut head = Vec::new();
+        self.open()
+            .and_then(|file| file.take(2).read_to_end(&mut head))
+            .map_err(|e| Error::io("read", &self.path, e))?;
+        match head.as_slice() {
+            [0xff, 0xfe] => Ok(Some("utf-16")),
+            [0xfe, 0xff] => Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "`{}` is UTF-16 text, the most significant byte first, which can't be read; \
+                     save it as UTF-8",
+                    self.path.display()
+                ),
+            )),
+            _ => Ok(None),
+        }
+    }
+
     /// The file as it is now.
     pub(super) fn fingerprint(&self) -> Result<Fingerprint> {
         Fingerprint::of_path(&self.path).ok_or_else(|| {
@@ -215,7 +281,9 @@ mod tests {
             ("Ümläut.ndjson", "Ümläut", Format::JsonLines),
         ] {
             match look_at(name) {
-                Named::Data { stem: s, format: f } => assert_eq!((s.as_str(), f), (stem, format)),
+                Named::Data { stem: s, format: f, .. } => {
+                    assert_eq!((s.as_str(), f), (stem, format))
+                }
                 _ => panic!("{name} is not read"),
             }
         }

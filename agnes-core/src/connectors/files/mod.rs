@@ -2,15 +2,22 @@
 //!
 //! CSV, TSV, JSON, JSON lines, Parquet and Arrow IPC, the text formats also as `.gz` and
 //! `.zst`. Each file becomes a table named after it. Delimiter, header and types of text
-//! files are sniffed by DuckDB; a value further down that doesn't fit is an error naming
-//! file and line, or makes its column text, as the caller chooses. A column of a CSV file in
-//! whose first 20,480 rows digits are more than a number (leading zeros, or more of them than
-//! 64 bits hold) is text: postal codes and account numbers lose nothing. Packed files are
-//! checked to be whole. A file whose content
-//! is what it was at the last run is not read again.
+//! files are sniffed by DuckDB; a value further down that doesn't fit, or a row of another
+//! length, is an error naming file and line, or makes its column text and its row filled up,
+//! as the caller chooses. Packed files are checked to be whole. A file whose content is what
+//! it was at the last run is not read again.
+//!
+//! A column of a CSV file stays text where its type would lose something of one of the first
+//! 20,480 values: digits with leading zeros or more of them than 64 bits hold (postal codes,
+//! numbers of accounts), dates like 01/02/2026 where no value shows which part is the month,
+//! years of two digits. Moments without a time zone beside others with one are taken as UTC.
 
+mod csv;
 mod inputs;
+mod json;
+mod mistake;
 mod read;
+mod sample;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +27,7 @@ use inputs::{Input, Inputs};
 use crate::connector::{Connector, ConnectorReport, Job, TableOutcome, TableStatus};
 use crate::disk::Disk;
 use crate::extract::{ExtractWriter, WriteMode};
-use crate::{Error, Key, Kind, Limits, Result, TableName, engine};
+use crate::{Error, Key, Kind, Limits, Result, TableName};
 
 /// What to do about a value that doesn't fit the type that the rows before it showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +49,11 @@ pub struct FilesOptions {
     /// The encoding of CSV files, as DuckDB names it (`latin-1`, `utf-16`, …). UTF-8 and
     /// what a byte order mark says when absent.
     pub encoding: Option<String>,
+    /// What separates the values of CSV files. Sniffed when absent; `.tsv` files have tabs.
+    pub delimiter: Option<char>,
+    /// Whether the first row of CSV and TSV files names the columns. Sniffed when absent:
+    /// DuckDB takes it for names where its types differ from those of the rows below.
+    pub header: Option<bool>,
 }
 
 /// Makes one source of a folder or of some files.
@@ -74,14 +86,14 @@ impl Connector for FilesConnector {
     fn extract(&self, job: &Job<'_>) -> Result<ConnectorReport> {
         let Inputs { files, ignored } = Inputs::find(&self.paths)?;
         let mut writer =
-            ExtractWriter::begin_on(job.folder, WriteMode::Partial, job.now, self.disk.clone())?;
+            ExtractWriter::begin_on(job.folder, WriteMode::Partial, job.now, self.disk.clone())?
+                .with_limits(self.limits.clone());
         let mut report = ConnectorReport { tables: Vec::new(), ignored };
         let due = |input: &Input| job.tables.is_none_or(|due| due.contains(&input.table));
         let wanted: Vec<&Input> = files.iter().filter(|input| due(input)).collect();
         job.progress.start("reading files", wanted.len() as u64);
-        let mut engine = None;
         for input in wanted {
-            let outcome = self.one(input, &mut writer, &mut engine);
+            let outcome = self.one(input, &mut writer);
             report.tables.push(outcome);
             job.progress.step(1);
         }
@@ -97,12 +109,7 @@ impl Connector for FilesConnector {
 
 impl FilesConnector {
     /// Brings one table up to its file.
-    fn one(
-        &self,
-        input: &Input,
-        writer: &mut ExtractWriter,
-        engine: &mut Option<duckdb::Connection>,
-    ) -> TableOutcome {
+    fn one(&self, input: &Input, writer: &mut ExtractWriter) -> TableOutcome {
         let existed = writer.rows(&input.table).is_some();
         let mut outcome = TableOutcome {
             table: input.table.clone(),
@@ -111,7 +118,7 @@ impl FilesConnector {
             status: TableStatus::Failed,
             error: None,
         };
-        match self.read_if_changed(input, writer, engine) {
+        match self.read_if_changed(input, writer) {
             Ok(true) if existed => outcome.status = TableStatus::Replaced,
             Ok(true) => outcome.status = TableStatus::Created,
             Ok(false) => outcome.status = TableStatus::Unchanged,
@@ -126,16 +133,7 @@ impl FilesConnector {
     }
 
     /// Says whether the table was written.
-    fn read_if_changed(
-        &self,
-        input: &Input,
-        writer: &mut ExtractWriter,
-        engine: &mut Option<duckdb::Connection>,
-    ) -> Result<bool> {
-        let connection = match engine {
-            Some(connection) => &*connection,
-            None => &*engine.insert(engine::in_memory(&self.limits)?),
-        };
+    fn read_if_changed(&self, input: &Input, writer: &mut ExtractWriter) -> Result<bool> {
         let before = input.fingerprint()?;
         let noted = writer.noted_input(&input.table).map(String::from);
         // A file that was never read is hashed while it is read.
@@ -145,12 +143,12 @@ impl FilesConnector {
                 if note == noted {
                     return Ok(false);
                 }
-                read::read(input, &self.options, connection, writer)?;
+                self.read(input, writer)?;
                 note
             }
             None => std::thread::scope(|scope| {
                 let hash = scope.spawn(|| self.note(input));
-                read::read(input, &self.options, connection, writer)?;
+                self.read(input, writer)?;
                 hash.join().unwrap_or_else(|_| Err(Error::internal("hashing a file failed")))
             })?,
         };
@@ -164,10 +162,17 @@ impl FilesConnector {
         Ok(true)
     }
 
+    fn read(&self, input: &Input, writer: &mut ExtractWriter) -> Result<()> {
+        let connection = writer.engine()?;
+        // Without ICU there are no time zones to choose from.
+        let _ = connection.execute_batch("SET TimeZone = 'UTC'");
+        read::read(input, &self.options, &connection, writer)
+    }
+
     /// What decides about a table's rows: the file's content and how it is read.
     fn note(&self, input: &Input) -> Result<String> {
         /// Goes up when the same file would be read into something else.
-        const READER: u32 = 2;
+        const READER: u32 = 3;
         let mut hasher = blake3::Hasher::new();
         std::fs::File::open(&input.path)
             .and_then(|file| hasher.update_reader(file).map(drop))
@@ -176,8 +181,18 @@ impl FilesConnector {
             Mistakes::Fail => "fail",
             Mistakes::Text => "text",
         };
-        let encoding = self.options.encoding.as_deref().unwrap_or("auto");
-        Ok(format!("{}/{READER}/{mistakes}/{encoding}", hasher.finalize().to_hex()))
+        let FilesOptions { encoding, delimiter, header, .. } = &self.options;
+        let mut note = format!("{}/{READER}/{mistakes}", hasher.finalize().to_hex());
+        for (name, value) in [
+            ("encoding", encoding.clone()),
+            ("delimiter", delimiter.map(String::from)),
+            ("header", header.map(|header| header.to_string())),
+        ] {
+            if let Some(value) = value {
+                note.push_str(&format!("/{name}={value}"));
+            }
+        }
+        Ok(note)
     }
 
     /// Reports the tables whose file was not given, or takes them out.

@@ -1,0 +1,440 @@
+//! Reading CSV and TSV: the dialect and the types are sniffed once, from a sample. After that
+//! every value is read as what its column is, or the file fails.
+
+use arrow::array::{Array, StringArray};
+use duckdb::Connection;
+
+use super::inputs::{Format, Input};
+use super::mistake::{between, failure, mistake, more_values, skipped_rows};
+use super::read::{LINE_MAX, SAMPLE_ROWS, Sniffed};
+use super::sample::{Look, Verdict};
+use super::{FilesOptions, Mistakes};
+use crate::sql::{self, Reader, Sql, Written};
+use crate::{ColumnName, Result, engine};
+
+/// How much of the file is read at once, bytes: twice the longest line. DuckDB's own choice,
+/// sixteen times, is slower, since each buffer is new memory.
+const BUFFER: usize = 4 << 20;
+
+/// A file and how it is understood so far.
+pub(super) struct Csv<'a> {
+    input: &'a Input,
+    options: &'a FilesOptions,
+    connection: &'a Connection,
+    encoding: Option<String>,
+    room: Room,
+    dialect: Dialect,
+    columns: Vec<Column>,
+}
+
+/// What a file needs beyond what DuckDB's reader takes by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Room {
+    /// Lines of more than 2 MB.
+    long_lines: bool,
+    /// Lines that end in more than one way.
+    mixed_ends: bool,
+    /// Quotes that stand for themselves, in a file whose sample has none.
+    bare_quotes: bool,
+    /// Rows of several lengths. They are told by name, or filled up, as the caller chose.
+    uneven: bool,
+}
+
+/// What stands between values and between rows.
+#[derive(Debug, Clone, Default)]
+struct Dialect {
+    delimiter: String,
+    quote: Option<String>,
+    escape: Option<String>,
+    /// Whether the sample shows a quote.
+    quoted: bool,
+    new_line: String,
+    /// Lines before the header.
+    skip: i64,
+    header: bool,
+    date_format: Option<String>,
+    timestamp_format: Option<String>,
+}
+
+/// A column and the type as which it is read.
+#[derive(Debug, Clone)]
+struct Column {
+    name: ColumnName,
+    kind: String,
+    /// The one way in which all sampled values are written: a value further down that isn't is
+    /// a mistake, though DuckDB would round `1.5` or take the date of a time.
+    written: Option<Written>,
+}
+
+const TEXT: &str = "VARCHAR";
+
+impl Column {
+    fn make_text(&mut self) {
+        self.kind = TEXT.into();
+        self.written = None;
+    }
+
+    /// The type as which the reader gives the values, which the query then checks.
+    fn read_as(&self) -> &str {
+        self.written.map_or(&self.kind, |written| written.read_as())
+    }
+}
+
+/// Something done with the file, or the engine's whole message.
+type Tried<T> = Result<std::result::Result<T, String>>;
+
+impl<'a> Csv<'a> {
+    /// Looks at the start of a file.
+    ///
+    /// # Errors
+    /// `Invalid` for a file that can't be divided into rows and columns.
+    pub(super) fn sniff(
+        input: &'a Input,
+        options: &'a FilesOptions,
+        connection: &'a Connection,
+    ) -> Result<Self> {
+        let encoding = match &options.encoding {
+            Some(encoding) => Some(encoding.clone()),
+            None => input.byte_order_mark()?.map(String::from),
+        };
+        let mut csv = Csv {
+            input,
+            options,
+            connection,
+            encoding,
+            room: Room::default(),
+            dialect: Dialect::default(),
+            columns: Vec::new(),
+        };
+        csv.understand()?;
+        Ok(csv)
+    }
+
+    fn understand(&mut self) -> Result<()> {
+        loop {
+            match self.try_to_understand()? {
+                Ok(()) => return Ok(()),
+                Err(message) if self.make_room(&message) => {}
+                Err(message) => return Err(failure(self.input, self.options, &message)),
+            }
+        }
+    }
+
+    fn try_to_understand(&mut self) -> Tried<()> {
+        let delimiter = match self.input.format {
+            Format::Tsv => Some('\t'),
+            _ => self.options.delimiter,
+        };
+        (self.dialect, self.columns) = match self.sniff_with(delimiter)? {
+            Ok(sniffed) => sniffed,
+            Err(message) => return Ok(Err(message)),
+        };
+        if delimiter.is_none()
+            && self.columns.len() == 1
+            && let Some(divided) = self.divided()?
+        {
+            (self.dialect, self.columns) = divided;
+        }
+        if self.skips_rows()? {
+            return match self.options.mistakes {
+                Mistakes::Text if !self.room.uneven => {
+                    self.room.uneven = true;
+                    self.try_to_understand()
+                }
+                _ => Err(skipped_rows(self.input, self.dialect.skip)),
+            };
+        }
+        if self.room.mixed_ends
+            && let Err(message) = self.check_overflow()?
+        {
+            return Ok(Err(message));
+        }
+        self.look_at_sample()
+    }
+
+    /// Dialect and columns as DuckDB sniffs them.
+    fn sniff_with(&self, delimiter: Option<char>) -> Tried<(Dialect, Vec<Column>)> {
+        let mut reader = self.reader("sniff_csv")?.with("sample_size", SAMPLE_ROWS);
+        if let Some(delimiter) = delimiter {
+            reader = reader.with_text("delim", delimiter.encode_utf8(&mut [0; 4]));
+        }
+        if let Some(header) = self.options.header {
+            reader = reader.with("header", header);
+        }
+        if self.room.uneven {
+            reader = reader.with("null_padding", true);
+        }
+        let query = reader.sniff();
+        let sniff = || -> std::result::Result<_, duckdb::Error> {
+            let mut dialect = Dialect::default();
+            let mut columns: Vec<(String, String)> = Vec::new();
+            let mut statement = self.connection.prepare(query.as_str())?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let some = |text: String| (text != "(empty)").then_some(text);
+                dialect = Dialect {
+                    delimiter: some(row.get(0)?).unwrap_or_else(|| ",".into()),
+                    quote: some(row.get(1)?),
+                    escape: some(row.get(2)?),
+                    quoted: false,
+                    new_line: row.get(3)?,
+                    skip: row.get(4)?,
+                    header: row.get(5)?,
+                    date_format: row.get(6)?,
+                    timestamp_format: row.get(7)?,
+                };
+                columns.push((row.get(8)?, row.get(9)?));
+            }
+            Ok((dialect, columns))
+        };
+        let (mut dialect, mut columns) = match sniff() {
+            Ok(sniffed) => sniffed,
+            Err(error) => return Ok(Err(engine::full_message(&error))),
+        };
+        // A sample without quotes, or with none inside a value, says nothing about the rest.
+        dialect.quoted = dialect.quote.is_some();
+        if !dialect.quoted && !self.room.bare_quotes {
+            dialect.quote = Some("\"".into());
+        }
+        if dialect.escape.is_none() {
+            dialect.escape.clone_from(&dialect.quote);
+        }
+        // The header says how many columns there are, not the longest row.
+        if self.room.uneven && self.options.mistakes == Mistakes::Fail && dialect.header {
+            let named =
+                |(at, (name, _)): (usize, &(String, String))| *name != format!("column{at}");
+            let last = columns.iter().enumerate().rposition(named);
+            columns.truncate(last.map_or(columns.len(), |last| last + 1));
+        }
+        let column =
+            |(name, kind)| Ok(Column { name: ColumnName::parse(name)?, kind, written: None });
+        let columns = columns.into_iter().map(column).collect::<Result<_>>()?;
+        Ok(Ok((dialect, columns)))
+    }
+
+    /// Rows of several lengths make one column of a whole file. Divided by what its first line
+    /// shows, it can be told which row is longer or shorter.
+    fn divided(&mut self) -> Result<Option<(Dialect, Vec<Column>)>> {
+        let lines = self.input.first_lines(self.dialect.skip + 1)?;
+        let Some(first) = lines.last() else { return Ok(None) };
+        let count = |delimiter: char| first.iter().filter(|b| **b == delimiter as u8).count();
+        let usual = [',', ';', '\t', '|'].into_iter().max_by_key(|delimiter| count(*delimiter));
+        let Some(delimiter) = usual.filter(|delimiter| count(*delimiter) > 0) else {
+            return Ok(None);
+        };
+        let before = self.room;
+        self.room.uneven = true;
+        let divided = self.sniff_with(Some(delimiter))?.ok();
+        let divided = divided.filter(|(_, columns)| columns.len() > 1);
+        if divided.is_none() {
+            self.room = before;
+        }
+        Ok(divided)
+    }
+
+    /// Whether DuckDB passes over lines before the header that look like rows; a title doesn't.
+    fn skips_rows(&self) -> Result<bool> {
+        let skipped = self.input.first_lines(self.dialect.skip)?;
+        let delimiter = self.dialect.delimiter.as_bytes();
+        let is_row = |line: &Vec<u8>| line.windows(delimiter.len()).any(|part| part == delimiter);
+        Ok(!delimiter.is_empty() && skipped.iter().any(is_row))
+    }
+
+    /// Where lines may end in more than one way, DuckDB drops values beyond the last column.
+    fn check_overflow(&self) -> Tried<()> {
+        let overflow = ColumnName::parse("agnes overflow")?;
+        let mut columns = self.all_text();
+        columns.push((&overflow, TEXT));
+        let reader = self.reader_of(&columns)?.with("null_padding", true);
+        match self.find(&reader, &columns, |reader, all| reader.select_first_value(&overflow, all))
+        {
+            Ok(None) => Ok(Ok(())),
+            Ok(Some((line, _))) => Err(more_values(self.input, line, self.columns.len())),
+            Err(error) => Ok(Err(engine::full_message(&error))),
+        }
+    }
+
+    /// Looks for a row; gives back its line, counted from 1, and the value.
+    fn find(
+        &self,
+        reader: &Reader,
+        columns: &[(&ColumnName, &str)],
+        query: impl Fn(&Reader, &[&ColumnName]) -> Sql,
+    ) -> std::result::Result<Option<(i64, String)>, duckdb::Error> {
+        let names: Vec<&ColumnName> = columns.iter().map(|(name, _)| *name).collect();
+        // In the order of the file.
+        let query = query(&reader.clone().with("parallel", false), &names);
+        let before = self.dialect.skip + i64::from(self.dialect.header);
+        let found = self.connection.query_row(query.as_str(), [], |row| {
+            let (row, breaks, value): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok((before + row + breaks, value))
+        });
+        match found {
+            Err(duckdb::Error::QueryReturnedNoRows) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Decides on the columns whose sampled values are not all that their type says.
+    fn look_at_sample(&mut self) -> Tried<()> {
+        let format = |kind: &str| match kind {
+            "DATE" => self.dialect.date_format.as_deref(),
+            _ => self.dialect.timestamp_format.as_deref(),
+        };
+        let looks = self.columns.iter().map(|column| Look::at(&column.kind, format(&column.kind)));
+        let mut looks: Vec<Look> = looks.collect();
+        let reader = self.reader_of_rows(&self.all_text())?;
+        let query = sql::first(&reader.select(), SAMPLE_ROWS);
+        let mut read = || -> std::result::Result<(), duckdb::Error> {
+            let mut statement = self.connection.prepare(query.as_str())?;
+            for rows in statement.query_arrow([])? {
+                for (look, values) in looks.iter_mut().zip(rows.columns()) {
+                    let values = values.as_any().downcast_ref::<StringArray>();
+                    values.into_iter().flatten().flatten().for_each(|value| look.see(value));
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            return Ok(Err(engine::full_message(&error)));
+        }
+        let order_known = looks.iter().any(Look::tells_order);
+        for (column, look) in self.columns.iter_mut().zip(looks) {
+            match look.verdict(order_known) {
+                Verdict::Text => column.make_text(),
+                Verdict::Written(written) => column.written = Some(written),
+                Verdict::AsSniffed => {}
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn all_text(&self) -> Vec<(&ColumnName, &str)> {
+        self.columns.iter().map(|column| (&column.name, TEXT)).collect()
+    }
+
+    /// What holds for the file however its columns are read.
+    fn reader(&self, function: &'static str) -> Result<Reader> {
+        // A row that begins with `#` is a row.
+        let mut reader = Reader::new(function, &self.input.path)?.with_text("comment", "");
+        if let Some(encoding) = &self.encoding {
+            reader = reader.with_text("encoding", encoding);
+        }
+        reader = match self.room.long_lines {
+            true => reader.with("max_line_size", LINE_MAX).with("buffer_size", 2 * LINE_MAX),
+            false => reader.with("buffer_size", BUFFER),
+        };
+        if self.room.mixed_ends {
+            reader = reader.with("strict_mode", false);
+        }
+        Ok(reader)
+    }
+
+    /// The file in its dialect, with these columns of these types.
+    fn reader_of(&self, columns: &[(&ColumnName, &str)]) -> Result<Reader> {
+        let Dialect { delimiter, quote, escape, new_line, skip, header, .. } = &self.dialect;
+        let mut reader = self
+            .reader("read_csv")?
+            .with("auto_detect", false)
+            .with_text("delim", delimiter)
+            .with_text("quote", quote.as_deref().unwrap_or(""))
+            .with_text("escape", escape.as_deref().unwrap_or(""))
+            .with_text("new_line", new_line)
+            .with("skip", skip)
+            .with("header", header)
+            .with_columns(columns);
+        if let Some(format) = &self.dialect.date_format {
+            reader = reader.with_text("dateformat", format);
+        }
+        if let Some(format) = &self.dialect.timestamp_format {
+            reader = reader.with_text("timestampformat", format);
+        }
+        Ok(reader)
+    }
+
+    /// The same with rows of several lengths, where the caller wants them filled up.
+    fn reader_of_rows(&self, columns: &[(&ColumnName, &str)]) -> Result<Reader> {
+        let reader = self.reader_of(columns)?;
+        Ok(match self.room.uneven && self.options.mistakes == Mistakes::Text {
+            true => reader.with("null_padding", true),
+            false => reader,
+        })
+    }
+
+    /// Reads the file otherwise from now on where the message shows what it needs.
+    fn make_room(&mut self, message: &str) -> bool {
+        let before = self.room;
+        let undivided = message.contains("Error when sniffing file");
+        if message.contains("Maximum line size") {
+            self.room.long_lines = true;
+        } else if message.contains("reached an invalid state") || (undivided && !before.mixed_ends)
+        {
+            self.room.mixed_ends = true;
+        } else if undivided && !before.uneven {
+            self.room = Room { mixed_ends: false, uneven: true, ..before };
+        } else if message.contains("unterminated quote") && !self.dialect.quoted {
+            self.room.bare_quotes = true;
+        }
+        self.room != before
+    }
+
+    /// Finds the first value that isn't written as those of its column's sample are.
+    fn find_bent(&mut self) -> Result<bool> {
+        for at in 0..self.columns.len() {
+            let Some(Column { name, written: Some(written), .. }) = self.columns.get(at) else {
+                continue;
+            };
+            let columns = self.all_text();
+            let reader = self.reader_of_rows(&columns)?;
+            let found = self.find(&reader, &columns, |reader, all| {
+                reader.select_first_unlike(name, *written, all)
+            });
+            // What can't be read at all was told by reading.
+            let Ok(Some((line, value))) = found else { continue };
+            if self.options.mistakes == Mistakes::Fail {
+                return Err(mistake(self.input, Some(line), Some((&value, written.kind())), name));
+            }
+            if let Some(column) = self.columns.get_mut(at) {
+                column.make_text();
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Reads the column as text in which the message says that a value doesn't fit; all of
+    /// them where it can't be told which.
+    fn relax(&mut self, message: &str) -> bool {
+        const MARK: &str = "Error when converting column \"";
+        if self.options.mistakes == Mistakes::Fail || !message.contains(MARK) {
+            return false;
+        }
+        let name = between(message, MARK, "\".");
+        let is_meant = |column: &&mut Column| Some(column.name.as_str()) == name;
+        let mut typed = self.columns.iter_mut().filter(|column| column.kind != TEXT).peekable();
+        let any = typed.peek().is_some();
+        match typed.find(is_meant) {
+            Some(column) => column.make_text(),
+            None => self.columns.iter_mut().for_each(Column::make_text),
+        }
+        any
+    }
+}
+
+impl Sniffed for Csv<'_> {
+    fn query(&self) -> Result<Sql> {
+        let types: Vec<(&ColumnName, &str)> =
+            self.columns.iter().map(|column| (&column.name, column.read_as())).collect();
+        let strict: Vec<(&ColumnName, Written)> =
+            self.columns.iter().filter_map(|c| Some((&c.name, c.written?))).collect();
+        Ok(self.reader_of_rows(&types)?.select_strictly(&strict))
+    }
+
+    fn again(&mut self, message: &str) -> Result<bool> {
+        if self.make_room(message) {
+            self.understand()?;
+            return Ok(true);
+        }
+        Ok(self.find_bent()? || self.relax(message))
+    }
+}
