@@ -351,7 +351,7 @@ impl Reader {
         self.select_replacing(columns, |column, written| {
             let kind = written.kind();
             let unlike = match written {
-                Written::Integer => format!("{column} <> {column}::BIGINT::VARCHAR"),
+                Written::Integer => return format!("{STRICT_INTEGER}({column})"),
                 Written::Date => format!("{column} <> {column}::DATE::TIMESTAMP"),
                 Written::Timestamp => unlike_timestamp(column),
             };
@@ -450,6 +450,9 @@ pub(crate) enum Cast {
     /// The text of JSON values: a string without its quotes.
     JsonText,
 }
+
+/// The function that the files connector gives its engine: text to BIGINT, or an error.
+pub(crate) const STRICT_INTEGER: &str = "agnes_integer";
 
 /// A usual way in which values stand in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -270,6 +270,27 @@ fn the_line_of_a_mistake_counts_breaks_within_values() {
     assert!(message.contains("line 60002: `1.5` is no BIGINT"), "{message}");
 }
 
+/// Types are told by 20,480 rows, not by the first few.
+#[test]
+fn a_value_within_the_sample_tells_its_column_s_type() {
+    for (before, late, kind) in [
+        ("1", "1.5", "DOUBLE"),
+        ("1", "n/a", "VARCHAR"),
+        ("1.5", "n/a", "VARCHAR"),
+        ("1", "01234", "VARCHAR"),
+        ("2026-01-02", "2026-01-02 10:00:00", "TIMESTAMP"),
+        ("true", "maybe", "VARCHAR"),
+        ("", "7", "BIGINT"),
+        ("", "2026-01-02", "DATE"),
+    ] {
+        let rows = format!("x,{before}\n").repeat(10_000);
+        let place = Place::new();
+        let agnes = loaded(&place, "t.csv", format!("n,v\n{rows}x,{late}\n{rows}"));
+        let sql = "SELECT typeof(v), count(*) FROM t GROUP BY 1";
+        assert_eq!(query(&agnes, sql), format!("{kind}|20001"), "{before} {late}");
+    }
+}
+
 #[test]
 fn packed_files_are_read() {
     let place = Place::new();

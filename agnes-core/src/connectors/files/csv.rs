@@ -16,6 +16,9 @@ use crate::{ColumnName, Result, engine};
 /// sixteen times, is slower, since each buffer is new memory.
 const BUFFER: usize = 4 << 20;
 
+/// The rows that are sniffed first.
+const FEW_ROWS: i64 = SAMPLE_ROWS / 10;
+
 /// A file and how it is understood so far.
 pub(super) struct Csv<'a> {
     input: &'a Input,
@@ -80,6 +83,9 @@ impl Column {
     }
 }
 
+/// Whether the types are those that the whole sample would have shown.
+struct Certain(bool);
+
 /// Something done with the file, or the engine's whole message.
 type Tried<T> = Result<std::result::Result<T, String>>;
 
@@ -121,17 +127,27 @@ impl<'a> Csv<'a> {
     }
 
     fn try_to_understand(&mut self) -> Tried<()> {
+        // Sniffing tries each type on each value. A few rows tell the types, nearly always; all
+        // of the sample is looked at then, and sniffed where that leaves a doubt.
+        match self.try_with(FEW_ROWS)? {
+            Ok(Certain(true)) => Ok(Ok(())),
+            _ => Ok(self.try_with(SAMPLE_ROWS)?.map(drop)),
+        }
+    }
+
+    /// The same by the types that so many rows show.
+    fn try_with(&mut self, rows: i64) -> Tried<Certain> {
         let delimiter = match self.input.format {
             Format::Tsv => Some('\t'),
             _ => self.options.delimiter,
         };
-        (self.dialect, self.columns) = match self.sniff_with(delimiter)? {
+        (self.dialect, self.columns) = match self.sniff_with(rows, delimiter)? {
             Ok(sniffed) => sniffed,
             Err(message) => return Ok(Err(message)),
         };
         if delimiter.is_none()
             && self.columns.len() == 1
-            && let Some(divided) = self.divided()?
+            && let Some(divided) = self.divided(rows)?
         {
             (self.dialect, self.columns) = divided;
         }
@@ -139,7 +155,7 @@ impl<'a> Csv<'a> {
             return match self.options.mistakes {
                 Mistakes::Text if !self.room.uneven => {
                     self.room.uneven = true;
-                    self.try_to_understand()
+                    self.try_with(rows)
                 }
                 _ => Err(skipped_rows(self.input, self.dialect.skip)),
             };
@@ -149,12 +165,12 @@ impl<'a> Csv<'a> {
         {
             return Ok(Err(message));
         }
-        self.look_at_sample()
+        self.look_at_sample(rows)
     }
 
     /// Dialect and columns as DuckDB sniffs them.
-    fn sniff_with(&self, delimiter: Option<char>) -> Tried<(Dialect, Vec<Column>)> {
-        let mut reader = self.reader("sniff_csv")?.with("sample_size", SAMPLE_ROWS);
+    fn sniff_with(&self, rows: i64, delimiter: Option<char>) -> Tried<(Dialect, Vec<Column>)> {
+        let mut reader = self.reader("sniff_csv")?.with("sample_size", rows);
         if let Some(delimiter) = delimiter {
             reader = reader.with_text("delim", delimiter.encode_utf8(&mut [0; 4]));
         }
@@ -214,7 +230,7 @@ impl<'a> Csv<'a> {
 
     /// Rows of several lengths make one column of a whole file. Divided by what its first line
     /// shows, it can be told which row is longer or shorter.
-    fn divided(&mut self) -> Result<Option<(Dialect, Vec<Column>)>> {
+    fn divided(&mut self, rows: i64) -> Result<Option<(Dialect, Vec<Column>)>> {
         let lines = self.input.first_lines(self.dialect.skip + 1)?;
         let Some(first) = lines.last() else { return Ok(None) };
         let count = |delimiter: char| first.iter().filter(|b| **b == delimiter as u8).count();
@@ -224,7 +240,7 @@ impl<'a> Csv<'a> {
         };
         let before = self.room;
         self.room.uneven = true;
-        let divided = self.sniff_with(Some(delimiter))?.ok();
+        let divided = self.sniff_with(rows, Some(delimiter))?.ok();
         let divided = divided.filter(|(_, columns)| columns.len() > 1);
         if divided.is_none() {
             self.room = before;
@@ -275,8 +291,9 @@ impl<'a> Csv<'a> {
         }
     }
 
-    /// Decides on the columns whose sampled values are not all that their type says.
-    fn look_at_sample(&mut self) -> Tried<()> {
+    /// Decides on the columns whose sampled values are not all that their type says, which the
+    /// first so many of them showed.
+    fn look_at_sample(&mut self, rows: i64) -> Tried<Certain> {
         let format = |kind: &str| match kind {
             "DATE" => self.dialect.date_format.as_deref(),
             _ => self.dialect.timestamp_format.as_deref(),
@@ -287,17 +304,24 @@ impl<'a> Csv<'a> {
         let query = sql::first(&reader.select(), SAMPLE_ROWS);
         let mut read = || -> std::result::Result<(), duckdb::Error> {
             let mut statement = self.connection.prepare(query.as_str())?;
-            for rows in statement.query_arrow([])? {
-                for (look, values) in looks.iter_mut().zip(rows.columns()) {
+            let mut left = usize::try_from(rows).unwrap_or(usize::MAX);
+            for batch in statement.query_arrow([])? {
+                for (look, values) in looks.iter_mut().zip(batch.columns()) {
                     let values = values.as_any().downcast_ref::<StringArray>();
-                    values.into_iter().flatten().flatten().for_each(|value| look.see(value));
+                    for (row, value) in values.into_iter().flatten().enumerate() {
+                        if let Some(value) = value {
+                            look.see(value, row < left);
+                        }
+                    }
                 }
+                left = left.saturating_sub(batch.num_rows());
             }
             Ok(())
         };
         if let Err(error) = read() {
             return Ok(Err(engine::full_message(&error)));
         }
+        let certain = !looks.iter().any(Look::doubts);
         let order_known = looks.iter().any(Look::tells_order);
         for (column, look) in self.columns.iter_mut().zip(looks) {
             match look.verdict(order_known) {
@@ -306,7 +330,7 @@ impl<'a> Csv<'a> {
                 Verdict::AsSniffed => {}
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(Certain(certain)))
     }
 
     fn all_text(&self) -> Vec<(&ColumnName, &str)> {

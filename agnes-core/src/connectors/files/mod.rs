@@ -18,6 +18,7 @@ mod json;
 mod mistake;
 mod read;
 mod sample;
+mod strict;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,6 +165,7 @@ impl FilesConnector {
 
     fn read(&self, input: &Input, writer: &mut ExtractWriter) -> Result<()> {
         let connection = writer.engine()?;
+        strict::register(&connection)?;
         // Without ICU there are no time zones to choose from.
         let _ = connection.execute_batch("SET TimeZone = 'UTC'");
         read::read(input, &self.options, &connection, writer)

@@ -30,6 +30,21 @@ pub(super) struct Look {
     decided: bool,
     /// Whether the type would lose something of a value.
     lossy: bool,
+    /// What a value must be to have the type that was sniffed.
+    fits: Fits,
+    /// Whether a value was there to be sniffed.
+    sniffed: bool,
+    /// Whether a value that wasn't sniffed may show another type.
+    doubts: bool,
+}
+
+/// How far it can be told here that a value is of the type that was sniffed.
+#[derive(Debug, Clone, Copy)]
+enum Fits {
+    Always,
+    Usual,
+    Float,
+    Unknown,
 }
 
 impl Look {
@@ -54,10 +69,20 @@ impl Look {
             decided: false,
             // Of 01/02/03 each part may be the year.
             lossy: format.is_some_and(|format| format.contains("%y")),
+            fits: match kind {
+                "VARCHAR" => Fits::Always,
+                "DOUBLE" => Fits::Float,
+                _ if usual.is_some() => Fits::Usual,
+                _ => Fits::Unknown,
+            },
+            sniffed: false,
+            doubts: false,
         }
     }
 
-    pub(super) fn see(&mut self, value: &str) {
+    /// Takes in the next value, which the sniffer saw or didn't.
+    pub(super) fn see(&mut self, value: &str, sniffed: bool) {
+        self.sniffed |= sniffed;
         if self.usual.is_some_and(|usual| !usual.is(value)) {
             self.usual = None;
         }
@@ -76,6 +101,20 @@ impl Look {
                 self.swapped |= a != b;
             }
         }
+        let fits = match self.fits {
+            Fits::Always => true,
+            Fits::Usual => self.usual.is_some(),
+            Fits::Float => sniffed || value.parse::<f64>().is_ok(),
+            Fits::Unknown => false,
+        };
+        // Where the sniffer saw no value at all, its type says nothing.
+        let told = sniffed || (fits && self.sniffed);
+        self.doubts |= !told;
+    }
+
+    /// Whether sniffing all that was seen could tell another type.
+    pub(super) fn doubts(&self) -> bool {
+        self.doubts
     }
 
     /// Whether a value shows which is the day and which the month.
@@ -108,8 +147,29 @@ mod tests {
 
     fn verdict(kind: &str, format: Option<&str>, values: &[&str]) -> Verdict {
         let mut look = Look::at(kind, format);
-        values.iter().for_each(|value| look.see(value));
+        values.iter().for_each(|value| look.see(value, true));
         look.verdict(look.tells_order())
+    }
+
+    #[test]
+    fn a_value_that_was_not_sniffed_may_leave_a_doubt() {
+        for (kind, sniffed, later, doubts) in [
+            ("BIGINT", &["1"][..], &["2", "-3"][..], false),
+            ("BIGINT", &["1"], &["1.5"], true),
+            ("DOUBLE", &["1.5"], &["2", "1e3", "-.5"], false),
+            ("DOUBLE", &["1.5"], &["n/a"], true),
+            ("DATE", &["2026-01-02"], &["2026-01-03"], false),
+            ("DATE", &["2026-01-02"], &["2026-01-03 10:00"], true),
+            ("BOOLEAN", &["true"], &["false"], true),
+            ("VARCHAR", &["x"], &["1"], false),
+            ("VARCHAR", &[], &["1"], true),
+        ] {
+            let mut look = Look::at(kind, None);
+            sniffed.iter().for_each(|value| look.see(value, true));
+            assert!(!look.doubts(), "{kind}");
+            later.iter().for_each(|value| look.see(value, false));
+            assert_eq!(look.doubts(), doubts, "{kind} {later:?}");
+        }
     }
 
     #[test]
