@@ -107,18 +107,25 @@ pub(crate) fn error(operation: &str, error: duckdb::Error) -> Error {
 
 /// The engine's message without the copy of the statement that follows it.
 pub(crate) fn message(error: &duckdb::Error) -> String {
-    let text = match error {
-        duckdb::Error::DuckDBFailure(_, Some(text)) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = full_message(error);
     text.split("\n\n").next().unwrap_or("").trim().to_string()
 }
 
 /// The whole of the engine's message, for readers that look for a line number in it.
 pub(crate) fn full_message(error: &duckdb::Error) -> String {
-    match error {
+    let text = match error {
         duckdb::Error::DuckDBFailure(_, Some(text)) => text.clone(),
         other => other.to_string(),
+    };
+    // Some come as JSON.
+    let told = |text: &str| -> Option<String> {
+        let json: serde_json::Value = serde_json::from_str(text).ok()?;
+        let part = |key: &str| json.get(key)?.as_str();
+        Some(format!("{} Error: {}", part("exception_type")?, part("exception_message")?))
+    };
+    match text.starts_with('{') {
+        true => told(&text).unwrap_or(text),
+        false => text,
     }
 }
 

@@ -165,6 +165,18 @@ impl Error {
         self
     }
 
+    /// The same error with this text cut out of what it says.
+    pub(crate) fn without(mut self, text: &str) -> Self {
+        for said in std::iter::once(&mut self.0.message)
+            .chain(self.0.context.iter_mut().map(|(_, value)| value))
+        {
+            if said.contains(text) {
+                *said = said.replace(text, "");
+            }
+        }
+        self
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         self.0.kind

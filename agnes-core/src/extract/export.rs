@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::view::FILENAME;
-use super::{Export, ParquetOptions, contract};
+use super::{Export, ParquetOptions};
 use crate::disk::Disk;
 use crate::layout::EXTRACT_DB;
 use crate::{Error, Kind, Result, engine, sql};
@@ -25,6 +24,10 @@ pub(crate) fn export(
     disk: &Disk,
 ) -> Result<()> {
     let connection = engine::in_memory(limits)?;
+    // DuckDB stores a view's `lambda x: …` as the arrow that it doesn't take any more.
+    connection
+        .execute_batch("SET lambda_syntax = 'ENABLE_SINGLE_ARROW'")
+        .map_err(|e| engine::error("open the engine", e))?;
     if query.tables {
         engine::run(
             &connection,
@@ -35,9 +38,6 @@ pub(crate) fn export(
     let mut allowed: Vec<PathBuf> = query.files.iter().map(|f| folder.join(f)).collect();
     allowed.push(out.to_path_buf());
     engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
-    if query.names_filename {
-        refuse_paths(&connection, &allowed, &query.files)?;
-    }
     disk.engine_writes(out)?;
     let copy = sql::copy_to_parquet(&query.query, out, &ParquetOptions::default())?;
     with_deadline(&connection, PATIENCE, || {
@@ -46,26 +46,6 @@ pub(crate) fn export(
         }
         engine::run(&connection, "export a table", &copy)
     })
-}
-
-/// Refuses a query that names the column `filename` over files that have none of their own.
-fn refuse_paths(
-    connection: &duckdb::Connection,
-    paths: &[PathBuf],
-    files: &[PathBuf],
-) -> Result<()> {
-    for (path, file) in paths.iter().zip(files) {
-        let columns = engine::columns(connection, &sql::select_parquet(&[path], false)?);
-        let columns = columns.map_err(|e| engine::error("look at the columns", e))?;
-        if !columns.iter().any(|(name, _)| name.eq_ignore_ascii_case(FILENAME)) {
-            return Err(contract(format!(
-                "it reads the column `{FILENAME}`, which `{}` doesn't have; DuckDB would publish \
-                 paths of this machine for it",
-                file.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Runs `work` and interrupts the connection when it takes longer than `patience`.

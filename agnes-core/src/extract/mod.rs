@@ -114,8 +114,6 @@ pub(crate) struct Export {
     pub(crate) files: Vec<PathBuf>,
     /// Whether it reads tables of `extract.duckdb` itself.
     pub(crate) tables: bool,
-    /// Whether it names a column `filename`, which DuckDB adds to every file that has none.
-    pub(crate) names_filename: bool,
 }
 
 impl Table {
@@ -261,6 +259,18 @@ impl Extract {
     pub fn attaches(&self) -> &[RemoteAttach] {
         &self.attaches
     }
+}
+
+/// Refuses the names of the contract's own tables, in which an extract tells of its others.
+pub(crate) fn check_table_name(name: &TableName) -> Result<()> {
+    if !["_meta", "_remote_attach"].iter().any(|own| name.as_str().eq_ignore_ascii_case(own)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Invalid,
+        format!("no table can be called `{name}`, where an extract tells of its tables; rename it"),
+    )
+    .with(Key::Table, name))
 }
 
 pub(crate) fn contract(message: impl Into<String>) -> Error {

@@ -80,6 +80,13 @@ pub(crate) fn check(file: &File) -> Result<Facts, Fault> {
     check_content(&content, size)
 }
 
+/// Checks that a file begins and ends as a parquet file, with a footer that can be read.
+pub(crate) fn check_footer(file: &File) -> Result<(), Fault> {
+    let size = file.metadata().map_err(|e| format!("can't be read: {e}"))?.len();
+    check_ends(&Content::Disk(file), size)?;
+    read_footer(&Content::Disk(file)).map(drop)
+}
+
 /// Checks the bytes of a whole parquet file.
 pub(crate) fn check_bytes(bytes: bytes::Bytes) -> Result<Facts, Fault> {
     let size = bytes.len() as u64;

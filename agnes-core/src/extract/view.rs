@@ -17,7 +17,17 @@ use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
 
 /// A column with the absolute path of the file that a row comes from, which DuckDB's parquet
 /// reader adds when asked for it by name or by an option.
-pub(super) const FILENAME: &str = "filename";
+const FILENAME: &str = "filename";
+
+/// What else a view may tell `read_parquet`.
+const READER_OPTIONS: &[&str] = &[
+    "union_by_name",
+    "hive_partitioning",
+    "hive_types",
+    "hive_types_autocast",
+    "binary_as_string",
+    "file_row_number",
+];
 
 /// How the engine's text of a table names a column that is computed when it is read: code of
 /// the extract that the guard hasn't seen.
@@ -145,7 +155,6 @@ impl<'a> Objects<'a> {
                 query: sql::select_extract_table(&row.name),
                 files: Vec::new(),
                 tables: true,
-                names_filename: false,
             }));
         }
         let Some(tree) = self.views.get(&row.name) else {
@@ -174,7 +183,7 @@ impl<'a> Objects<'a> {
         let mut judge = OwnFiles::new(self);
         let mut tree = tree.clone();
         tree.judge(&mut judge).map_err(|e| left_out(e.message().into()))?;
-        let OwnFiles { mut needed, files, tables, names_filename, .. } = judge;
+        let OwnFiles { mut needed, files, tables, .. } = judge;
         let query = sql::guarded(tree.to_sql(connection)?);
         let mut views = Vec::with_capacity(needed.len());
         for (name, needed) in needed.drain(..) {
@@ -187,7 +196,7 @@ impl<'a> Objects<'a> {
         let mut files = files.into_inner();
         files.sort();
         files.dedup();
-        Ok(Content::Export(Export { views, query, files, tables, names_filename }))
+        Ok(Content::Export(Export { views, query, files, tables }))
     }
 
     /// A view that is nothing but `SELECT *` over some of the extract's own files.
@@ -453,6 +462,32 @@ fn list_of(paths: &[String]) -> Value {
     })
 }
 
+/// `(SELECT * FROM function)` in the place of a table reference, under its name or `otherwise`.
+///
+/// A query of its own gives the columns of the files and no more. Of the reader itself one could
+/// also ask for `filename`, by many ways of naming a column, and publish paths of this machine.
+fn rows_of(function: &Value, reference: &Value, otherwise: &str) -> Value {
+    let kept = |key: &str, absent: Value| reference.get(key).cloned().unwrap_or(absent);
+    let alias = match reference.get("alias").and_then(Value::as_str) {
+        Some(alias) if !alias.is_empty() => alias,
+        _ => otherwise,
+    };
+    json!({
+        "type": "SUBQUERY", "alias": alias, "sample": kept("sample", Value::Null),
+        "column_name_alias": kept("column_name_alias", json!([])),
+        "subquery": {"named_param_map": [], "node": {
+            "type": "SELECT_NODE", "modifiers": [], "cte_map": {"map": []},
+            "select_list": [{"class": "STAR", "type": "STAR", "alias": ""}],
+            "from_table": {
+                "type": "TABLE_FUNCTION", "alias": "", "sample": null, "function": function,
+                "column_name_alias": [], "with_ordinality": "WITHOUT_ORDINALITY"
+            },
+            "where_clause": null, "group_expressions": [], "group_sets": [], "having": null,
+            "aggregate_handling": "STANDARD_HANDLING", "sample": null, "qualify": null
+        }}
+    })
+}
+
 /// A view that another one stands on.
 enum Needed {
     Judged(Tree),
@@ -469,7 +504,6 @@ struct OwnFiles<'a, 'b> {
     open: Vec<TableName>,
     files: RefCell<Vec<PathBuf>>,
     tables: bool,
-    names_filename: bool,
 }
 
 impl<'a, 'b> OwnFiles<'a, 'b> {
@@ -480,7 +514,6 @@ impl<'a, 'b> OwnFiles<'a, 'b> {
             open: Vec::new(),
             files: RefCell::default(),
             tables: false,
-            names_filename: false,
         }
     }
 
@@ -508,9 +541,7 @@ impl Judge for OwnFiles<'_, '_> {
         let last = match name {
             [one] if looks_like_a_file(one) => {
                 let paths = self.absolute(std::slice::from_ref(one))?;
-                let alias = node.get("alias").cloned().unwrap_or_else(|| json!(""));
-                let sample = node.get("sample").cloned().unwrap_or(Value::Null);
-                let columns = node.get("column_name_alias").cloned().unwrap_or_else(|| json!([]));
+                let stem = Path::new(one).file_stem().and_then(|stem| stem.to_str());
                 let mut function = list_of(&[]);
                 if let Some(f) = function.as_object_mut() {
                     f.insert("function_name".into(), json!("read_parquet"));
@@ -520,11 +551,7 @@ impl Judge for OwnFiles<'_, '_> {
                         json!([{"name": "", "expression": list_of(&paths)}]),
                     );
                 }
-                *node = json!({
-                    "type": "TABLE_FUNCTION", "alias": alias, "sample": sample,
-                    "function": function, "column_name_alias": columns,
-                    "with_ordinality": "WITHOUT_ORDINALITY"
-                });
+                *node = rows_of(&function, node, stem.unwrap_or(""));
                 return Ok(());
             }
             [one] => one,
@@ -584,10 +611,6 @@ impl Judge for OwnFiles<'_, '_> {
         Ok(())
     }
 
-    fn column(&mut self, name: &[&str]) {
-        self.names_filename |= name.iter().any(|part| part.eq_ignore_ascii_case(FILENAME));
-    }
-
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()> {
         if !is_parquet_reader(Some(name)) {
             return Err(contract(format!(
@@ -595,11 +618,27 @@ impl Judge for OwnFiles<'_, '_> {
                 crate::name::shown(name)
             )));
         }
-        let options = reader_arguments(node).map(|arguments| arguments.options);
-        if options.iter().flatten().any(|(name, on)| name == FILENAME && *on != Some(false)) {
-            return Err(contract(
-                "its view has the option filename, which would publish paths of this machine",
-            ));
+        let unclear = || contract("its view computes what it hands to read_parquet");
+        for (option, value) in reader_arguments(node).ok_or_else(unclear)?.options {
+            match (option.as_str(), value) {
+                (FILENAME, Some(false)) => {}
+                (FILENAME, _) => {
+                    return Err(contract(
+                        "its view has the option filename, which would publish paths of this \
+                         machine",
+                    ));
+                }
+                (option, _) if READER_OPTIONS.contains(&option) => {}
+                (option, _) => {
+                    return Err(contract(format!(
+                        "its view has the option `{}` of read_parquet, which is not allowed",
+                        crate::name::shown(option)
+                    )));
+                }
+            }
+        }
+        if node.get("with_ordinality").and_then(Value::as_str).unwrap_or("") == "WITH_ORDINALITY" {
+            return Err(contract("its view numbers the rows of files with WITH ORDINALITY"));
         }
         let paths = node
             .pointer("/function/arguments/0/expression")
@@ -609,6 +648,8 @@ impl Judge for OwnFiles<'_, '_> {
         if let Some(first) = node.pointer_mut("/function/arguments/0/expression") {
             *first = list_of(&paths);
         }
+        let function = node.get("function").cloned().unwrap_or(Value::Null);
+        *node = rows_of(&function, node, name);
         Ok(())
     }
 }

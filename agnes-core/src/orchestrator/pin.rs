@@ -106,6 +106,10 @@ impl Target<'_> {
         if !read_only && expected.size <= parquet::SMALL {
             return self.pin_small(&mut file, name, expected);
         }
+        // What is no parquet file isn't worth a copy, which may fill the disk.
+        parquet::check_footer(&file).map_err(|fault| {
+            Failure::Table(bad_file(self.source, self.table.as_str(), name, &fault))
+        })?;
         let aside = self.aside(index);
         let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", &aside, e));
         match fs::remove_file(&aside) {

@@ -98,9 +98,6 @@ pub(crate) trait Judge {
     /// A table function that reads more than its arguments.
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()>;
 
-    /// A column, by the parts of its name.
-    fn column(&mut self, _: &[&str]) {}
-
     /// `SHOW TABLES` and its like, which list what there is.
     fn listing(&mut self) -> Result<()> {
         Err(refused("a list of what the database holds"))
@@ -312,11 +309,25 @@ impl Walk<'_> {
             "TABLE_FUNCTION" => self.table_function(value),
             "SHOW_REF" => {
                 if value.get("query").is_none_or(Value::is_null) {
-                    self.judge.listing()?;
+                    self.listing(value)?;
                 }
                 self.children(value)
             }
             _ => self.node_with_ctes(value),
+        }
+    }
+
+    /// `SHOW TABLES`, and `SHOW x`, which shows a setting where no table is called `x`.
+    fn listing(&mut self, value: &mut Value) -> Result<()> {
+        const LISTS: [&str; 4] =
+            ["\"tables\"", "__show_tables_expanded", "\"databases\"", "\"schemas\""];
+        self.judge.listing()?;
+        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
+        let name = text("table_name");
+        match text("show_type").as_str() {
+            "SHOW_SPECIAL" if LISTS.contains(&name.as_str()) => Ok(()),
+            "SHOW" => self.judge.table(&[name], value),
+            _ => Err(refused(&format!("SHOW {}", crate::name::shown(&name)))),
         }
     }
 
@@ -410,11 +421,6 @@ impl Walk<'_> {
                 return Err(refused(&format!("the function `{}`", crate::name::shown(name))));
             }
         }
-        if class == "COLUMN_REF" {
-            let parts = value.get("column_names").and_then(Value::as_array);
-            let parts: Vec<&str> = parts.into_iter().flatten().filter_map(Value::as_str).collect();
-            self.judge.column(&parts);
-        }
         if class == "TYPE" {
             let name = value.get("type_name").and_then(Value::as_str).unwrap_or("");
             if REFUSED_TYPES.contains(&name.to_ascii_lowercase().as_str()) {
@@ -503,6 +509,7 @@ mod tests {
             "SELECT '[]'::JSON::VARIANT",
             "SELECT CAST('[]' AS VARIANT)",
             "SHOW TABLES",
+            "SHOW VARIABLES",
             "SELECT ?",
         ] {
             let error = read(text).err().unwrap_or_else(|| panic!("{text} passed"));
@@ -510,6 +517,43 @@ mod tests {
         }
         assert_eq!(read("SELECT * FROM read_csv('x')").unwrap().functions, ["read_csv"]);
         assert_eq!(read("FROM query('SELECT 1')").unwrap().functions, ["query"]);
+    }
+
+    /// It would show a setting, such as the files that may be read.
+    #[test]
+    fn show_of_a_name_reads_a_table_of_that_name() {
+        struct Listing(Vec<String>);
+        impl Judge for Listing {
+            fn table(&mut self, name: &[String], _: &mut Value) -> Result<()> {
+                self.0.push(name.join("."));
+                Ok(())
+            }
+            fn table_function(&mut self, _: &str, _: &mut Value) -> Result<()> {
+                Ok(())
+            }
+            fn listing(&mut self) -> Result<()> {
+                Ok(())
+            }
+        }
+        let connection = engine::in_memory(&engine::Limits::default()).unwrap();
+        for (text, tables) in [
+            ("SHOW allowed_paths", vec!["allowed_paths"]),
+            ("FROM (SHOW secret_directory)", vec!["secret_directory"]),
+            ("SHOW TABLES", vec![]),
+            ("SHOW ALL TABLES", vec![]),
+            ("DESCRIBE", vec![]),
+        ] {
+            let mut seen = Listing(Vec::new());
+            Tree::parse(&connection, text).unwrap().judge(&mut seen).unwrap();
+            assert_eq!(seen.0, tables, "{text}");
+        }
+    }
+
+    /// The second part of a recursive WITH sees its name, the first reads what stood there.
+    #[test]
+    fn a_recursive_with_hides_nothing_from_its_first_part() {
+        let text = "WITH RECURSIVE r AS (FROM r UNION ALL FROM r) FROM r";
+        assert_eq!(read(text).unwrap().tables, ["r"]);
     }
 
     #[test]

@@ -252,6 +252,18 @@ impl Session {
         limits: &StatementLimits,
         sink: &mut dyn RowSink,
     ) -> Result<()> {
+        // Where the data lies is nothing that a query should tell.
+        let home = format!("{}/", self.layout.root().display());
+        self.run_guarded(text, secrets, limits, sink).map_err(|error| error.without(&home))
+    }
+
+    fn run_guarded(
+        &self,
+        text: &str,
+        secrets: &dyn Secrets,
+        limits: &StatementLimits,
+        sink: &mut dyn RowSink,
+    ) -> Result<()> {
         let generation = &self.held.generation;
         let mut local = self.local.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut names = Names { generation, views: BTreeSet::new(), everything: false };

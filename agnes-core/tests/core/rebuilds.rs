@@ -170,14 +170,33 @@ fn no_view_publishes_paths_of_this_machine() {
                CREATE VIEW leak2 AS SELECT upper(t.\"FileName\") AS f FROM '$D/data/plain.parquet' t;
                CREATE VIEW leak3 AS SELECT *, 1 AS a FROM
                  read_parquet('$D/data/plain.parquet', filename = 'false');
+               CREATE VIEW leak4 WITH (defer_binding = true) AS SELECT struct_pack(filename) AS s FROM '$D/data/plain.parquet';
+               CREATE VIEW leak5 WITH (defer_binding = true) AS FROM '$D/data/plain.parquet'
+                 LEFT JOIN (SELECT 'x' AS filename) USING (filename);
+               CREATE VIEW leak6 WITH (defer_binding = true) AS SELECT COLUMNS('file.*') FROM '$D/data/plain.parquet';
+               CREATE VIEW leak7 WITH (defer_binding = true) AS SELECT t FROM '$D/data/plain.parquet' AS t;
+               CREATE VIEW leak8 WITH (defer_binding = true) AS PIVOT '$D/data/plain.parquet' ON v IN (1) USING first(filename);
+               CREATE VIEW leak9 WITH (defer_binding = true) AS SELECT * FROM read_parquet('$D/data/plain.parquet',
+                 schema = MAP {0: {name: 'v', type: 'INTEGER', default_value: NULL},
+                   -7: {name: 'p', type: 'VARCHAR', default_value: NULL}});
+               CREATE VIEW leak10 WITH (defer_binding = true) AS SELECT v FROM '$D/data/plain.parquet' ORDER BY filename;
+               CREATE VIEW leak11 WITH (defer_binding = true) AS SELECT file_row_number, v FROM '$D/data/plain.parquet';
                CREATE VIEW names AS SELECT filename FROM files WHERE v = 3;
-               INSERT INTO _meta (table_name) VALUES ('leak'), ('leak2'), ('leak3'), ('names');"),
+               CREATE VIEW named AS SELECT plain.v, read_parquet.v AS w, [1, 2].list_transform(lambda x: x + 1) AS l
+                 FROM '$D/data/plain.parquet', read_parquet('$D/data/plain.parquet');
+               INSERT INTO _meta (table_name) VALUES ('leak'), ('leak2'), ('leak3'), ('leak4'),
+                 ('leak5'), ('leak6'), ('leak7'), ('leak8'), ('leak9'), ('leak10'), ('names'), ('named');"),
     );
     let agnes = place.agnes();
     let report = rebuild(&agnes);
-    assert_eq!(report.skipped.len(), 3, "{}", left_out(&report));
     assert!(left_out(&report).contains("paths of this machine"), "{}", left_out(&report));
     assert_eq!(query(&agnes, "FROM names"), "photo.jpg");
+    assert_eq!(query(&agnes, "FROM named"), "1|1|[2, 3]");
+    let home = place.data().canonicalize().unwrap();
+    for name in agnes.generation().unwrap().unwrap().views.keys() {
+        let rows = query(&agnes, &format!("FROM {name}"));
+        assert!(!rows.contains(home.to_str().unwrap()), "{name}: {rows}");
+    }
 }
 
 #[test]
@@ -380,6 +399,53 @@ fn tables_that_duckdb_refuses_cost_no_other() {
     assert_eq!(outside(&agnes, "SELECT format('{}', d.v) FROM d"), "2");
     // Reported again while nothing changes.
     assert_eq!(rebuild(&agnes).skipped.len(), 2);
+}
+
+/// A copy of it would fill the disk.
+#[test]
+fn a_huge_file_that_is_no_parquet_is_not_copied() {
+    let place = Place::new();
+    let folder = place
+        .foreign("s", &format!("{}{}", table("t", "SELECT 1 AS x"), table("u", "SELECT 1 AS x")));
+    let file = std::fs::OpenOptions::new().write(true).open(folder.join("data/t.parquet")).unwrap();
+    // Sparse: more than any disk of a test holds.
+    file.set_len(8 << 40).unwrap();
+    let agnes = place.agnes();
+    let report = rebuild(&agnes);
+    assert_eq!(report.skipped.len(), 1, "{report:?}");
+    assert_eq!(query(&agnes, "FROM u"), "1");
+}
+
+#[test]
+fn a_plan_without_a_store_makes_none() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 1 AS x"));
+    let agnes = place.agnes();
+    agnes.plan_rebuild(None).unwrap();
+    assert!(!agnes.layout().system_db().exists());
+    rebuild(&agnes);
+    // Where it was lost, the names belong to who published them.
+    std::fs::remove_dir_all(place.data().join("state")).unwrap();
+    place.foreign("a", &table("t", "SELECT 2 AS x"));
+    assert!(!place.agnes().plan_rebuild(None).unwrap().is_complete());
+}
+
+/// Neither a setting nor a failure tells where the data lies.
+#[test]
+fn a_query_learns_no_path() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT range AS x FROM range(1000)"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let home = place.data().canonicalize().unwrap();
+    let session = agnes.session().unwrap();
+    let pins = crate::support::snapshot(&agnes.layout().pins());
+    pins.keys().for_each(|pin| std::fs::remove_file(pin).unwrap());
+    for sql in ["SHOW allowed_paths", "FROM (SHOW secret_directory)", "FROM t", "SELECT t.y FROM t"]
+    {
+        let error = crate::support::query_error(&session, sql);
+        assert!(!format!("{error:?}").contains(home.to_str().unwrap()), "{sql}: {error:?}");
+    }
 }
 
 #[test]
