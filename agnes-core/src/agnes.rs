@@ -160,7 +160,9 @@ impl Agnes {
     /// # Errors
     /// `NotFound` when `only` names no source; `Unavailable` when ownership can't be read.
     pub fn plan_rebuild(&self, only: Option<&SourceName>) -> Result<RebuildPlan> {
-        orchestrator::dry_run(&self.context(), &*self.store()?, only)
+        let there = self.layout.system_db().exists();
+        let store = there.then(|| self.store()).transpose()?;
+        orchestrator::dry_run(&self.context(), store.as_deref(), only)
     }
 
     /// Publishes what the extracts hold now: all of them, or one while the others stay as

@@ -94,7 +94,12 @@ pub fn check_extract(folder: &Path) -> Result<ExtractCheck> {
     findings.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.table.cmp(&b.table)));
     Ok(ExtractCheck {
         source: extract.source().to_string(),
-        tables: extract.tables().iter().map(|t| t.name().to_string()).collect(),
+        tables: extract
+            .tables()
+            .iter()
+            .filter(|table| ViewName::of(table.name()).is_ok())
+            .map(|table| table.name().to_string())
+            .collect(),
         findings,
     })
 }

@@ -154,6 +154,7 @@ pub struct ExtractWriter {
     replaced: BTreeMap<TableName, Entry>,
     attaches: Vec<RemoteAttach>,
     removed: Vec<TableName>,
+    lost: Option<Error>,
     finished: bool,
     _lock: FileLock,
 }
@@ -205,6 +206,7 @@ impl ExtractWriter {
             replaced: BTreeMap::new(),
             attaches: Vec::new(),
             removed: Vec::new(),
+            lost: None,
             finished: false,
             _lock: lock,
         };
@@ -240,13 +242,18 @@ impl ExtractWriter {
         engine.try_clone().map_err(|e| engine::error("open the engine", e))
     }
 
+    /// Why the extract as it stood can't be read, so that none of its tables was kept.
+    pub fn lost(&self) -> Option<&Error> {
+        self.lost.as_ref()
+    }
+
     /// The source that is written.
     pub fn source(&self) -> &SourceName {
         &self.source
     }
 
     /// The extract as it stands now, if there is a usable one.
-    fn before(&self) -> Result<Option<(Reader, Extract)>> {
+    fn before(&mut self) -> Result<Option<(Reader, Extract)>> {
         if !self.folder.join(EXTRACT_DB).exists() {
             return Ok(None);
         }
@@ -254,7 +261,10 @@ impl ExtractWriter {
         match Extract::scan(&self.source, &self.folder, &reader) {
             Ok(extract) => Ok(Some((reader, extract))),
             // What can't be read can't be kept; writing it anew is the cure.
-            Err(error) if error.kind() == Kind::Contract => Ok(None),
+            Err(error) if error.kind() == Kind::Contract => {
+                self.lost = Some(error);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -521,6 +531,7 @@ impl ExtractWriter {
 
     /// Makes way for a table: one that was kept is laid aside, one that was written is not.
     fn claim(&mut self, name: &TableName) -> Result<()> {
+        super::check_table_name(name)?;
         match self.entries.get(name) {
             Some(entry) if !entry.kept => Err(Error::new(
                 Kind::Conflict,

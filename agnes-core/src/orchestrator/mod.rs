@@ -104,15 +104,27 @@ impl RebuildReport {
     }
 }
 
-/// Shows what a rebuild would do, without doing it.
+/// Shows what a rebuild would do, without doing it. Where there is no store yet, every name is
+/// free or belongs to who published it.
 pub(crate) fn dry_run(
     context: &Context<'_>,
-    store: &Store,
+    store: Option<&Store>,
     only: Option<&SourceName>,
 ) -> Result<RebuildPlan> {
     let previous = last_generation(context.layout)?;
     let scan = scan::scan(context.layout, &previous, only, context.now)?;
-    prepare(context, store, &previous, scan, only)
+    let owners = match store {
+        Some(store) => caught_up(store, &previous, context.now)?,
+        None => previous.views.iter().map(|(n, v)| (n.clone(), v.source.clone())).collect(),
+    };
+    prepare(context, owners, &previous, scan, only)
+}
+
+/// Who owns which name. The generation is the truth; a crash may have come before the store
+/// heard of it.
+fn caught_up(store: &Store, previous: &Generation, now: Timestamp) -> Result<Ownership> {
+    store.catch_up(previous, now)?;
+    store.ownership()
 }
 
 /// Rebuilds: all sources, or one while the others are carried over.
@@ -203,7 +215,8 @@ fn publish(
             Some(scan) => scan,
             None => scan::scan(context.layout, previous, only, context.now)?,
         };
-        let plan = prepare(context, store, previous, scanned, only)?;
+        let plan =
+            prepare(context, caught_up(store, previous, context.now)?, previous, scanned, only)?;
         let collisions = plan.collisions.clone();
         let (claimed, released) = (plan.claimed.clone(), plan.released.clone());
         let nothing = plan.is_empty() && current && !crashed;
@@ -278,15 +291,12 @@ fn last_generation(layout: &Layout) -> Result<Generation> {
 /// What to do about the last generation.
 fn prepare(
     context: &Context<'_>,
-    store: &Store,
+    owners: Ownership,
     previous: &Generation,
     mut scan: scan::Scan,
     only: Option<&SourceName>,
 ) -> Result<RebuildPlan> {
     let layout = context.layout;
-    // The generation is the truth; a crash may have come before the store heard of it.
-    store.catch_up(previous, context.now)?;
-    let owners = store.ownership()?;
     if !scan.exists {
         // Not one folder of extracts: more likely a wrong path than the wish to drop all.
         let error = contract(format!(

@@ -37,6 +37,13 @@ pub struct RebuildPlan {
     pub(crate) sources: Vec<(SourceName, SourceState)>,
 }
 
+impl RebuildPlan {
+    /// Whether everything that the extracts publish will be there.
+    pub fn is_complete(&self) -> bool {
+        self.skipped.is_empty() && self.collisions.is_empty()
+    }
+}
+
 /// How a source was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -520,6 +520,56 @@ fn one_bad_file_takes_no_other_with_it() {
 }
 
 #[test]
+fn a_file_that_can_be_no_table_stops_no_other() {
+    let place = Place::new();
+    for name in ["名前.csv", "_meta.csv", "pg_class.csv", "good.csv"] {
+        place.write(&format!("in/{name}"), "x\n1\n");
+    }
+    std::os::unix::fs::symlink("nowhere", place.path("in/gone.csv")).unwrap();
+    std::os::unix::fs::symlink("good.csv", place.path("in/same.csv")).unwrap();
+    let agnes = place.agnes();
+    let report = run(&agnes, &[&place.path("in")], FilesOptions::default()).unwrap();
+    assert_eq!(report.failed().count(), 0, "{report:?}");
+    let ignored = report.ignored.join("\n");
+    for name in ["名前.csv", "_meta.csv", "pg_class.csv", "gone.csv"] {
+        assert!(ignored.contains(name), "{name} is not in {ignored}");
+    }
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT good.x, same.x FROM good, same"), "1|1");
+    for name in ["_meta.csv", "pg_class.csv"] {
+        let path = place.path(&format!("in/{name}"));
+        let error = run(&agnes, &[&path], FilesOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{error}");
+    }
+}
+
+#[test]
+fn the_last_table_can_be_pruned() {
+    let place = Place::new();
+    let only = place.write("in/a.csv", "x\n1\n");
+    let agnes = place.agnes();
+    run(&agnes, &[&place.path("in")], FilesOptions::default()).unwrap();
+    rebuild(&agnes);
+    std::fs::remove_file(only).unwrap();
+    assert!(run(&agnes, &[&place.path("in")], FilesOptions::default()).is_err());
+    let options = FilesOptions { prune: true, ..FilesOptions::default() };
+    let report = run(&agnes, &[&place.path("in")], options).unwrap();
+    assert_eq!(report.tables[0].status, TableStatus::Removed);
+    assert_eq!(rebuild(&agnes).dropped.len(), 1);
+}
+
+#[test]
+fn an_extract_that_is_lost_is_not_replaced_in_silence() {
+    let place = Place::new();
+    let (a, b) = (place.write("in/a.csv", "x\n1\n"), place.write("in/b.csv", "x\n1\n"));
+    let agnes = place.agnes();
+    run(&agnes, &[&a, &b], FilesOptions::default()).unwrap();
+    std::fs::write(place.extract("files").join("extract.duckdb"), "rubbish").unwrap();
+    let report = run(&agnes, &[&a], FilesOptions::default()).unwrap();
+    assert!(report.ignored.join("\n").contains("written anew"), "{report:?}");
+}
+
+#[test]
 fn two_files_for_one_table_are_a_conflict_that_names_both() {
     let place = Place::new();
     place.write("in/My Table.csv", "x\n1\n");

@@ -117,7 +117,7 @@ pub(super) fn show(source: &SourceName, report: &ConnectorReport, output: &Outpu
             TableStatus::Failed => continue,
             TableStatus::Created => "new",
             TableStatus::Replaced => "changed",
-            TableStatus::Gone => "file gone, table kept (--prune takes it out)",
+            TableStatus::Gone => "kept, its file was not given (--prune takes it out)",
             TableStatus::Removed => "taken out",
         };
         let rows = count(usize::try_from(table.rows).unwrap_or(usize::MAX), "row");

@@ -76,9 +76,19 @@ impl Output {
         self.line(text)
     }
 
-    /// A line on stderr.
+    /// A line on stderr. What a terminal would obey is shown as it is written: messages name
+    /// files and values that anybody may have made.
     pub(super) fn note(&self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let text = text.to_string();
+        let mut shown = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                '\n' | '\t' => shown.push(c),
+                c if c.is_control() => shown.extend(c.escape_default()),
+                c => shown.push(c),
+            }
+        }
+        let _ = writeln!(io::stderr().lock(), "{shown}");
     }
 
     /// The width of the terminal on stdout, if there is one.

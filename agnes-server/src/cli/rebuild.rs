@@ -33,7 +33,7 @@ impl Rebuild {
             } else {
                 output.data(plan.to_string().as_bytes())?;
             }
-            return Ok(Done::Whole);
+            return Ok(Done::whole_if(plan.is_complete()));
         }
         let report = agnes.rebuild(self.source.as_ref(), &output.progress())?;
         if self.json.json {

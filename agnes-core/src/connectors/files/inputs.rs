@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::disk::Fingerprint;
-use crate::{Error, Key, Kind, Result, TableName};
+use crate::extract::check_table_name;
+use crate::{Error, Key, Kind, Result, TableName, ViewName};
 
 /// What a file's ending says that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,10 @@ fn look_at(name: &str) -> Named {
 
 impl Inputs {
     /// The files, sorted by table.
-    pub(super) fn find(paths: &[PathBuf]) -> Result<Inputs> {
+    ///
+    /// A file of a folder that can't become a table is ignored, with the reason; one that was
+    /// named is an error. `empty` folders are an error unless allowed.
+    pub(super) fn find(paths: &[PathBuf], empty: bool) -> Result<Inputs> {
         if paths.is_empty() {
             return Err(Error::new(
                 Kind::Invalid,
@@ -113,7 +117,7 @@ impl Inputs {
                 found.add_file(path)?;
             }
         }
-        if found.files.is_empty() {
+        if found.files.is_empty() && !empty {
             let first = paths.first().map(|p| p.display().to_string()).unwrap_or_default();
             return Err(Error::new(
                 Kind::Invalid,
@@ -122,7 +126,8 @@ impl Inputs {
             .with(Key::Path, first));
         }
         found.files.sort_by(|a, b| a.table.cmp(&b.table).then_with(|| a.path.cmp(&b.path)));
-        found.files.dedup_by(|a, b| a.path == b.path);
+        // The same file under the same name, given twice.
+        found.files.dedup_by(|a, b| a.path == b.path && a.table == b.table);
         found.check_names()?;
         Ok(found)
     }
@@ -147,7 +152,9 @@ impl Inputs {
             }
             match look_at(&text) {
                 Named::Data { stem, format, packing } => {
-                    self.push(&path, &stem, format, packing)?
+                    if let Err(error) = self.push(&path, &stem, format, packing) {
+                        self.ignored.push(format!("{}: {}", path.display(), error.message()));
+                    }
                 }
                 Named::Unreadable(why) => self.ignored.push(format!("{}: {why}", path.display())),
                 Named::Unknown => {
@@ -182,7 +189,10 @@ impl Inputs {
         packing: Option<Packing>,
     ) -> Result<()> {
         let table = TableName::for_stem(stem).map_err(|e| e.with(Key::Path, path.display()))?;
-        // One file under two names is read once.
+        check_table_name(&table)
+            .and_then(|()| ViewName::of(&table).map(drop))
+            .map_err(|e| e.with(Key::Path, path.display()))?;
+        // One file that was given twice is read once.
         let path = fs::canonicalize(path).map_err(|e| Error::io("open", path, e))?;
         self.files.push(Input { path, table, format, packing });
         Ok(())

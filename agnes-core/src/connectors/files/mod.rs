@@ -85,11 +85,17 @@ impl Connector for FilesConnector {
     /// `NotFound` for a path that isn't there; `Conflict` when two files would be one
     /// table; `Invalid` when there is nothing to read.
     fn extract(&self, job: &Job<'_>) -> Result<ConnectorReport> {
-        let Inputs { files, ignored } = Inputs::find(&self.paths)?;
+        let Inputs { files, ignored } = Inputs::find(&self.paths, self.options.prune)?;
         let mut writer =
             ExtractWriter::begin_on(job.folder, WriteMode::Partial, job.now, self.disk.clone())?
                 .with_limits(self.limits.clone());
         let mut report = ConnectorReport { tables: Vec::new(), ignored };
+        if let Some(error) = writer.lost() {
+            report.ignored.push(format!(
+                "the extract as it stood, which is written anew: {}",
+                error.message()
+            ));
+        }
         let due = |input: &Input| job.tables.is_none_or(|due| due.contains(&input.table));
         let wanted: Vec<&Input> = files.iter().filter(|input| due(input)).collect();
         job.progress.start("reading files", wanted.len() as u64);
