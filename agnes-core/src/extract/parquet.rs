@@ -80,11 +80,14 @@ pub(crate) fn check(file: &File) -> Result<Facts, Fault> {
     check_content(&content, size)
 }
 
-/// Checks that a file begins and ends as a parquet file, with a footer that can be read.
+/// Checks that a file begins and ends as a parquet file, with a footer that can be read, and
+/// goes back to its start.
 pub(crate) fn check_footer(file: &File) -> Result<(), Fault> {
     let size = file.metadata().map_err(|e| format!("can't be read: {e}"))?.len();
     check_ends(&Content::Disk(file), size)?;
-    read_footer(&Content::Disk(file)).map(drop)
+    read_footer(&Content::Disk(file))?;
+    let mut reader = file;
+    std::io::Seek::rewind(&mut reader).map_err(|e| format!("can't be read: {e}"))
 }
 
 /// Checks the bytes of a whole parquet file.
