@@ -9,6 +9,14 @@ import pytest
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
+def write_inbox(inbox, version, rows):
+    """Two CSV files in which every row names the version that it belongs to."""
+    inbox.mkdir(exist_ok=True)
+    for table in ("a", "b"):
+        lines = "\n".join(f"{version},{i * 7919 % 65521}" for i in range(rows))
+        (inbox / f"{table}.csv").write_text(f"v,i\n{lines}\n")
+
+
 @pytest.fixture
 def agnes(tmp_path):
     """Calls `agnes` on a data folder of its own; `.data` is that folder."""

@@ -7,6 +7,7 @@ import subprocess
 import duckdb
 import pytest
 
+from conftest import write_inbox
 from test_kills import write
 
 SIZES = [0, 100, 1000, 4096, 10_000, 20_000, 100_000, 270_000, 600_000]
@@ -64,16 +65,9 @@ def test_a_rebuild(agnes, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_an_ingest(agnes, tmp_path, size):
     inbox = tmp_path / "in"
-    inbox.mkdir()
-
-    def lay_out(version):
-        for table in ("a", "b"):
-            rows = "\n".join(f"{version},{i * 7919 % 65521}" for i in range(20000))
-            (inbox / f"{table}.csv").write_text(f"v,i\n{rows}\n")
-
-    lay_out(1)
+    write_inbox(inbox, 1, 20000)
     agnes("ingest", "s", inbox)
-    lay_out(2)
+    write_inbox(inbox, 2, 20000)
     done = run_full(agnes, size, "ingest", "s", inbox)
     assert_clear(done)
     a, b = both(agnes.data / "extracts/s/extract.duckdb")

@@ -12,6 +12,8 @@ import time
 import duckdb
 import pytest
 
+from conftest import write_inbox
+
 KILLS = 200
 
 READER = """
@@ -110,20 +112,13 @@ def test_rebuilds_that_are_killed_harm_no_reader(agnes, tmp_path):
 
 def test_ingests_that_are_killed_leave_the_old_extract_or_the_new(agnes, tmp_path):
     inbox = tmp_path / "in"
-    inbox.mkdir()
-
-    def lay_out(version):
-        for table in ("a", "b"):
-            rows = "\n".join(f"{version},{i}" for i in range(2000))
-            (inbox / f"{table}.csv").write_text(f"v,i\n{rows}\n")
-
-    lay_out(0)
+    write_inbox(inbox, 0, 2000)
     begin = time.monotonic()
     agnes("ingest", "s", inbox)
     longest = time.monotonic() - begin
     random.seed(11)
     for version in range(1, KILLS + 1):
-        lay_out(version)
+        write_inbox(inbox, version, 2000)
         kill_somewhere(start(agnes, "ingest", "s", inbox), longest * 1.3)
         con = duckdb.connect()
         con.execute(f"ATTACH '{agnes.data}/extracts/s/extract.duckdb' AS e (READ_ONLY)")
@@ -131,7 +126,7 @@ def test_ingests_that_are_killed_leave_the_old_extract_or_the_new(agnes, tmp_pat
         assert a == b, "half of a new extract"
         con.close()
         agnes("check", agnes.data / "extracts/s")
-    lay_out(999)
+    write_inbox(inbox, 999, 2000)
     agnes("ingest", "s", inbox)
     agnes("rebuild")
     assert "999,999" in agnes("query", "SELECT max(a.v), max(b.v) FROM a, b", "-f", "csv").stdout
