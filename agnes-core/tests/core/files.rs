@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use agnes_core::connector::{ConnectorReport, TableStatus};
-use agnes_core::connectors::files::{FilesConnector, FilesOptions, Mistakes};
+use agnes_core::connectors::files::{Encoding, FilesConnector, FilesOptions, Mistakes};
 use agnes_core::{Agnes, Kind, NoProgress, Result};
 
 use crate::support::{Place, ingest, query, rebuild, source};
@@ -406,12 +406,15 @@ fn what_can_t_be_read_says_why() {
         let message = failure(&place, file, content);
         assert!(message.contains(says), "{file}: {message}");
     }
-    let options = FilesOptions { encoding: Some("latin-1".into()), ..FilesOptions::default() };
+    let options = FilesOptions { encoding: Some(Encoding::Latin1), ..FilesOptions::default() };
     let agnes = place.agnes();
     let report = run(&agnes, &[&place.path("in/latin.csv")], options).unwrap();
     assert_eq!(report.failed().count(), 0, "{report:?}");
     rebuild(&agnes);
     assert_eq!(query(&agnes, "SELECT a FROM latin"), "José");
+    let options = FilesOptions { encoding: Some(Encoding::Utf16), ..FilesOptions::default() };
+    let report = run(&agnes, &[&place.path("in/latin.csv")], options).unwrap();
+    assert!(format!("{report:?}").contains("no UTF-16"), "{report:?}");
     let utf16: Vec<u8> = "\u{feff}a,b\n1,ü\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let path = place.write("in/wide.csv", utf16);
     run(&agnes, &[&path], FilesOptions::default()).unwrap();

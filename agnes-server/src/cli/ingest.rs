@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use agnes_core::connector::{ConnectorReport, TableStatus};
-use agnes_core::connectors::files::{FilesConnector, FilesOptions, Mistakes};
+use agnes_core::connectors::files::{Encoding, FilesConnector, FilesOptions, Mistakes};
 use agnes_core::{Agnes, Result, SourceName};
 use clap::{Args, ValueEnum};
 
@@ -29,9 +29,9 @@ pub(super) struct Ingest {
     /// What to do about a value that doesn't fit the type of the rows before it
     #[arg(long, value_enum, default_value_t = MistakesArgument::Fail)]
     mistakes: MistakesArgument,
-    /// The encoding of CSV files, such as latin-1; UTF-8 when absent
-    #[arg(long, value_name = "NAME")]
-    encoding: Option<String>,
+    /// The encoding of CSV and TSV files; UTF-8 when absent, or what a byte order mark says
+    #[arg(long, value_enum, value_name = "NAME")]
+    encoding: Option<EncodingArgument>,
     /// What separates the values of CSV files, as in ';' or '\t'; sniffed when absent
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
     delimiter: Option<char>,
@@ -51,6 +51,16 @@ enum MistakesArgument {
     Fail,
     /// The column becomes text
     Text,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EncodingArgument {
+    #[value(name = "utf-8", alias = "utf8")]
+    Utf8,
+    #[value(name = "utf-16", alias = "utf16")]
+    Utf16,
+    #[value(name = "latin-1", alias = "latin1", alias = "iso-8859-1")]
+    Latin1,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -79,7 +89,11 @@ impl Ingest {
                 MistakesArgument::Text => Mistakes::Text,
             },
             prune: self.prune,
-            encoding: self.encoding,
+            encoding: self.encoding.map(|encoding| match encoding {
+                EncodingArgument::Utf8 => Encoding::Utf8,
+                EncodingArgument::Utf16 => Encoding::Utf16,
+                EncodingArgument::Latin1 => Encoding::Latin1,
+            }),
             delimiter: self.delimiter,
             header: self.header.map(|header| matches!(header, HeaderArgument::Yes)),
         };

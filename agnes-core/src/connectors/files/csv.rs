@@ -4,11 +4,12 @@
 use arrow::array::{Array, StringArray};
 use duckdb::Connection;
 
+use super::dialect::Dialect;
 use super::inputs::{Format, Input};
 use super::mistake::{between, failure, mistake, more_values, skipped_rows};
 use super::read::{LINE_MAX, SAMPLE_ROWS, Sniffed};
 use super::sample::{Look, Verdict};
-use super::{FilesOptions, Mistakes};
+use super::{Encoding, FilesOptions, Mistakes};
 use crate::sql::{self, Reader, Sql, Written};
 use crate::{ColumnName, Result, engine};
 
@@ -24,7 +25,7 @@ pub(super) struct Csv<'a> {
     input: &'a Input,
     options: &'a FilesOptions,
     connection: &'a Connection,
-    encoding: Option<String>,
+    encoding: Option<Encoding>,
     room: Room,
     dialect: Dialect,
     columns: Vec<Column>,
@@ -41,22 +42,6 @@ struct Room {
     bare_quotes: bool,
     /// Rows of several lengths. They are told by name, or filled up, as the caller chose.
     uneven: bool,
-}
-
-/// What stands between values and between rows.
-#[derive(Debug, Clone, Default)]
-struct Dialect {
-    delimiter: String,
-    quote: Option<String>,
-    escape: Option<String>,
-    /// Whether the sample shows a quote.
-    quoted: bool,
-    new_line: String,
-    /// Lines before the header.
-    skip: i64,
-    header: bool,
-    date_format: Option<String>,
-    timestamp_format: Option<String>,
 }
 
 /// A column and the type as which it is read.
@@ -99,10 +84,13 @@ impl<'a> Csv<'a> {
         options: &'a FilesOptions,
         connection: &'a Connection,
     ) -> Result<Self> {
-        let encoding = match &options.encoding {
-            Some(encoding) => Some(encoding.clone()),
-            None => input.byte_order_mark()?.map(String::from),
+        let encoding = match options.encoding {
+            Some(encoding) => Some(encoding),
+            None => input.byte_order_mark()?,
         };
+        if encoding == Some(Encoding::Utf16) {
+            input.check_utf16()?;
+        }
         let mut csv = Csv {
             input,
             options,
@@ -180,35 +168,11 @@ impl<'a> Csv<'a> {
         if self.room.uneven {
             reader = reader.with("null_padding", true);
         }
-        let query = reader.sniff();
-        let sniff = || -> std::result::Result<_, duckdb::Error> {
-            let mut dialect = Dialect::default();
-            let mut columns: Vec<(String, String)> = Vec::new();
-            let mut statement = self.connection.prepare(query.as_str())?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let some = |text: String| (text != "(empty)").then_some(text);
-                dialect = Dialect {
-                    delimiter: some(row.get(0)?).unwrap_or_else(|| ",".into()),
-                    quote: some(row.get(1)?),
-                    escape: some(row.get(2)?),
-                    quoted: false,
-                    new_line: row.get(3)?,
-                    skip: row.get(4)?,
-                    header: row.get(5)?,
-                    date_format: row.get(6)?,
-                    timestamp_format: row.get(7)?,
-                };
-                columns.push((row.get(8)?, row.get(9)?));
-            }
-            Ok((dialect, columns))
-        };
-        let (mut dialect, mut columns) = match sniff() {
+        let (mut dialect, mut columns) = match Dialect::sniff(self.connection, &reader) {
             Ok(sniffed) => sniffed,
             Err(error) => return Ok(Err(engine::full_message(&error))),
         };
         // A sample without quotes, or with none inside a value, says nothing about the rest.
-        dialect.quoted = dialect.quote.is_some();
         if !dialect.quoted && !self.room.bare_quotes {
             dialect.quote = Some("\"".into());
         }
@@ -341,8 +305,8 @@ impl<'a> Csv<'a> {
     fn reader(&self, function: &'static str) -> Result<Reader> {
         // A row that begins with `#` is a row.
         let mut reader = Reader::new(function, &self.input.path)?.with_text("comment", "");
-        if let Some(encoding) = &self.encoding {
-            reader = reader.with_text("encoding", encoding);
+        if let Some(encoding) = self.encoding {
+            reader = reader.with_text("encoding", encoding.as_str());
         }
         reader = match self.room.long_lines {
             true => reader.with("max_line_size", LINE_MAX).with("buffer_size", 2 * LINE_MAX),
@@ -356,24 +320,7 @@ impl<'a> Csv<'a> {
 
     /// The file in its dialect, with these columns of these types.
     fn reader_of(&self, columns: &[(&ColumnName, &str)]) -> Result<Reader> {
-        let Dialect { delimiter, quote, escape, new_line, skip, header, .. } = &self.dialect;
-        let mut reader = self
-            .reader("read_csv")?
-            .with("auto_detect", false)
-            .with_text("delim", delimiter)
-            .with_text("quote", quote.as_deref().unwrap_or(""))
-            .with_text("escape", escape.as_deref().unwrap_or(""))
-            .with_text("new_line", new_line)
-            .with("skip", skip)
-            .with("header", header)
-            .with_columns(columns);
-        if let Some(format) = &self.dialect.date_format {
-            reader = reader.with_text("dateformat", format);
-        }
-        if let Some(format) = &self.dialect.timestamp_format {
-            reader = reader.with_text("timestampformat", format);
-        }
-        Ok(reader)
+        Ok(self.dialect.of(self.reader("read_csv")?).with_columns(columns))
     }
 
     /// The same with rows of several lengths, where the caller wants them filled up.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::Encoding;
 use crate::disk::Fingerprint;
 use crate::extract::check_table_name;
 use crate::{Error, Key, Kind, Result, TableName, ViewName};
@@ -248,13 +249,9 @@ impl Input {
     }
 
     /// The encoding that the first bytes announce, where it is not UTF-8.
-    pub(super) fn byte_order_mark(&self) -> Result<Option<&'static str>> {
-        let mut head = Vec::new();
-        self.open()
-            .and_then(|file| file.take(2).read_to_end(&mut head))
-            .map_err(|e| Error::io("read", &self.path, e))?;
-        match head.as_slice() {
-            [0xff, 0xfe] => Ok(Some("utf-16")),
+    pub(super) fn byte_order_mark(&self) -> Result<Option<Encoding>> {
+        match self.first_bytes(2)?.as_slice() {
+            [0xff, 0xfe] => Ok(Some(Encoding::Utf16)),
             [0xfe, 0xff] => Err(Error::new(
                 Kind::Invalid,
                 format!(
@@ -265,6 +262,27 @@ impl Input {
             )),
             _ => Ok(None),
         }
+    }
+
+    /// Refuses what is no UTF-16, of which DuckDB would read no row.
+    pub(super) fn check_utf16(&self) -> Result<()> {
+        // A separator and an end of line have a zero as their second byte.
+        let start = self.first_bytes(1 << 16)?;
+        if start.iter().skip(1).step_by(2).any(|byte| *byte == 0) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Invalid,
+            format!("`{}` is no UTF-16 text; choose another `--encoding`", self.path.display()),
+        ))
+    }
+
+    fn first_bytes(&self, count: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open()
+            .and_then(|file| file.take(count).read_to_end(&mut bytes))
+            .map_err(|e| Error::io("read", &self.path, e))?;
+        Ok(bytes)
     }
 
     /// The file as it is now.

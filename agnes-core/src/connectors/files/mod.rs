@@ -13,6 +13,7 @@
 //! years of two digits. Moments without a time zone beside others with one are taken as UTC.
 
 mod csv;
+mod dialect;
 mod inputs;
 mod json;
 mod mistake;
@@ -40,6 +41,28 @@ pub enum Mistakes {
     Text,
 }
 
+/// How a text file writes its characters as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// UTF-8.
+    Utf8,
+    /// UTF-16, the least significant byte first.
+    Utf16,
+    /// ISO 8859-1: one byte for each character.
+    Latin1,
+}
+
+impl Encoding {
+    /// The encoding as DuckDB and the command name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Utf8 => "utf-8",
+            Encoding::Utf16 => "utf-16",
+            Encoding::Latin1 => "latin-1",
+        }
+    }
+}
+
 /// How files are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilesOptions {
@@ -47,9 +70,8 @@ pub struct FilesOptions {
     pub mistakes: Mistakes,
     /// Take out the tables whose files were not given.
     pub prune: bool,
-    /// The encoding of CSV files, as DuckDB names it (`latin-1`, `utf-16`, …). UTF-8 and
-    /// what a byte order mark says when absent.
-    pub encoding: Option<String>,
+    /// The encoding of CSV and TSV files. What a byte order mark says when absent, or UTF-8.
+    pub encoding: Option<Encoding>,
     /// What separates the values of CSV files. Sniffed when absent; `.tsv` files have tabs.
     pub delimiter: Option<char>,
     /// Whether the first row of CSV and TSV files names the columns. Sniffed when absent:
@@ -192,7 +214,7 @@ impl FilesConnector {
         let FilesOptions { encoding, delimiter, header, .. } = &self.options;
         let mut note = format!("{}/{READER}/{mistakes}", hasher.finalize().to_hex());
         for (name, value) in [
-            ("encoding", encoding.clone()),
+            ("encoding", encoding.map(|encoding| encoding.as_str().to_string())),
             ("delimiter", delimiter.map(String::from)),
             ("header", header.map(|header| header.to_string())),
         ] {
