@@ -345,17 +345,15 @@ impl Reader {
         })
     }
 
-    /// Every row and column, some of them checked and converted from what [`Written::read_as`]
-    /// says: a value that isn't written in the given way is an error.
+    /// Every row and column, some of them text that is checked and converted: a value that isn't written in the given way is an error.
     pub(crate) fn select_strictly(&self, columns: &[(&ColumnName, Written)]) -> Sql {
-        self.select_replacing(columns, |column, written| {
-            let kind = written.kind();
-            let unlike = match written {
-                Written::Integer => return format!("{STRICT_INTEGER}({column})"),
-                Written::Date => format!("{column} <> {column}::DATE::TIMESTAMP"),
-                Written::Timestamp => unlike_timestamp(column),
-            };
-            format!("CASE WHEN {unlike} THEN error('no {kind}') ELSE {column}::{kind} END")
+        self.select_replacing(columns, |column, written| match written {
+            Written::Integer => format!("{STRICT_INTEGER}({column})"),
+            Written::Date => format!("{STRICT_DATE}({column})"),
+            Written::Timestamp => format!(
+                "CASE WHEN {} THEN error('no TIMESTAMP') ELSE {column}::TIMESTAMP END",
+                unlike_timestamp(column)
+            ),
         })
     }
 
@@ -451,8 +449,10 @@ pub(crate) enum Cast {
     JsonText,
 }
 
-/// The function that the files connector gives its engine: text to BIGINT, or an error.
+/// The functions that the files connector gives its engine: text to BIGINT and to DATE, or an
+/// error.
 pub(crate) const STRICT_INTEGER: &str = "agnes_integer";
+pub(crate) const STRICT_DATE: &str = "agnes_date";
 
 /// A usual way in which values stand in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -472,14 +472,6 @@ impl Written {
             Written::Integer => "BIGINT",
             Written::Date => "DATE",
             Written::Timestamp => "TIMESTAMP",
-        }
-    }
-
-    /// The type as which the reader must give such values to have them checked.
-    pub(crate) fn read_as(self) -> &'static str {
-        match self {
-            Written::Integer | Written::Timestamp => "VARCHAR",
-            Written::Date => "TIMESTAMP",
         }
     }
 
