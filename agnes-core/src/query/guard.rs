@@ -19,6 +19,10 @@ use crate::{Error, Kind, Result, engine};
 pub(crate) const TEXT_MAX: usize = 64 * 1024;
 /// The deepest nesting of parentheses, brackets and braces in a statement's text.
 const NESTING_MAX: usize = 100;
+/// The most joins of a statement, and the most parts of a column's name: ordering 400 joins or
+/// finding a field 10,000 levels down takes the engine minutes in which nothing interrupts it.
+const JOINS_MAX: usize = 100;
+const PARTS_MAX: usize = 100;
 /// The deepest tree that is walked.
 const DEPTH_MAX: usize = 500;
 
@@ -108,6 +112,10 @@ fn refused(what: &str) -> Error {
     Error::new(Kind::Denied, format!("the statement uses {what}, which is not allowed"))
 }
 
+fn limit(what: String) -> Error {
+    Error::new(Kind::Limit, format!("the statement {what}; ask for less at once"))
+}
+
 /// The engine's parse tree of exactly one SELECT.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree(Value);
@@ -179,7 +187,7 @@ impl Tree {
     /// # Errors
     /// `Denied` for anything that is on no allow-list; whatever the judge says.
     pub(crate) fn judge(&mut self, judge: &mut dyn Judge) -> Result<()> {
-        let mut walk = Walk { judge, ctes: Vec::new(), depth: 0 };
+        let mut walk = Walk { judge, ctes: Vec::new(), depth: 0, joins: 0 };
         walk.value(&mut self.0)
     }
 
@@ -278,6 +286,7 @@ struct Walk<'a> {
     /// Names that a WITH has defined, innermost last; lower case.
     ctes: Vec<HashSet<String>>,
     depth: usize,
+    joins: usize,
 }
 
 impl Walk<'_> {
@@ -305,6 +314,13 @@ impl Walk<'_> {
             return Err(refused(&format!("`{}`", crate::name::shown(&kind))));
         }
         match kind.as_str() {
+            "JOIN" => {
+                self.joins += 1;
+                if self.joins > JOINS_MAX {
+                    return Err(limit(format!("has more than {JOINS_MAX} joins")));
+                }
+                self.children(value)
+            }
             "BASE_TABLE" => self.base_table(value),
             "TABLE_FUNCTION" => self.table_function(value),
             "SHOW_REF" => {
@@ -419,6 +435,12 @@ impl Walk<'_> {
             let name = value.get("function_name").and_then(Value::as_str).unwrap_or("");
             if REFUSED_FUNCTIONS.contains(&name.to_ascii_lowercase().as_str()) {
                 return Err(refused(&format!("the function `{}`", crate::name::shown(name))));
+            }
+        }
+        if class == "COLUMN_REF" {
+            let parts = value.get("column_names").and_then(Value::as_array).map_or(0, Vec::len);
+            if parts > PARTS_MAX {
+                return Err(limit(format!("names a column by more than {PARTS_MAX} parts")));
             }
         }
         if class == "TYPE" {
@@ -567,7 +589,12 @@ mod tests {
             assert_eq!(read(text).err().map(|e| e.kind()), Some(kind), "{text}");
         }
         let deep = format!("SELECT {}1{}", "(".repeat(200), ")".repeat(200));
-        assert_eq!(read(&deep).err().map(|e| e.kind()), Some(Kind::Limit));
+        let joined = format!("SELECT 1 FROM t{}", ", t".repeat(101));
+        let fields = format!("SELECT x{} FROM t", ".a".repeat(101));
+        for text in [deep, joined, fields] {
+            assert_eq!(read(&text).err().map(|e| e.kind()), Some(Kind::Limit), "{text}");
+        }
+        assert!(read(&format!("SELECT 1 FROM t{}", ", t".repeat(100))).is_ok());
         let long = format!("SELECT '{}'", "x".repeat(TEXT_MAX));
         assert_eq!(read(&long).err().map(|e| e.kind()), Some(Kind::Limit));
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use duckdb::Connection;
+use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 use serde_json::Value;
 
 use super::guard::{Judge, Tree};
@@ -393,8 +394,23 @@ fn run(
     let fail = |e| engine::error("run the query", e);
     with_deadline(connection, limits.time, || {
         let mut statement = connection.prepare(text).map_err(fail)?;
+        let bent = (0..statement.column_count())
+            .find_map(|at| Some((at, bent_by_arrow(&statement.column_logical_type(at))?)));
         let stream = statement.stream_arrow([]).map_err(fail)?;
-        sink.columns(&stream.get_schema())?;
+        let schema = stream.get_schema();
+        if let Some((at, kind)) = bent {
+            let name = schema.fields().get(at).map_or("", |field| field.name());
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "the column `{}` holds {kind}, which Arrow has no type for; cast it to \
+                     VARCHAR",
+                    crate::name::shown(name)
+                ),
+            )
+            .with(Key::Column, name));
+        }
+        sink.columns(&schema)?;
         for batch in stream {
             if sink.rows(batch.map_err(fail)?)?.is_break() {
                 break;
@@ -402,6 +418,18 @@ fn run(
         }
         Ok(())
     })
+}
+
+/// A type whose values DuckDB hands to Arrow as something else: a large UHUGEINT as a negative
+/// number, a BIT as the bytes that store it, a TIMETZ without its zone.
+fn bent_by_arrow(kind: &LogicalTypeHandle) -> Option<&'static str> {
+    match kind.id() {
+        LogicalTypeId::UHugeint => Some("UHUGEINT"),
+        LogicalTypeId::Bit => Some("BIT"),
+        LogicalTypeId::TimeTZ => Some("TIME WITH TIME ZONE"),
+        LogicalTypeId::Bignum => Some("BIGNUM"),
+        _ => (0..kind.num_children()).find_map(|at| bent_by_arrow(&kind.child(at))),
+    }
 }
 
 #[cfg(test)]

@@ -430,6 +430,31 @@ fn a_plan_without_a_store_makes_none() {
     assert!(!place.agnes().plan_rebuild(None).unwrap().is_complete());
 }
 
+#[test]
+fn a_value_that_arrow_would_bend_is_refused_by_name() {
+    let place = Place::new();
+    place.foreign("s", &table("t", "SELECT 1 AS x"));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let session = agnes.session().unwrap();
+    for value in
+        ["5::UHUGEINT", "'101'::BIT", "[{'a': '10:00:00+02'::TIMETZ}]", "MAP {1: '1'::BIT}"]
+    {
+        let error =
+            crate::support::query_error(&session, &format!("SELECT x, {value} AS odd FROM t"));
+        assert_eq!(error.kind(), Kind::Invalid, "{error}");
+        assert!(
+            error.message().contains("`odd`") && error.message().contains("VARCHAR"),
+            "{error}"
+        );
+        session.query(&format!("SELECT ({value})::VARCHAR FROM t")).unwrap();
+    }
+    assert_eq!(
+        query(&agnes, "SELECT 170141183460469231731687303715884105727::HUGEINT"),
+        i128::MAX.to_string()
+    );
+}
+
 /// Neither a setting nor a failure tells where the data lies.
 #[test]
 fn a_query_learns_no_path() {
