@@ -165,14 +165,28 @@ impl Error {
         self
     }
 
-    /// The same error with this text cut out of what it says.
-    pub(crate) fn without(mut self, text: &str) -> Self {
-        for said in std::iter::once(&mut self.0.message)
-            .chain(self.0.context.iter_mut().map(|(_, value)| value))
-        {
-            if said.contains(text) {
-                *said = said.replace(text, "");
+    /// The same error without the place of the data folder, wherever what it says names a path
+    /// below it.
+    pub(crate) fn without_home(mut self, home: &str) -> Self {
+        let context = self.0.context.iter_mut().map(|(_, value)| value);
+        let mut found = false;
+        for said in std::iter::once(&mut self.0.message).chain(context) {
+            let mut from = 0;
+            while let Some(at) = said.get(from..).and_then(|rest| rest.find(home)) {
+                let start = from + at;
+                // Not the end of a longer path.
+                let before = said.get(..start).and_then(|text| text.chars().next_back());
+                if before.is_some_and(|c| c.is_alphanumeric() || "/:._-".contains(c)) {
+                    from = start + home.len();
+                } else {
+                    said.replace_range(start..start + home.len(), "");
+                    from = start;
+                    found = true;
+                }
             }
+        }
+        if found {
+            self.0.source = None;
         }
         self
     }
@@ -302,6 +316,18 @@ mod tests {
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(error.message().contains("/d/x.parquet"), "{error}");
         assert!(error.message().contains("free some space"), "{error}");
+    }
+
+    #[test]
+    fn only_the_place_of_the_data_is_cut_out() {
+        let error =
+            Error::new(Kind::Invalid, "`/d/a/x` and \"/d/a/y\", not /mnt/d/a/z or s3://b/d/a/")
+                .with(Key::Path, "/d/a/x")
+                .because(std::io::Error::other("/d/a/x"))
+                .without_home("/d/a/");
+        assert_eq!(error.message(), "`x` and \"y\", not /mnt/d/a/z or s3://b/d/a/");
+        assert_eq!(error.context(Key::Path), Some("x"));
+        assert!(!format!("{error:?}").contains("\"/d/a/x"));
     }
 
     #[test]

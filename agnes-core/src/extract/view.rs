@@ -530,6 +530,40 @@ impl<'a, 'b> OwnFiles<'a, 'b> {
     }
 }
 
+impl OwnFiles<'_, '_> {
+    /// Folders called `key=value` become columns: those of the extract may, where it lies not.
+    fn no_folders_of_ours(&self, function: &mut Value, paths: &[String]) -> Result<()> {
+        let home = self.objects.folder.to_str().unwrap_or("");
+        if !home.contains('=') {
+            return Ok(());
+        }
+        if paths.iter().any(|path| path.strip_prefix(home).is_none_or(|own| own.contains('='))) {
+            return Err(contract(
+                "its files lie in folders called `key=value`, and so does the data folder; write \
+                 the values into the files",
+            ));
+        }
+        let off = json!({"name": "", "expression": {
+            "class": "COMPARISON", "type": "COMPARE_EQUAL", "alias": "",
+            "left": {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "",
+                "column_names": ["hive_partitioning"]},
+            "right": {"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "",
+                "literal": {"kind": "BOOLEAN", "text": "false"}}
+        }});
+        let is_hive = |argument: &Value| {
+            let option =
+                argument.pointer("/expression/left/column_names/0").and_then(Value::as_str);
+            let name = argument.get("name").and_then(Value::as_str);
+            [option, name].into_iter().flatten().any(|o| o.to_ascii_lowercase().starts_with("hive"))
+        };
+        if let Some(arguments) = function.get_mut("arguments").and_then(Value::as_array_mut) {
+            arguments.retain(|argument| !is_hive(argument));
+            arguments.push(off);
+        }
+        Ok(())
+    }
+}
+
 impl Judge for OwnFiles<'_, '_> {
     fn table(&mut self, name: &[String], node: &mut Value) -> Result<()> {
         let outside = || {
@@ -551,6 +585,7 @@ impl Judge for OwnFiles<'_, '_> {
                         json!([{"name": "", "expression": list_of(&paths)}]),
                     );
                 }
+                self.no_folders_of_ours(&mut function, &paths)?;
                 *node = rows_of(&function, node, stem.unwrap_or(""));
                 return Ok(());
             }
@@ -648,7 +683,8 @@ impl Judge for OwnFiles<'_, '_> {
         if let Some(first) = node.pointer_mut("/function/arguments/0/expression") {
             *first = list_of(&paths);
         }
-        let function = node.get("function").cloned().unwrap_or(Value::Null);
+        let mut function = node.get("function").cloned().unwrap_or(Value::Null);
+        self.no_folders_of_ours(&mut function, &paths)?;
         *node = rows_of(&function, node, name);
         Ok(())
     }

@@ -283,9 +283,31 @@ fn nothing_to_do(
     Ok(Some(report(previous, previous, plan.collisions, plan.skipped, Vec::new())))
 }
 
-/// The current generation; before the first rebuild one that holds nothing.
+/// The current generation, without the views whose pins are gone: those are made again. Before
+/// the first rebuild one that holds nothing.
 fn last_generation(layout: &Layout) -> Result<Generation> {
-    Ok(Generation::load(layout)?.unwrap_or_else(|| Generation::empty(layout.analytics())))
+    let Some(mut last) = Generation::load(layout)? else {
+        return Ok(Generation::empty(layout.analytics()));
+    };
+    let is_there = |view: &generation::View| {
+        Generation::paths(layout, view).iter().zip(view.files()).all(|(path, pin)| {
+            std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == pin.pinned.size)
+        })
+    };
+    let count = last.views.len();
+    let sources = &mut last.sources;
+    last.views.retain(|_, view| {
+        let kept = is_there(view);
+        if !kept && let Some(record) = sources.get_mut(&view.source) {
+            record.digest.clear();
+        }
+        kept
+    });
+    if last.views.len() < count {
+        // Its views name files that aren't there.
+        last.server_db = None;
+    }
+    Ok(last)
 }
 
 /// What to do about the last generation.

@@ -106,10 +106,6 @@ impl Target<'_> {
         if !read_only && expected.size <= parquet::SMALL {
             return self.pin_small(&mut file, name, expected);
         }
-        // What is no parquet file isn't worth a copy, which may fill the disk.
-        parquet::check_footer(&file).map_err(|fault| {
-            Failure::Table(bad_file(self.source, self.table.as_str(), name, &fault))
-        })?;
         let aside = self.aside(index);
         let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", &aside, e));
         match fs::remove_file(&aside) {
@@ -127,6 +123,15 @@ impl Target<'_> {
         let (md5, blake3) = if linked {
             hash(&mut file).map_err(table)?
         } else {
+            // What is no parquet file isn't worth a copy, which may fill the disk.
+            if let Err(fault) = parquet::check_footer(&file) {
+                return Err(match Fingerprint::of(&file).map_err(table)? == expected {
+                    true => {
+                        Failure::Table(bad_file(self.source, self.table.as_str(), name, &fault))
+                    }
+                    false => Failure::Moved,
+                });
+            }
             let mut hashes = Hashes::new();
             self.disk.copy_open(&mut file, &aside, |piece| hashes.update(piece)).map_err(disk)?;
             hashes.finish()

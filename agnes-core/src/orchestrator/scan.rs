@@ -106,6 +106,11 @@ fn scan_while(
         names.push(entry.map_err(|e| Error::io("list", &home, e))?.file_name());
     }
     names.sort();
+    // Of two that differ in the case of letters the one that published before comes first.
+    let published = |name: &OsString| {
+        previous.sources.keys().any(|source| name.to_str() == Some(source.as_str()))
+    };
+    names.sort_by_key(|name| !published(name));
     let is_source = |name: &OsString| SourceName::parse(name.to_string_lossy()).is_ok();
     let folders: Vec<_> =
         names.iter().filter(|name| is_source(name)).map(|name| home.join(name)).collect();
@@ -169,6 +174,7 @@ fn scan_while(
         };
         scan.sources.push(SourceScan { source, found });
     }
+    scan.sources.sort_by(|a, b| a.source.cmp(&b.source));
     Ok(Some(scan))
 }
 

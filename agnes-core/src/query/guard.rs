@@ -343,7 +343,7 @@ impl Walk<'_> {
         match text("show_type").as_str() {
             "SHOW_SPECIAL" if LISTS.contains(&name.as_str()) => Ok(()),
             "SHOW" => self.judge.table(&[name], value),
-            _ => Err(refused(&format!("SHOW {}", crate::name::shown(&name)))),
+            _ => Err(refused("this form of SHOW")),
         }
     }
 

@@ -255,7 +255,7 @@ impl Session {
     ) -> Result<()> {
         // Where the data lies is nothing that a query should tell.
         let home = format!("{}/", self.layout.root().display());
-        self.run_guarded(text, secrets, limits, sink).map_err(|error| error.without(&home))
+        self.run_guarded(text, secrets, limits, sink).map_err(|error| error.without_home(&home))
     }
 
     fn run_guarded(
