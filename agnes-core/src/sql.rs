@@ -207,10 +207,15 @@ pub(crate) fn stand_in(
 pub(crate) struct ColumnType(String);
 
 impl ColumnType {
-    /// Takes letters, digits, spaces and the punctuation of nested types.
+    /// Takes letters, digits, spaces, the punctuation of nested types, and names in quotes.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || " _(),[]".contains(c);
-        if !text.is_empty() && text.len() <= 1000 && text.chars().all(plain) {
+        // Every second part stands between quotes; a doubled one closes and opens again.
+        let parts: Vec<&str> = text.split('"').collect();
+        let safe = parts.len() % 2 == 1
+            && parts.iter().step_by(2).all(|part| part.chars().all(plain))
+            && !text.contains('\0');
+        if !text.is_empty() && text.len() <= 64 * 1024 && safe {
             return Ok(ColumnType(text.to_string()));
         }
         Err(Error::new(Kind::Invalid, format!("`{}` is no column type", crate::name::shown(text))))
@@ -276,7 +281,7 @@ pub(crate) fn copy_to_parquet(body: &Sql, file: &Path, options: &ParquetOptions)
     )))
 }
 
-/// The first rows of a query, whichever come first.
+/// The first rows of a query, in its order where it has one.
 pub(crate) fn first(body: &Sql, rows: i64) -> Sql {
     Sql(format!("SELECT * FROM ({}) LIMIT {rows}", body.0))
 }
@@ -350,9 +355,11 @@ impl Reader {
         self.select_replacing(columns, |column, written| match written {
             Written::Integer => format!("{STRICT_INTEGER}({column})"),
             Written::Date => format!("{STRICT_DATE}({column})"),
-            Written::Timestamp => format!(
-                "CASE WHEN {} THEN error('no TIMESTAMP') ELSE {column}::TIMESTAMP END",
-                unlike_timestamp(column)
+            Written::Shaped(shaped) => format!(
+                "CASE WHEN {STRICT_SHAPE}({column}, {}) THEN {} ELSE error('no {}') END",
+                literal(&shaped.shapes.join("\n")),
+                shaped.convert(column),
+                shaped.kind
             ),
         })
     }
@@ -385,28 +392,47 @@ impl Reader {
     pub(crate) fn select_first_unlike(
         &self,
         column: &ColumnName,
-        written: Written,
+        written: &Written,
         all: &[&ColumnName],
     ) -> Sql {
         let unlike = match written {
-            Written::Integer => "TRY_CAST(value AS BIGINT)::VARCHAR IS DISTINCT FROM value".into(),
-            Written::Date => "strlen(value) <> 10 OR TRY_CAST(value AS DATE) IS NULL".into(),
-            Written::Timestamp => {
-                format!("{} OR TRY_CAST(value AS TIMESTAMP) IS NULL", unlike_timestamp("value"))
-            }
+            Written::Integer => format!("TRY({STRICT_INTEGER}(value)) IS NULL"),
+            Written::Date => format!("TRY({STRICT_DATE}(value)) IS NULL"),
+            Written::Shaped(shaped) => format!(
+                "NOT {STRICT_SHAPE}(value, {}) OR TRY({}) IS NULL",
+                literal(&shaped.shapes.join("\n")),
+                shaped.convert("value")
+            ),
         };
         self.select_first(column, all, &format!("value <> '' AND ({unlike})"))
-    }
-
-    /// The first row that has a value in a column.
-    pub(crate) fn select_first_value(&self, column: &ColumnName, all: &[&ColumnName]) -> Sql {
-        self.select_first(column, all, "value <> ''")
     }
 
     /// The first row whose value in a column isn't of a type.
     pub(crate) fn select_first_no(&self, column: &ColumnName, kind: &ColumnType) -> Sql {
         let condition = format!("value IS NOT NULL AND TRY_CAST(value AS {}) IS NULL", kind.0);
         self.select_first(column, &[], &condition)
+    }
+
+    /// Of rows that are JSON values in a column `json`: how many there are, how many are objects,
+    /// and the first that is none, counted from 1.
+    pub(crate) fn count_objects(&self) -> Sql {
+        Sql(format!(
+            "SELECT count(*), count(*) FILTER (object), min(row) FILTER (NOT object) FROM \
+             (SELECT row_number() OVER () AS row, json_type(json) IS NOT DISTINCT FROM 'OBJECT' \
+             AS object FROM {}({}))",
+            self.function, self.arguments
+        ))
+    }
+
+    /// How many whole numbers of a column of text floating point doesn't keep.
+    pub(crate) fn count_bent(&self, column: &ColumnName) -> Sql {
+        let column = ident(column);
+        Sql(format!(
+            "SELECT count(*) FROM {}({}) WHERE regexp_full_match({column}, '[-]?[0-9]{{16,}}') \
+             AND (strlen({column}) > 38 OR TRY_CAST({column} AS HUGEINT)::DOUBLE::HUGEINT \
+             IS DISTINCT FROM TRY_CAST({column} AS HUGEINT))",
+            self.function, self.arguments
+        ))
     }
 
     /// Number of the first row with a value like that, counted from 1, the number of line
@@ -435,11 +461,6 @@ impl Reader {
     }
 }
 
-/// Whether text says more than a TIMESTAMP keeps: a time zone, or parts of a microsecond.
-fn unlike_timestamp(text: &str) -> String {
-    format!("strlen({text}) > 26 OR translate(substr({text}, 11), '0123456789:. T', '') <> ''")
-}
-
 /// What becomes of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cast {
@@ -450,47 +471,50 @@ pub(crate) enum Cast {
 }
 
 /// The functions that the files connector gives its engine: text to BIGINT and to DATE, or an
-/// error.
+/// error, and whether a text has a shape.
 pub(crate) const STRICT_INTEGER: &str = "agnes_integer";
 pub(crate) const STRICT_DATE: &str = "agnes_date";
+pub(crate) const STRICT_SHAPE: &str = "agnes_has_shape";
 
 /// A usual way in which values stand in text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// Digits without leading zeros, a minus sign before them where there is one.
+    /// Digits without leading zeros that 64 bits hold, a sign before them and spaces around
+    /// them where there are any.
     Integer,
     /// `2026-01-31`.
     Date,
-    /// `2026-01-31 10:30:00.5`, without a time zone.
-    Timestamp,
+    /// Some other way of writing moments, the same for all.
+    Shaped(Shaped),
+}
+
+/// Moments of a few shapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shaped {
+    /// The type: DATE, TIME, TIMESTAMP or TIMESTAMP WITH TIME ZONE.
+    pub(crate) kind: &'static str,
+    /// As the files connector writes shapes.
+    pub(crate) shapes: Vec<String>,
+    /// As `strptime` takes it; the engine's own way of reading when absent.
+    pub(crate) format: Option<String>,
+}
+
+impl Shaped {
+    fn convert(&self, text: &str) -> String {
+        match &self.format {
+            Some(format) => format!("strptime({text}, {})::{}", literal(format), self.kind),
+            None => format!("{text}::{}", self.kind),
+        }
+    }
 }
 
 impl Written {
     /// The type that such values have.
-    pub(crate) fn kind(self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Written::Integer => "BIGINT",
             Written::Date => "DATE",
-            Written::Timestamp => "TIMESTAMP",
-        }
-    }
-
-    /// Whether a value is written that way.
-    pub(crate) fn is(self, value: &str) -> bool {
-        match self {
-            Written::Integer => value.parse::<i64>().is_ok_and(|n| n.to_string() == value),
-            Written::Date => {
-                let bytes = value.as_bytes();
-                let form = |(at, byte): (usize, &u8)| match at {
-                    4 | 7 => *byte == b'-',
-                    _ => byte.is_ascii_digit(),
-                };
-                bytes.len() == 10 && bytes.iter().enumerate().all(form)
-            }
-            Written::Timestamp => {
-                let time = value.get(10..).unwrap_or("");
-                value.len() <= 26 && time.chars().all(|c| c.is_ascii_digit() || ":. T".contains(c))
-            }
+            Written::Shaped(shaped) => shaped.kind,
         }
     }
 }

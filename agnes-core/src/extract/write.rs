@@ -242,6 +242,11 @@ impl ExtractWriter {
         engine.try_clone().map_err(|e| engine::error("open the engine", e))
     }
 
+    /// A place for a file that is gone when the extract is finished, on the same disk.
+    pub(crate) fn scratch(&self, name: &TableName) -> PathBuf {
+        self.aside.join(format!(".{name}.scratch"))
+    }
+
     /// Why the extract as it stood can't be read, so that none of its tables was kept.
     pub fn lost(&self) -> Option<&Error> {
         self.lost.as_ref()

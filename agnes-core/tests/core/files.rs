@@ -87,6 +87,9 @@ fn nothing_is_lost_in_silence() {
         ("t.csv", number("0x10"), "0x10", 30_002),
         ("t.csv", number("1_000"), "1_000", 30_002),
         ("t.csv", day("2026-01-03 10:30:00"), "2026-01-03 10:30:00", 30_002),
+        ("t.csv", day("2026/02/01"), "2026/02/01", 30_002),
+        ("t.csv", moment("01/02/03"), "01/02/03", 30_002),
+        ("t.csv", moment("2026-1-1 1:0:0.123456789"), "2026-1-1 1:0:0.123456789", 30_002),
         ("t.csv", moment("2026-01-03 10:30:00+02"), "2026-01-03 10:30:00+02", 30_002),
         ("t.csv", moment("2026-01-03 10:30:00 UTC"), "2026-01-03 10:30:00 UTC", 30_002),
         ("t.jsonl", lines("7", "\"n/a\""), "n/a", 30_001),
@@ -178,17 +181,16 @@ fn quotes_that_come_late_are_quotes() {
     let agnes = loaded(&place, "t.csv", rows_of_number(30_000) + late);
     let sql = "SELECT name FROM t WHERE id >= 30000 ORDER BY id";
     assert_eq!(query(&agnes, sql), "a, b\nsay \"hi\"\n5\" pipe");
-    // Where they can't be, they are text.
-    let place = Place::new();
-    let agnes = loaded(&place, "t.csv", rows_of_number(30_000) + "30000,\"12\" vinyl\n30001,y\n");
-    assert_eq!(query(&agnes, sql), "\"12\" vinyl\ny");
+    let open = rows_of_number(30_000) + "30000,\"12\" vinyl\n30001,y\n";
+    let message = failure(&Place::new(), "t.csv", open);
+    assert!(message.contains("line 30002: a quote"), "{message}");
 }
 
 #[test]
 fn a_row_of_another_length_is_named_or_filled_up() {
     for (file, content, says) in [
         ("t.csv", "a,b,c\n1,2,3\n4,5\n6,7,8\n", "line 3: it has fewer values"),
-        ("t.csv", "a,b\n1,2\n3,4,5\n", "line 3: it has "),
+        ("t.csv", "a,b\n1,2\n3,4,5\n", "line 3: the lines before it"),
         ("t.csv", "a;b\n1;2\n3;4\n5\n", "line 4: it has fewer values"),
         ("t.tsv", "a\tb\n1\t2\n3\n", "line 3: it has fewer values"),
         ("t.tsv", "a\tb\n1\t2\n3\t4\t5\n1\t2\n", "line 3: it has "),
@@ -268,6 +270,9 @@ fn the_line_of_a_mistake_counts_breaks_within_values() {
     let rows: String = (0..30_000).map(|i| format!("\"a\nb\",{i}\n")).collect();
     let message = failure(&Place::new(), "t.csv", format!("t,n\n{rows}x,1.5\n"));
     assert!(message.contains("line 60002: `1.5` is no BIGINT"), "{message}");
+    let rows: String = (0..30_000).map(|i| format!("a,{i}\n\n")).collect();
+    let message = failure(&Place::new(), "t.csv", format!("t,n\n{rows}x,1.5\n"));
+    assert!(message.contains("line 60002: `1.5` is no BIGINT"), "{message}");
 }
 
 /// Types are told by 20,480 rows, not by the first few.
@@ -288,6 +293,97 @@ fn a_value_within_the_sample_tells_its_column_s_type() {
         let agnes = loaded(&place, "t.csv", format!("n,v\n{rows}x,{late}\n{rows}"));
         let sql = "SELECT typeof(v), count(*) FROM t GROUP BY 1";
         assert_eq!(query(&agnes, sql), format!("{kind}|20001"), "{before} {late}");
+    }
+}
+
+/// What an attack on the reader found: each was once read as something else, in silence.
+#[test]
+fn values_that_were_once_bent() {
+    let late = |first: &str, last: &str| {
+        format!("k,v\n{}x,{last}\n", format!("x,{first}\n").repeat(21_000))
+    };
+    for (content, says) in [
+        (late("2026/01/02", "infinity"), "line 21002: `infinity` is no DATE"),
+        (late("02.01.2026", "02.01.26"), "`02.01.26` is no DATE"),
+        (late("10:00:00", "2026-01-02 10:00:00"), "is no TIME"),
+        (late("10:00:00", "10:00:00 PM"), "`10:00:00 PM` is no TIME"),
+        (late("2026-01-02 03:04:05 UTC", "2026-01-02 03:04:05+02"), "is no TIMESTAMP"),
+        (late("2026-01-02T03:04:05Z", "01/02/03 10:00:00"), "is no TIMESTAMP"),
+        (late("1", "1.5").replacen("x,1\n", "x, 1\n", 1), "`1.5` is no BIGINT"),
+        ("1\n2,3\n4,5\n".into(), "line 2: the lines before it look like rows"),
+        ("name\nfoo;bar\nx;y\n".into(), "line 2: the lines before it look like rows"),
+        ("id,n\r\n1,a\n2,\"v\n3,z\n".into(), "a quote is opened and not closed"),
+        ("a,b\r\n1,\"x\"y\n".into(), "a quote is opened and not closed"),
+    ] {
+        let message = failure(&Place::new(), "t.csv", &content);
+        assert!(message.contains(says), "{says}: {message}");
+    }
+    for (content, sql, expected) in [
+        ("k,v\nx,Infinity\n", "SELECT v FROM t", "Infinity"),
+        ("k,v\nx,epoch\ny,epoch\n", "SELECT v FROM t", "epoch\nepoch"),
+        ("n,b\n1,'90s\n2,rockers'\n3,z\n", "SELECT b FROM t", "'90s\nrockers'\nz"),
+        ("a,b\n1,'x'\n", "SELECT b FROM t", "'x'"),
+        ("k,v\nx,no\n", "SELECT v FROM t", "no"),
+        ("k,v\nx,10:00:00.1234567\n", "SELECT v FROM t", "10:00:00.1234567"),
+        ("d,t\n01/02/2026,01/31/2026 3:04:05 PM\n", "SELECT d FROM t", "01/02/2026"),
+        (
+            "d,e\n1/31/2026,x\n12/1/2026,y\n",
+            "SELECT min(d), max(d) FROM t",
+            "2026-01-31|2026-12-01",
+        ),
+        (
+            "t,e\n2026-01-02T03:04:05Z,x\n2026-01-02T03:04:05.5Z,y\n",
+            "SELECT typeof(t) FROM t LIMIT 1",
+            "TIMESTAMP WITH TIME ZONE",
+        ),
+        (
+            "t,e\n01/31/2026 3:04:05 PM,x\n01/31/2026 11:04:05 AM,y\n",
+            "SELECT max(t) FROM t",
+            "2026-01-31T15:04:05",
+        ),
+        ("t,e\n10:00,x\n23:59,y\n", "SELECT max(t) FROM t", "23:59:00"),
+        ("a,b\r\n1,\"x\ny\"\n2,z\n", "SELECT b FROM t", "x\ny\nz"),
+    ] {
+        let place = Place::new();
+        assert_eq!(query(&loaded(&place, "t.csv", content), sql), expected, "{content}");
+    }
+    // A row that is too short after the sample is filled up as well.
+    let place = Place::new();
+    let path = place.write("t.csv", rows_of_number(30_000) + "30000\n");
+    let agnes = place.agnes();
+    let options = FilesOptions { mistakes: Mistakes::Text, ..FilesOptions::default() };
+    assert_eq!(run(&agnes, &[&path], options).unwrap().failed().count(), 0);
+    rebuild(&agnes);
+    assert_eq!(query(&agnes, "SELECT count(*), count(name) FROM t"), "30001|30000");
+}
+
+#[test]
+fn json_keeps_its_rows_and_its_numbers() {
+    let stray = "{\"id\":1}\n".repeat(30_000) + "[1]\n{\"id\":2}\n";
+    for (file, content, says) in [
+        ("t.jsonl", "{\"id\":1}\n\"stray\"\n", "line 2: it is no object"),
+        ("t.jsonl", stray.as_str(), "line 30001: it is no object"),
+        ("t.json", "[]", "it holds no row"),
+    ] {
+        let message = failure(&Place::new(), file, content);
+        assert!(message.contains(says), "{message}");
+    }
+    for (content, sql, expected) in [
+        ("{\"json\":{\"a\":1}}\n", "SELECT json.a FROM t", "1"),
+        ("1\n2\n", "SELECT count(*) FROM t", "2"),
+        (
+            "{\"id\":99999999999999999991,\"x\":1.5}\n{\"id\":99999999999999999992,\"x\":2}\n",
+            "FROM t",
+            "99999999999999999991|1.5\n99999999999999999992|2.0",
+        ),
+        (
+            "{\"a\":{\"x\":9223372036854775809,\"my-key\":null}}\n",
+            "SELECT a.x, a.\"my-key\" IS NULL FROM t",
+            "9223372036854775809|true",
+        ),
+    ] {
+        let place = Place::new();
+        assert_eq!(query(&loaded(&place, "t.jsonl", content), sql), expected, "{content}");
     }
 }
 
@@ -528,13 +624,12 @@ fn a_file_that_can_be_no_table_stops_no_other() {
     for name in ["名前.csv", "_meta.csv", "pg_class.csv", "good.csv"] {
         place.write(&format!("in/{name}"), "x\n1\n");
     }
-    std::os::unix::fs::symlink("nowhere", place.path("in/gone.csv")).unwrap();
     std::os::unix::fs::symlink("good.csv", place.path("in/same.csv")).unwrap();
     let agnes = place.agnes();
     let report = run(&agnes, &[&place.path("in")], FilesOptions::default()).unwrap();
     assert_eq!(report.failed().count(), 0, "{report:?}");
     let ignored = report.ignored.join("\n");
-    for name in ["名前.csv", "_meta.csv", "pg_class.csv", "gone.csv"] {
+    for name in ["名前.csv", "_meta.csv", "pg_class.csv"] {
         assert!(ignored.contains(name), "{name} is not in {ignored}");
     }
     rebuild(&agnes);
@@ -546,19 +641,24 @@ fn a_file_that_can_be_no_table_stops_no_other() {
     }
 }
 
+/// It may be a share that isn't mounted, or a link to one.
 #[test]
-fn the_last_table_can_be_pruned() {
+fn an_empty_folder_prunes_nothing() {
     let place = Place::new();
-    let only = place.write("in/a.csv", "x\n1\n");
+    let a = place.write("in/a.csv", "x\n1\n");
+    place.write("in/b.csv", "x\n1\n");
     let agnes = place.agnes();
     run(&agnes, &[&place.path("in")], FilesOptions::default()).unwrap();
+    let prune = || FilesOptions { prune: true, ..FilesOptions::default() };
+    std::fs::rename(&a, place.path("away")).unwrap();
+    std::os::unix::fs::symlink(place.path("nowhere"), &a).unwrap();
+    let report = run(&agnes, &[&place.path("in")], prune()).unwrap();
+    assert_eq!(report.failed().count(), 1, "{report:?}");
+    std::fs::remove_file(&a).unwrap();
+    std::fs::remove_file(place.path("in/b.csv")).unwrap();
+    assert_eq!(run(&agnes, &[&place.path("in")], prune()).unwrap_err().kind(), Kind::Invalid);
     rebuild(&agnes);
-    std::fs::remove_file(only).unwrap();
-    assert!(run(&agnes, &[&place.path("in")], FilesOptions::default()).is_err());
-    let options = FilesOptions { prune: true, ..FilesOptions::default() };
-    let report = run(&agnes, &[&place.path("in")], options).unwrap();
-    assert_eq!(report.tables[0].status, TableStatus::Removed);
-    assert_eq!(rebuild(&agnes).dropped.len(), 1);
+    assert_eq!(query(&agnes, "SELECT a.x, b.x FROM a, b"), "1|1");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Reading CSV and TSV: the dialect and the types are sniffed once, from a sample. After that
 //! every value is read as what its column is, or the file fails.
 
+use std::path::{Path, PathBuf};
+
 use arrow::array::{Array, StringArray};
 use duckdb::Connection;
 
 use super::dialect::Dialect;
 use super::inputs::{Format, Input};
-use super::mistake::{between, failure, mistake, more_values, skipped_rows};
+use super::mistake::{between, failure, mistake, skipped_rows};
 use super::read::{LINE_MAX, SAMPLE_ROWS, Sniffed};
 use super::sample::{Look, Verdict};
 use super::{Encoding, FilesOptions, Mistakes};
@@ -23,23 +25,24 @@ const FEW_ROWS: i64 = SAMPLE_ROWS / 10;
 /// A file and how it is understood so far.
 pub(super) struct Csv<'a> {
     input: &'a Input,
+    /// What is read: the file, or a copy with one end of line.
+    path: PathBuf,
+    scratch: &'a Path,
     options: &'a FilesOptions,
     connection: &'a Connection,
     encoding: Option<Encoding>,
-    room: Room,
+    allowed: Allowances,
     dialect: Dialect,
     columns: Vec<Column>,
 }
 
 /// What a file needs beyond what DuckDB's reader takes by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Room {
+struct Allowances {
     /// Lines of more than 2 MB.
     long_lines: bool,
-    /// Lines that end in more than one way.
+    /// Lines that end in more than one way: they are read from a copy with one end.
     mixed_ends: bool,
-    /// Quotes that stand for themselves, in a file whose sample has none.
-    bare_quotes: bool,
     /// Rows of several lengths. They are told by name, or filled up, as the caller chose.
     uneven: bool,
 }
@@ -69,13 +72,17 @@ impl Column {
 }
 
 /// Whether the types are those that the whole sample would have shown.
-struct Certain(bool);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    Certain,
+    Doubtful,
+}
 
 /// Something done with the file, or the engine's whole message.
-type Tried<T> = Result<std::result::Result<T, String>>;
+type Attempt<T> = Result<std::result::Result<T, String>>;
 
 impl<'a> Csv<'a> {
-    /// Looks at the start of a file.
+    /// Looks at the start of a file. A copy of it, where one is needed, is written to `scratch`.
     ///
     /// # Errors
     /// `Invalid` for a file that can't be divided into rows and columns.
@@ -83,20 +90,20 @@ impl<'a> Csv<'a> {
         input: &'a Input,
         options: &'a FilesOptions,
         connection: &'a Connection,
+        scratch: &'a Path,
     ) -> Result<Self> {
-        let encoding = match options.encoding {
-            Some(encoding) => Some(encoding),
-            None => input.byte_order_mark()?,
-        };
+        let encoding = options.encoding.or(input.byte_order_mark()?);
         if encoding == Some(Encoding::Utf16) {
             input.check_utf16()?;
         }
         let mut csv = Csv {
             input,
+            path: input.path.clone(),
+            scratch,
             options,
             connection,
             encoding,
-            room: Room::default(),
+            allowed: Allowances::default(),
             dialect: Dialect::default(),
             columns: Vec::new(),
         };
@@ -106,25 +113,24 @@ impl<'a> Csv<'a> {
 
     fn understand(&mut self) -> Result<()> {
         loop {
-            match self.try_to_understand()? {
-                Ok(()) => return Ok(()),
-                Err(message) if self.make_room(&message) => {}
-                Err(message) => return Err(failure(self.input, self.options, &message)),
+            let Err(message) = self.look_at_start()? else { return Ok(()) };
+            if !self.allow_for(&message)? {
+                return Err(failure(self.input, self.options, &message));
             }
         }
     }
 
-    fn try_to_understand(&mut self) -> Tried<()> {
+    fn look_at_start(&mut self) -> Attempt<()> {
         // Sniffing tries each type on each value. A few rows tell the types, nearly always; all
         // of the sample is looked at then, and sniffed where that leaves a doubt.
-        match self.try_with(FEW_ROWS)? {
-            Ok(Certain(true)) => Ok(Ok(())),
-            _ => Ok(self.try_with(SAMPLE_ROWS)?.map(drop)),
+        match self.look_by(FEW_ROWS)? {
+            Ok(Certainty::Certain) => Ok(Ok(())),
+            _ => Ok(self.look_by(SAMPLE_ROWS)?.map(drop)),
         }
     }
 
     /// The same by the types that so many rows show.
-    fn try_with(&mut self, rows: i64) -> Tried<Certain> {
+    fn look_by(&mut self, rows: i64) -> Attempt<Certainty> {
         let delimiter = match self.input.format {
             Format::Tsv => Some('\t'),
             _ => self.options.delimiter,
@@ -141,31 +147,30 @@ impl<'a> Csv<'a> {
         }
         if self.skips_rows()? {
             return match self.options.mistakes {
-                Mistakes::Text if !self.room.uneven => {
-                    self.room.uneven = true;
-                    self.try_with(rows)
+                Mistakes::Text if !self.allowed.uneven => {
+                    self.allowed.uneven = true;
+                    self.look_by(rows)
                 }
                 _ => Err(skipped_rows(self.input, self.dialect.skip)),
             };
-        }
-        if self.room.mixed_ends
-            && let Err(message) = self.check_overflow()?
-        {
-            return Ok(Err(message));
         }
         self.look_at_sample(rows)
     }
 
     /// Dialect and columns as DuckDB sniffs them.
-    fn sniff_with(&self, rows: i64, delimiter: Option<char>) -> Tried<(Dialect, Vec<Column>)> {
-        let mut reader = self.reader("sniff_csv")?.with("sample_size", rows);
+    fn sniff_with(&self, rows: i64, delimiter: Option<char>) -> Attempt<(Dialect, Vec<Column>)> {
+        let mut reader = self
+            .reader("sniff_csv")?
+            .with("sample_size", rows)
+            // An apostrophe is one.
+            .with_text("quote", "\"");
         if let Some(delimiter) = delimiter {
             reader = reader.with_text("delim", delimiter.encode_utf8(&mut [0; 4]));
         }
         if let Some(header) = self.options.header {
             reader = reader.with("header", header);
         }
-        if self.room.uneven {
+        if self.allowed.uneven {
             reader = reader.with("null_padding", true);
         }
         let (mut dialect, mut columns) = match Dialect::sniff(self.connection, &reader) {
@@ -173,14 +178,14 @@ impl<'a> Csv<'a> {
             Err(error) => return Ok(Err(engine::full_message(&error))),
         };
         // A sample without quotes, or with none inside a value, says nothing about the rest.
-        if !dialect.quoted && !self.room.bare_quotes {
+        if dialect.quote.is_none() {
             dialect.quote = Some("\"".into());
         }
         if dialect.escape.is_none() {
             dialect.escape.clone_from(&dialect.quote);
         }
         // The header says how many columns there are, not the longest row.
-        if self.room.uneven && self.options.mistakes == Mistakes::Fail && dialect.header {
+        if self.allowed.uneven && self.options.mistakes == Mistakes::Fail && dialect.header {
             let named =
                 |(at, (name, _)): (usize, &(String, String))| *name != format!("column{at}");
             let last = columns.iter().enumerate().rposition(named);
@@ -202,36 +207,50 @@ impl<'a> Csv<'a> {
         let Some(delimiter) = usual.filter(|delimiter| count(*delimiter) > 0) else {
             return Ok(None);
         };
-        let before = self.room;
-        self.room.uneven = true;
+        let before = self.allowed;
+        self.allowed.uneven = true;
         let divided = self.sniff_with(rows, Some(delimiter))?.ok();
         let divided = divided.filter(|(_, columns)| columns.len() > 1);
         if divided.is_none() {
-            self.room = before;
+            self.allowed = before;
         }
-        Ok(divided)
+        Ok(match (divided, self.options.mistakes) {
+            (None, Mistakes::Fail) => self.as_its_header_says(first, delimiter),
+            (divided, _) => divided,
+        })
     }
 
-    /// Whether DuckDB passes over lines before the header that look like rows; a title doesn't.
+    /// Columns of text by the names in the first line, so that reading tells what is wrong
+    /// further down: a quote that isn't closed, for one.
+    fn as_its_header_says(&self, first: &[u8], delimiter: char) -> Option<(Dialect, Vec<Column>)> {
+        let mut columns: Vec<Column> = Vec::new();
+        for name in first.trim_ascii().split(|byte| *byte == delimiter as u8) {
+            let name = ColumnName::parse(std::str::from_utf8(name).ok()?).ok()?;
+            if name.as_str().contains('"') || columns.iter().any(|column| column.name == name) {
+                return None;
+            }
+            columns.push(Column { name, kind: TEXT.into(), written: None });
+        }
+        let dialect = Dialect {
+            delimiter: delimiter.into(),
+            quote: Some("\"".into()),
+            escape: Some("\"".into()),
+            header: true,
+            ..self.dialect.clone()
+        };
+        Some((dialect, columns))
+    }
+
+    /// Whether DuckDB passes over lines that may be rows. A title is told by the blank line
+    /// after it.
     fn skips_rows(&self) -> Result<bool> {
         let skipped = self.input.first_lines(self.dialect.skip)?;
         let delimiter = self.dialect.delimiter.as_bytes();
         let is_row = |line: &Vec<u8>| line.windows(delimiter.len()).any(|part| part == delimiter);
-        Ok(!delimiter.is_empty() && skipped.iter().any(is_row))
-    }
-
-    /// Where lines may end in more than one way, DuckDB drops values beyond the last column.
-    fn check_overflow(&self) -> Tried<()> {
-        let overflow = ColumnName::parse("agnes overflow")?;
-        let mut columns = self.all_text();
-        columns.push((&overflow, TEXT));
-        let reader = self.reader_of(&columns)?.with("null_padding", true);
-        match self.find(&reader, &columns, |reader, all| reader.select_first_value(&overflow, all))
-        {
-            Ok(None) => Ok(Ok(())),
-            Ok(Some((line, _))) => Err(more_values(self.input, line, self.columns.len())),
-            Err(error) => Ok(Err(engine::full_message(&error))),
-        }
+        let title = skipped.last().is_none_or(|line| line.trim_ascii().is_empty())
+            && self.options.header != Some(false)
+            && !skipped.iter().any(is_row);
+        Ok(self.dialect.skip > 0 && !title)
     }
 
     /// Looks for a row; gives back its line, counted from 1, and the value.
@@ -247,7 +266,18 @@ impl<'a> Csv<'a> {
         let before = self.dialect.skip + i64::from(self.dialect.header);
         let found = self.connection.query_row(query.as_str(), [], |row| {
             let (row, breaks, value): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok((before + row + breaks, value))
+            Ok((before + row, breaks, value))
+        });
+        // The engine passes over blank lines.
+        let blank = |record: i64| match columns.len() {
+            1 => 0,
+            _ => self.input.blank_lines_among(self.dialect.skip, record).unwrap_or(0),
+        };
+        let found = found.map(|(record, breaks, value): (i64, i64, String)| {
+            (
+                record + breaks + if breaks == 0 { blank(record - self.dialect.skip) } else { 0 },
+                value,
+            )
         });
         match found {
             Err(duckdb::Error::QueryReturnedNoRows) => Ok(None),
@@ -257,7 +287,7 @@ impl<'a> Csv<'a> {
 
     /// Decides on the columns whose sampled values are not all that their type says, which the
     /// first so many of them showed.
-    fn look_at_sample(&mut self, rows: i64) -> Tried<Certain> {
+    fn look_at_sample(&mut self, rows: i64) -> Attempt<Certainty> {
         let format = |kind: &str| match kind {
             "DATE" => self.dialect.date_format.as_deref(),
             _ => self.dialect.timestamp_format.as_deref(),
@@ -271,8 +301,10 @@ impl<'a> Csv<'a> {
             let mut left = usize::try_from(rows).unwrap_or(usize::MAX);
             for batch in statement.query_arrow([])? {
                 for (look, values) in looks.iter_mut().zip(batch.columns()) {
-                    let values = values.as_any().downcast_ref::<StringArray>();
-                    for (row, value) in values.into_iter().flatten().enumerate() {
+                    let Some(values) = values.as_any().downcast_ref::<StringArray>() else {
+                        return Err(duckdb::Error::InvalidQuery);
+                    };
+                    for (row, value) in values.iter().enumerate() {
                         if let Some(value) = value {
                             look.see(value, row < left);
                         }
@@ -285,16 +317,20 @@ impl<'a> Csv<'a> {
         if let Err(error) = read() {
             return Ok(Err(engine::full_message(&error)));
         }
-        let certain = !looks.iter().any(Look::doubts);
-        let order_known = looks.iter().any(Look::tells_order);
+        let certainty = match looks.iter().any(Look::doubts) {
+            true => Certainty::Doubtful,
+            false => Certainty::Certain,
+        };
+        let decided: Vec<String> =
+            looks.iter().filter_map(|look| look.decided_format().map(String::from)).collect();
         for (column, look) in self.columns.iter_mut().zip(looks) {
-            match look.verdict(order_known) {
+            match look.verdict(&decided) {
                 Verdict::Text => column.make_text(),
                 Verdict::Written(written) => column.written = Some(written),
                 Verdict::AsSniffed => {}
             }
         }
-        Ok(Ok(Certain(certain)))
+        Ok(Ok(certainty))
     }
 
     fn all_text(&self) -> Vec<(&ColumnName, &str)> {
@@ -304,17 +340,14 @@ impl<'a> Csv<'a> {
     /// What holds for the file however its columns are read.
     fn reader(&self, function: &'static str) -> Result<Reader> {
         // A row that begins with `#` is a row.
-        let mut reader = Reader::new(function, &self.input.path)?.with_text("comment", "");
+        let mut reader = Reader::new(function, &self.path)?.with_text("comment", "");
         if let Some(encoding) = self.encoding {
             reader = reader.with_text("encoding", encoding.as_str());
         }
-        reader = match self.room.long_lines {
+        reader = match self.allowed.long_lines {
             true => reader.with("max_line_size", LINE_MAX).with("buffer_size", 2 * LINE_MAX),
             false => reader.with("buffer_size", BUFFER),
         };
-        if self.room.mixed_ends {
-            reader = reader.with("strict_mode", false);
-        }
         Ok(reader)
     }
 
@@ -326,27 +359,31 @@ impl<'a> Csv<'a> {
     /// The same with rows of several lengths, where the caller wants them filled up.
     fn reader_of_rows(&self, columns: &[(&ColumnName, &str)]) -> Result<Reader> {
         let reader = self.reader_of(columns)?;
-        Ok(match self.room.uneven && self.options.mistakes == Mistakes::Text {
+        Ok(match self.allowed.uneven && self.options.mistakes == Mistakes::Text {
             true => reader.with("null_padding", true),
             false => reader,
         })
     }
 
     /// Reads the file otherwise from now on where the message shows what it needs.
-    fn make_room(&mut self, message: &str) -> bool {
-        let before = self.room;
+    fn allow_for(&mut self, message: &str) -> Result<bool> {
+        let before = self.allowed;
         let undivided = message.contains("Error when sniffing file");
+        let uneven = message.contains("Expected Number of Columns: ");
         if message.contains("Maximum line size") {
-            self.room.long_lines = true;
-        } else if message.contains("reached an invalid state") || (undivided && !before.mixed_ends)
-        {
-            self.room.mixed_ends = true;
-        } else if undivided && !before.uneven {
-            self.room = Room { mixed_ends: false, uneven: true, ..before };
-        } else if message.contains("unterminated quote") && !self.dialect.quoted {
-            self.room.bare_quotes = true;
+            self.allowed.long_lines = true;
         }
-        self.room != before
+        if (undivided || message.contains("reached an invalid state"))
+            && !before.mixed_ends
+            && self.encoding != Some(Encoding::Utf16)
+            && self.input.copy_with_one_end(self.scratch)?
+        {
+            self.allowed.mixed_ends = true;
+            self.path = self.scratch.to_path_buf();
+        } else if undivided || (uneven && self.options.mistakes == Mistakes::Text) {
+            self.allowed.uneven = true;
+        }
+        Ok(self.allowed != before)
     }
 
     /// Finds the first value that isn't written as those of its column's sample are.
@@ -358,7 +395,7 @@ impl<'a> Csv<'a> {
             let columns = self.all_text();
             let reader = self.reader_of_rows(&columns)?;
             let found = self.find(&reader, &columns, |reader, all| {
-                reader.select_first_unlike(name, *written, all)
+                reader.select_first_unlike(name, written, all)
             });
             // What can't be read at all was told by reading.
             let Ok(Some((line, value))) = found else { continue };
@@ -392,17 +429,25 @@ impl<'a> Csv<'a> {
     }
 }
 
+impl Drop for Csv<'_> {
+    fn drop(&mut self) {
+        if self.allowed.mixed_ends {
+            let _ = std::fs::remove_file(self.scratch);
+        }
+    }
+}
+
 impl Sniffed for Csv<'_> {
     fn query(&self) -> Result<Sql> {
         let types: Vec<(&ColumnName, &str)> =
             self.columns.iter().map(|column| (&column.name, column.read_as())).collect();
         let strict: Vec<(&ColumnName, Written)> =
-            self.columns.iter().filter_map(|c| Some((&c.name, c.written?))).collect();
+            self.columns.iter().filter_map(|c| Some((&c.name, c.written.clone()?))).collect();
         Ok(self.reader_of_rows(&types)?.select_strictly(&strict))
     }
 
     fn again(&mut self, message: &str) -> Result<bool> {
-        if self.make_room(message) {
+        if self.allow_for(message)? {
             self.understand()?;
             return Ok(true);
         }

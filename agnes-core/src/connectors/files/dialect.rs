@@ -10,8 +10,6 @@ pub(super) struct Dialect {
     pub(super) delimiter: String,
     pub(super) quote: Option<String>,
     pub(super) escape: Option<String>,
-    /// Whether the sample shows a quote.
-    pub(super) quoted: bool,
     pub(super) new_line: String,
     /// Lines before the header.
     pub(super) skip: i64,
@@ -32,11 +30,9 @@ impl Dialect {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let some = |text: String| (text != "(empty)").then_some(text);
-            let quote = some(row.get(1)?);
             dialect = Dialect {
                 delimiter: some(row.get(0)?).unwrap_or_else(|| ",".into()),
-                quoted: quote.is_some(),
-                quote,
+                quote: some(row.get(1)?),
                 escape: some(row.get(2)?),
                 new_line: row.get(3)?,
                 skip: row.get(4)?,

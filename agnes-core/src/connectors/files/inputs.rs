@@ -1,7 +1,7 @@
 //! Finding the files, and telling what each is and which table it becomes.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::Encoding;
@@ -94,8 +94,8 @@ impl Inputs {
     /// The files, sorted by table.
     ///
     /// A file of a folder that can't become a table is ignored, with the reason; one that was
-    /// named is an error. `empty` folders are an error unless allowed.
-    pub(super) fn find(paths: &[PathBuf], empty: bool) -> Result<Inputs> {
+    /// named is an error.
+    pub(super) fn find(paths: &[PathBuf]) -> Result<Inputs> {
         if paths.is_empty() {
             return Err(Error::new(
                 Kind::Invalid,
@@ -118,11 +118,15 @@ impl Inputs {
                 found.add_file(path)?;
             }
         }
-        if found.files.is_empty() && !empty {
+        if found.files.is_empty() {
+            // A share that isn't mounted looks the same, so that nothing is pruned for it.
             let first = paths.first().map(|p| p.display().to_string()).unwrap_or_default();
             return Err(Error::new(
                 Kind::Invalid,
-                format!("there is no data file in `{first}`; files that are read: {READABLE}"),
+                format!(
+                    "there is no data file in `{first}`; files that are read: {READABLE}; to take \
+                     out a source, remove its folder below `extracts`"
+                ),
             )
             .with(Key::Path, first));
         }
@@ -153,8 +157,12 @@ impl Inputs {
             }
             match look_at(&text) {
                 Named::Data { stem, format, packing } => {
-                    if let Err(error) = self.push(&path, &stem, format, packing) {
-                        self.ignored.push(format!("{}: {}", path.display(), error.message()));
+                    match self.push(&path, &stem, format, packing) {
+                        // Its name is no table's.
+                        Err(error) if error.kind() == Kind::Invalid => {
+                            self.ignored.push(format!("{}: {}", path.display(), error.message()));
+                        }
+                        other => other?,
                     }
                 }
                 Named::Unreadable(why) => self.ignored.push(format!("{}: {why}", path.display())),
@@ -193,8 +201,9 @@ impl Inputs {
         check_table_name(&table)
             .and_then(|()| ViewName::of(&table).map(drop))
             .map_err(|e| e.with(Key::Path, path.display()))?;
-        // One file that was given twice is read once.
-        let path = fs::canonicalize(path).map_err(|e| Error::io("open", path, e))?;
+        // One file that was given twice is read once. A link to nothing fails when it is read,
+        // so that its table isn't taken for one without a file.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         self.files.push(Input { path, table, format, packing });
         Ok(())
     }
@@ -246,6 +255,52 @@ impl Input {
             BufReader::new(file.take(MOST)).split(b'\n').take(lines).collect::<io::Result<_>>()
         };
         self.open().and_then(read).map_err(|e| Error::io("read", &self.path, e))
+    }
+
+    /// Writes the content with `\n` at the end of each line, but for breaks within quotes;
+    /// `false`, and nothing, where it had one end of line anyway.
+    pub(super) fn copy_with_one_end(&self, to: &Path) -> Result<bool> {
+        let fail = |e| Error::io("copy for its ends of lines", &self.path, e);
+        let mut out = BufWriter::new(File::create(to).map_err(|e| Error::io("write", to, e))?);
+        let mut bytes =
+            BufReader::with_capacity(1 << 18, self.open().map_err(fail)?).bytes().peekable();
+        let (mut quoted, mut plain, mut carried) = (false, 0u64, 0u64);
+        while let Some(byte) = bytes.next() {
+            let byte = byte.map_err(fail)?;
+            quoted ^= byte == b'"';
+            let ends = byte == b'\r' && !quoted && matches!(bytes.peek(), Some(Ok(b'\n')));
+            if ends {
+                carried += 1;
+                continue;
+            }
+            plain += u64::from(byte == b'\n' && !quoted);
+            out.write_all(&[byte]).map_err(|e| Error::io("write", to, e))?;
+        }
+        out.flush().map_err(|e| Error::io("write", to, e))?;
+        // Each `\r\n` was counted as a plain one as well.
+        let mixed = carried > 0 && plain > carried;
+        if !mixed {
+            let _ = fs::remove_file(to);
+        }
+        Ok(mixed)
+    }
+
+    /// How many blank lines stand before the end of so many others, after the first `skip`
+    /// lines.
+    pub(super) fn blank_lines_among(&self, skip: i64, others: i64) -> io::Result<i64> {
+        let (mut blank, mut seen) = (0, 0);
+        let skip = usize::try_from(skip).unwrap_or(0);
+        for line in BufReader::new(self.open()?).split(b'\n').skip(skip) {
+            if line?.trim_ascii().is_empty() {
+                blank += 1;
+            } else {
+                seen += 1;
+            }
+            if seen == others {
+                break;
+            }
+        }
+        Ok(blank)
     }
 
     /// The encoding that the first bytes announce, where it is not UTF-8.

@@ -4,7 +4,7 @@
 use duckdb::Connection;
 
 use super::inputs::{Format, Input};
-use super::mistake::mistake;
+use super::mistake::{at, mistake};
 use super::read::{LINE_MAX, SAMPLE_ROWS, Sniffed};
 use super::{FilesOptions, Mistakes};
 use crate::sql::{Cast, ColumnType, Reader, Sql};
@@ -37,27 +37,89 @@ impl Json {
         options: &FilesOptions,
         connection: &Connection,
     ) -> Result<Self> {
-        let reader = |rows: i64| -> Result<Reader> {
+        let plain = || -> Result<Reader> {
             let lines = input.format == Format::JsonLines;
             Ok(Reader::new("read_json", &input.path)?
-                .with("sample_size", rows)
                 .with("maximum_object_size", LINE_MAX)
                 .with_text("format", if lines { "newline_delimited" } else { "auto" }))
         };
+        let reader = |rows: i64| Ok::<_, Error>(plain()?.with("sample_size", rows));
         let mut json = Json { reader: reader(-1)?, columns: Vec::new(), wide: 0 };
         // Where one can't be had, reading will say what is wrong.
         let sampled = engine::columns(connection, &reader(SAMPLE_ROWS)?.select());
         let all = engine::columns(connection, &json.reader.select());
-        if let (Ok(sampled), Ok(all)) = (sampled, all) {
-            json.columns = all;
-            if options.mistakes == Mistakes::Fail {
-                json.check(input, connection, &sampled)?;
-            }
+        let (Ok(sampled), Ok(all)) = (sampled, all) else { return Ok(json) };
+        json.columns = all;
+        json.check_objects(input, options, connection)?;
+        if options.mistakes == Mistakes::Fail {
+            json.check_types(input, connection, &sampled)?;
         }
+        json.keep_large_numbers(connection, &plain()?)?;
         Ok(json)
     }
 
-    fn check(
+    /// Where a row is no object, DuckDB makes one column `json` of a whole file. That is right
+    /// for a list of numbers, and not where one of many objects is broken.
+    fn check_objects(
+        &self,
+        input: &Input,
+        options: &FilesOptions,
+        connection: &Connection,
+    ) -> Result<()> {
+        let [(name, _)] = self.columns.as_slice() else { return Ok(()) };
+        let objects = self.reader.clone().with("records", true);
+        if name != "json" || engine::columns(connection, &objects.select()).is_ok() {
+            return Ok(());
+        }
+        let count = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let counted: std::result::Result<(i64, i64, Option<i64>), _> =
+            connection.query_row(self.reader.count_objects().as_str(), [], count);
+        let (line, message) = match counted {
+            Ok((0, ..)) => (None, "it holds no row: there is nothing to read columns from"),
+            Ok((_, 1.., Some(row))) if options.mistakes == Mistakes::Fail => {
+                let message = "it is no object, as other rows are; mend the line, or read the \
+                               rows as text with `--mistakes text`";
+                (Some(row), message)
+            }
+            _ => return Ok(()),
+        };
+        Err(at(input, line, message))
+    }
+
+    /// DuckDB reads whole numbers that 64 bits don't hold as floating point, which keeps 15
+    /// digits of them: such a column stays text.
+    fn keep_large_numbers(&mut self, connection: &Connection, plain: &Reader) -> Result<()> {
+        let named = |(name, kind): &(String, String)| {
+            (kind == "DOUBLE").then(|| ColumnName::parse(name.clone())).and_then(Result::ok)
+        };
+        let doubles: Vec<ColumnName> = self.columns.iter().filter_map(named).collect();
+        if doubles.is_empty() {
+            return Ok(());
+        }
+        let as_text: Vec<(&ColumnName, &str)> = doubles.iter().map(|c| (c, "VARCHAR")).collect();
+        let texts = plain.clone().with_columns(&as_text);
+        let mut any = false;
+        for column in &doubles {
+            let found =
+                connection.query_row(texts.count_bent(column).as_str(), [], |row| row.get(0));
+            // What can't be counted is told by reading.
+            if found.is_ok_and(|bent: i64| bent > 0) {
+                let meant = self.columns.iter_mut().find(|(name, _)| name == column.as_str());
+                meant.into_iter().for_each(|(_, kind)| *kind = "VARCHAR".into());
+                any = true;
+            }
+        }
+        if any {
+            let names = self.columns.iter().map(|(name, _)| ColumnName::parse(name.clone()));
+            let names: Vec<ColumnName> = names.collect::<Result<_>>()?;
+            let kinds = self.columns.iter().map(|(_, kind)| kind.as_str());
+            let columns: Vec<(&ColumnName, &str)> = names.iter().zip(kinds).collect();
+            self.reader = plain.clone().with_columns(&columns);
+        }
+        Ok(())
+    }
+
+    fn check_types(
         &self,
         input: &Input,
         connection: &Connection,
@@ -92,16 +154,16 @@ impl Sniffed for Json {
     fn query(&self) -> Result<Sql> {
         let mut casts = Vec::new();
         for (name, kind) in &self.columns {
-            let to = |kind: &str| ColumnType::parse(kind).map(Cast::To);
-            let cast: Result<Cast, Error> = match kind.as_str() {
-                kind if is_wide(kind) => to(WIDE.get(self.wide).unwrap_or(&"VARCHAR")),
-                "JSON" => Ok(Cast::JsonText),
-                kind if kind.contains(NULL) => to(&kind.replace(NULL, "VARCHAR")),
+            let cast = match kind.as_str() {
+                "JSON" => Cast::JsonText,
+                kind if is_wide(kind) || kind.contains(NULL) => {
+                    let wide = WIDE.get(self.wide).unwrap_or(&"VARCHAR");
+                    let kind = kind.replace(NULL, "VARCHAR").replace("UHUGEINT", "HUGEINT");
+                    Cast::To(ColumnType::parse(&kind.replace("HUGEINT", wide))?)
+                }
                 _ => continue,
             };
-            if let (Ok(name), Ok(cast)) = (ColumnName::parse(name.clone()), cast) {
-                casts.push((name, cast));
-            }
+            casts.push((ColumnName::parse(name.clone())?, cast));
         }
         Ok(self.reader.select_casting(&casts))
     }
@@ -116,5 +178,5 @@ impl Sniffed for Json {
 }
 
 fn is_wide(kind: &str) -> bool {
-    matches!(kind, "HUGEINT" | "UHUGEINT")
+    kind.contains("HUGEINT")
 }

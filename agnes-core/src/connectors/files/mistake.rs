@@ -32,11 +32,6 @@ fn misfit(input: &Input, line: Option<i64>, value: Option<(&str, &str)>, column:
     )
 }
 
-/// A row with values beyond the last column.
-pub(super) fn more_values(input: &Input, line: i64, columns: usize) -> Error {
-    uneven(input, Some(line), "more", columns)
-}
-
 fn uneven(input: &Input, line: Option<i64>, has: &str, columns: usize) -> Error {
     at(
         input,
@@ -54,12 +49,13 @@ pub(super) fn skipped_rows(input: &Input, skipped: i64) -> Error {
     at(
         input,
         Some(skipped + 1),
-        "it has another number of values than the lines before it; mend the line, or take out \
-         the lines before it",
+        "the lines before it look like rows, with another number of values; mend whichever is \
+         wrong, or take out the lines before it if they are a title",
     )
 }
 
-fn at(input: &Input, line: Option<i64>, what: &str) -> Error {
+/// What is wrong at a line of a file, or with all of it.
+pub(super) fn at(input: &Input, line: Option<i64>, what: &str) -> Error {
     let file = input.path.display();
     let text = match line {
         Some(line) => format!("`{file}`, line {line}: {what}"),

@@ -10,7 +10,8 @@
 //! A column of a CSV file stays text where its type would lose something of one of the first
 //! 20,480 values: digits with leading zeros or more of them than 64 bits hold (postal codes,
 //! numbers of accounts), dates like 01/02/2026 where no value shows which part is the month,
-//! years of two digits. Moments without a time zone beside others with one are taken as UTC.
+//! years of two digits, `no` for false. Moments without a time zone beside others with one are
+//! taken as UTC. Quotes are `"`.
 
 mod csv;
 mod dialect;
@@ -79,6 +80,24 @@ pub struct FilesOptions {
     pub header: Option<bool>,
 }
 
+impl FilesOptions {
+    /// A delimiter that a value may hold would divide it.
+    fn check(&self) -> Result<()> {
+        match self.delimiter {
+            Some(c) if c.is_alphanumeric() || matches!(c, '"' | '\'' | '\n' | '\r' | '\0') => {
+                Err(Error::new(
+                    Kind::Invalid,
+                    format!(
+                        "`{}` can't separate values; choose a sign like `;`",
+                        c.escape_default()
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Makes one source of a folder or of some files.
 #[derive(Debug, Clone)]
 pub struct FilesConnector {
@@ -107,7 +126,8 @@ impl Connector for FilesConnector {
     /// `NotFound` for a path that isn't there; `Conflict` when two files would be one
     /// table; `Invalid` when there is nothing to read.
     fn extract(&self, job: &Job<'_>) -> Result<ConnectorReport> {
-        let Inputs { files, ignored } = Inputs::find(&self.paths, self.options.prune)?;
+        self.options.check()?;
+        let Inputs { files, ignored } = Inputs::find(&self.paths)?;
         let mut writer =
             ExtractWriter::begin_on(job.folder, WriteMode::Partial, job.now, self.disk.clone())?
                 .with_limits(self.limits.clone());

@@ -37,7 +37,8 @@ pub(super) fn read(
     check_packed(input)?;
     match input.format {
         Format::Csv | Format::Tsv => {
-            let csv = Csv::sniff(input, options, connection)?;
+            let scratch = writer.scratch(&input.table);
+            let csv = Csv::sniff(input, options, connection, &scratch)?;
             read_text(input, options, connection, writer, csv)
         }
         Format::Json | Format::JsonLines => {

@@ -14,14 +14,15 @@ use duckdb::types::DuckString;
 use duckdb::vscalar::{ScalarFunctionSignature, VScalar};
 use duckdb::vtab::arrow::WritableVector;
 
-use crate::sql::{STRICT_DATE, STRICT_INTEGER};
+use crate::sql::{STRICT_DATE, STRICT_INTEGER, STRICT_SHAPE};
 use crate::{Result, engine};
 
-/// Makes [`STRICT_INTEGER`] and [`STRICT_DATE`] known to an engine.
+/// Makes [`STRICT_INTEGER`], [`STRICT_DATE`] and [`STRICT_SHAPE`] known to an engine.
 pub(super) fn register(connection: &Connection) -> Result<()> {
     connection
         .register_scalar_function::<StrictInteger>(STRICT_INTEGER)
         .and_then(|()| connection.register_scalar_function::<StrictDate>(STRICT_DATE))
+        .and_then(|()| connection.register_scalar_function::<HasShape>(STRICT_SHAPE))
         .map_err(|e| engine::error("open the engine", e))
 }
 
@@ -65,6 +66,41 @@ impl VScalar for StrictDate {
     }
 }
 
+/// Text and some shapes, each on a line, to BOOLEAN: whether the text has one of them.
+struct HasShape;
+
+impl VScalar for HasShape {
+    type State = ();
+
+    fn invoke(
+        _: &(),
+        input: &mut DataChunkHandle,
+        output: &mut dyn WritableVector,
+    ) -> Result<(), Box<dyn StdError>> {
+        let shapes = input.flat_vector(1);
+        // SAFETY: the second argument is VARCHAR, with as many rows as the first.
+        let slots = unsafe { shapes.as_slice_with_len::<duckdb_string_t>(input.len()) };
+        let wanted = match slots.first() {
+            Some(slot) if !shapes.row_is_null(0) => {
+                DuckString::new(&mut { *slot }).as_bytes().to_vec()
+            }
+            _ => Vec::new(),
+        };
+        // SAFETY: `signatures` says BOOLEAN, which is stored as a bool.
+        unsafe {
+            convert(input, output, |text| {
+                let shape = shape(&String::from_utf8_lossy(text));
+                Ok(wanted.split(|byte| *byte == b'\n').any(|wanted| wanted == shape.as_bytes()))
+            })
+        }
+    }
+
+    fn signatures() -> Vec<ScalarFunctionSignature> {
+        let text = || LogicalTypeId::Varchar.into();
+        vec![ScalarFunctionSignature::exact(vec![text(), text()], LogicalTypeId::Boolean.into())]
+    }
+}
+
 fn from_text(to: LogicalTypeId) -> Vec<ScalarFunctionSignature> {
     vec![ScalarFunctionSignature::exact(vec![LogicalTypeId::Varchar.into()], to.into())]
 }
@@ -101,14 +137,44 @@ unsafe fn convert<T>(
     Ok(())
 }
 
-/// The number that these bytes write, if it is written in just this way.
-fn integer(text: &[u8]) -> Option<i64> {
-    let (digits, sign) = match text {
+/// The shape of a moment as it is written: one or two digits are `0`, four are `Y`, AM and PM are
+/// `P`, parts of a second up to a microsecond are left out, all else stands for itself.
+pub(super) fn shape(value: &str) -> String {
+    let mut shape = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        let same = |c: &char| match first {
+            '0'..='9' => c.is_ascii_digit(),
+            _ if first.is_ascii_alphabetic() => c.is_ascii_alphabetic(),
+            _ => false,
+        };
+        let length = rest.chars().take_while(same).map(char::len_utf8).sum::<usize>();
+        let (run, after) = rest.split_at(length.max(first.len_utf8()));
+        rest = after;
+        match run.len() {
+            1..=6 if first.is_ascii_digit() && shape.contains(':') && shape.ends_with('.') => {
+                shape.pop();
+            }
+            1 | 2 if first.is_ascii_digit() => shape.push('0'),
+            4 if first.is_ascii_digit() => shape.push('Y'),
+            2 if run.eq_ignore_ascii_case("am") || run.eq_ignore_ascii_case("pm") => {
+                shape.push('P')
+            }
+            _ => shape.push_str(run),
+        }
+    }
+    shape
+}
+
+/// The number that these bytes write, if it is written in the usual way.
+pub(super) fn integer(text: &[u8]) -> Option<i64> {
+    let (digits, sign) = match text.trim_ascii() {
         [b'-', digits @ ..] => (digits, -1),
+        [b'+', digits @ ..] => (digits, 1),
         digits => (digits, 1),
     };
     match digits {
-        [b'0'] if sign == 1 => return Some(0),
+        [b'0'] => return Some(0),
         [b'1'..=b'9', ..] => {}
         _ => return None,
     }
@@ -119,7 +185,7 @@ fn integer(text: &[u8]) -> Option<i64> {
 }
 
 /// The days since 1970 of a date that is written like `2026-01-31`.
-fn date(text: &[u8]) -> Option<i32> {
+pub(super) fn date(text: &[u8]) -> Option<i32> {
     const EPOCH: i32 = 719_163;
     let [a, b, c, d, b'-', e, f, b'-', g, h] = *text else { return None };
     let number =
@@ -137,14 +203,17 @@ fn digit(byte: u8) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::{Shaped, Written};
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn exactly_what_is_written_back_the_same_is_a_number(
+        fn a_number_is_what_loses_nothing(
             text in "[-+]?[0-9]{0,20}[.eEx_ ]?[0-9]{0,2}",
         ) {
-            let expected = text.parse::<i64>().ok().filter(|n| n.to_string() == text);
+            let plain = text.trim_start_matches(['+', '-']);
+            let usual = plain == "0" || !plain.starts_with('0');
+            let expected = text.trim().parse::<i64>().ok().filter(|_| usual);
             prop_assert_eq!(integer(text.as_bytes()), expected);
         }
 
@@ -172,6 +241,61 @@ mod tests {
             let sql = format!("SELECT TRY_CAST('{text}' AS DATE) - DATE '1970-01-01'");
             let expected: Option<i64> = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
             prop_assert_eq!(date(text.as_bytes()).map(i64::from), expected, "{}", text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// The sample, the conversion and the search for a mistake agree on what is usual.
+        #[test]
+        fn one_rule_holds_everywhere(
+            value in "[ +-]?[0-9]{1,6}|[0-9]{2,4}[-/ ][0-9]{1,2}[-/][0-9]{1,4}([ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,9})?)?(Z|[+]02| UTC)?)?",
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("t.csv");
+            std::fs::write(&file, format!("v\n\"{value}\"\n")).unwrap();
+            let connection = Connection::open_in_memory().unwrap();
+            register(&connection).unwrap();
+            let column = crate::ColumnName::parse("v").unwrap();
+            let reader = crate::sql::Reader::new("read_csv", &file).unwrap().with("all_varchar", true).with("header", true);
+            let shaped = |kind, text| Written::Shaped(Shaped { kind, shapes: vec![shape(text)], format: None });
+            for (written, usual) in [
+                (Written::Integer, integer(value.as_bytes()).is_some()),
+                (Written::Date, date(value.as_bytes()).is_some()),
+                (shaped("TIMESTAMP", "2026-01-02 03:04:05"), shape(&value) == "Y-0-0 0:0:0"),
+                (shaped("DATE", "2026/01/02"), shape(&value) == "Y/0/0"),
+            ] {
+                let converts = reader.select_strictly(&[(&column, written.clone())]);
+                let converted = connection
+                    .query_row(&format!("SELECT count(v) FROM ({})", converts.as_str()), [], |row| row.get::<_, i64>(0));
+                let find = reader.select_first_unlike(&column, &written, &[]);
+                let found = connection.query_row(find.as_str(), [], |_| Ok(()));
+                prop_assert_eq!(converted.is_ok(), found.is_err(), "{:?} {}", written, value);
+                prop_assert!(usual || converted.is_err(), "{:?} {}", written, value);
+            }
+        }
+    }
+
+    #[test]
+    fn moments_that_are_written_alike_have_one_shape() {
+        for (a, b) in [
+            ("1/31/2026", "12/1/2026"),
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.123456Z"),
+            ("01/02/2026 3:04:05 AM", "11/12/2026 12:04:05 pm"),
+            ("10:00:00+02", "9:00:00+11"),
+        ] {
+            assert_eq!(shape(a), shape(b));
+        }
+        for (a, b) in [
+            ("02.01.2026", "02.01.26"),
+            ("10:00:00", "10:00:00+02"),
+            ("10:00:00", "10:00:00.1234567"),
+            ("2026-01-02", "infinity"),
+            ("10:00:00", "2026-01-02 10:00:00"),
+            ("2026-01-02 03:04:05 UTC", "2026-01-02 03:04:05+02"),
+        ] {
+            assert_ne!(shape(a), shape(b));
         }
     }
 
