@@ -109,8 +109,9 @@ impl Ingest {
         }
         // Where nothing at all could be read, that is the answer.
         let mut failed = report.failed();
-        match (failed.next(), report.tables.len()) {
-            (Some(only), 1) if !self.json.json => {
+        let given = report.tables.iter().filter(|table| table.from.is_some()).count();
+        match (failed.next(), given) {
+            (Some(only), 1) => {
                 let kind = only.error.as_ref().map_or(agnes_core::Kind::Invalid, |e| e.kind());
                 Err(agnes_core::Error::new(kind, format!("`{}` was not read", only.table)))
             }
@@ -122,20 +123,34 @@ impl Ingest {
 /// One line for each table that is worth one, and one for all others.
 pub(super) fn show(source: &SourceName, report: &ConnectorReport, output: &Output) -> Result<()> {
     let mut unchanged = 0;
+    let mut kept = Vec::new();
     for table in &report.tables {
         let what = match table.status {
             TableStatus::Unchanged => {
                 unchanged += 1;
                 continue;
             }
+            TableStatus::Gone => {
+                kept.push(table.table.as_str());
+                continue;
+            }
             TableStatus::Failed => continue,
             TableStatus::Created => "new",
             TableStatus::Replaced => "changed",
-            TableStatus::Gone => "kept, its file was not given (--prune takes it out)",
             TableStatus::Removed => "taken out",
         };
         let rows = count(usize::try_from(table.rows).unwrap_or(usize::MAX), "row");
         output.line(format_args!("  {source}.{}  {rows}, {what}", table.table))?;
+    }
+    if !kept.is_empty() {
+        /// More names than anybody reads.
+        const MOST: usize = 10;
+        let more = if kept.len() > MOST { ", …" } else { "" };
+        let names = kept.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
+        output.line(format_args!(
+            "  {source}: {} kept whose files were not given (--prune takes them out): {names}{more}",
+            count(kept.len(), "table")
+        ))?;
     }
     if unchanged > 0 {
         output.line(format_args!("  {source}: {} unchanged", grouped(unchanged)))?;

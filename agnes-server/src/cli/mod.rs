@@ -43,7 +43,7 @@ Exit codes:
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
     /// The folder that holds extracts, analytics and state; `./data` when absent
-    #[arg(long, short = 'd', global = true, env = "DATA_DIR", value_name = "DIR")]
+    #[arg(long, short = 'd', global = true, env = "DATA_DIR", value_name = "DIR", value_parser = folder)]
     data_dir: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -133,6 +133,13 @@ fn open(data_dir: PathBuf) -> Result<Agnes> {
 }
 
 /// A source's name as an argument.
+fn folder(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("it is empty; name a folder, or unset DATA_DIR".into()),
+        text => Ok(text.into()),
+    }
+}
+
 fn source_name(text: &str) -> Result<SourceName, String> {
     SourceName::parse(text).map_err(|e| e.message().to_string())
 }
