@@ -105,10 +105,7 @@ impl Look {
                 self.lossy |= !known;
                 known
             }
-            Kind::Moment(moment) => {
-                self.see_moment(moment, value);
-                self.usual
-            }
+            Kind::Moment(moment) => self.see_moment(moment, value),
             Kind::Other => false,
         };
         // Where the sniffer saw no value at all, its type says nothing.
@@ -116,18 +113,19 @@ impl Look {
         self.doubts |= !told;
     }
 
-    fn see_moment(&mut self, moment: &str, value: &str) {
+    /// Says whether the value is written like those before it.
+    fn see_moment(&mut self, moment: &str, value: &str) -> bool {
         self.usual &= moment == "DATE" && strict::date(value.as_bytes()).is_some();
         let shape = strict::shape(value);
         // DuckDB takes 01/02/03 for a day of the year 1 where nobody told it a format, and
         // `infinity` and `epoch` for moments; of a second it keeps six digits.
-        let from = if moment == "TIME" || self.format.is_some() { "0" } else { "Y" };
-        let known = shape.starts_with(from);
+        let year_first = self.format.as_deref().is_none_or(|format| format.starts_with("%Y"));
+        let begins = if year_first && moment != "TIME" { "Y" } else { "0" };
         let fraction = value.rsplit_once('.').map_or("", |(_, fraction)| fraction);
         let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-        let year_first = self.format.as_deref().is_some_and(|format| format.starts_with("%Y"));
-        self.lossy |= digits > 6 || !(known || (year_first && shape.starts_with('Y')));
-        if !self.shapes.contains(&shape) {
+        self.lossy |= digits > 6 || !shape.starts_with(begins);
+        let known_shape = self.shapes.contains(&shape);
+        if !known_shape {
             self.shapes.push(shape);
             self.lossy |= self.shapes.len() > SHAPES_MAX;
         }
@@ -138,6 +136,7 @@ impl Look {
                 self.swapped |= a != b;
             }
         }
+        known_shape
     }
 
     /// Whether sniffing all that was seen could tell another type.
@@ -209,7 +208,8 @@ mod tests {
             ("DATE", &["2026-01-02"], &["2026-01-03 10:00"], true),
             ("BOOLEAN", &["true"], &["false"], false),
             ("BOOLEAN", &["true"], &["maybe"], true),
-            ("TIME", &["10:00"], &["11:00"], true),
+            ("TIME", &["10:00"], &["11:00"], false),
+            ("TIME", &["10:00"], &["11:00:05"], true),
             ("VARCHAR", &["x"], &["1"], false),
             ("VARCHAR", &[], &["1"], true),
         ] {
@@ -243,6 +243,7 @@ mod tests {
             ("DATE", Some("%d.%m.%Y"), &["01.02.2026"], "0.0.Y"),
             ("DATE", Some("%d %m %Y"), &["01 02 2026"], "text"),
             ("DATE", Some("%y/%m/%d"), &["01/02/03"], "text"),
+            ("DATE", ymd, &["26-01-02"], "text"),
             ("DATE", None, &["infinity"], "text"),
             ("DATE", ymd, &["epoch"], "text"),
             ("TIME", None, &["10:00:00", "9:00:00.5"], "0:0:0"),
