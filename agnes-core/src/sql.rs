@@ -356,7 +356,8 @@ impl Reader {
             Written::Integer => format!("{STRICT_INTEGER}({column})"),
             Written::Date => format!("{STRICT_DATE}({column})"),
             Written::Shaped(shaped) => format!(
-                "CASE WHEN {STRICT_SHAPE}({column}, {}) THEN {} ELSE error('no {}') END",
+                "CASE WHEN coalesce({column}, '') = '' THEN NULL \
+                 WHEN {STRICT_SHAPE}({column}, {}) THEN {} ELSE error('no {}') END",
                 literal(&shaped.shapes.join("\n")),
                 shaped.convert(column),
                 shaped.kind

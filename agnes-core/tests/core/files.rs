@@ -314,6 +314,7 @@ fn values_that_were_once_bent() {
         ("name\nfoo;bar\nx;y\n".into(), "line 2: the lines before it look like rows"),
         ("id,n\r\n1,a\n2,\"v\n3,z\n".into(), "a quote is opened and not closed"),
         ("a,b\r\n1,\"x\"y\n".into(), "a quote is opened and not closed"),
+        (rows_of_number(21_000) + "21000,a\rb\n", "ends in another way"),
     ] {
         let message = failure(&Place::new(), "t.csv", &content);
         assert!(message.contains(says), "{says}: {message}");
@@ -341,6 +342,13 @@ fn values_that_were_once_bent() {
             "SELECT max(t) FROM t",
             "2026-01-31T15:04:05",
         ),
+        (
+            "t,d,n,z\n10:00,2026-01-02,1,2026-01-02T03:04:05Z\n,,,\n\"\",\"\",\"\",\"\"\n",
+            "SELECT count(t), count(d), count(n), count(z), count(*), typeof(first(z)) FROM t",
+            "1|1|1|1|3|TIMESTAMP WITH TIME ZONE",
+        ),
+        ("k,v\n1,\"say \\\"hi\\\"\"\n2,\"x, y\"\n", "SELECT v FROM t", "say \"hi\"\nx, y"),
+        ("k,v\n1,\"c:\\\"\n2,\"x\"\n", "SELECT v FROM t", "c:\\\nx"),
         ("t,e\n10:00,x\n23:59,y\n", "SELECT max(t) FROM t", "23:59:00"),
         ("a,b\r\n1,\"x\ny\"\n2,z\n", "SELECT b FROM t", "x\ny\nz"),
     ] {

@@ -43,6 +43,8 @@ struct Allowances {
     long_lines: bool,
     /// Lines that end in more than one way: they are read from a copy with one end.
     mixed_ends: bool,
+    /// Quotes within values that a backslash stands before: where they can't be doubled.
+    backslash: bool,
     /// Rows of several lengths. They are told by name, or filled up, as the caller chose.
     uneven: bool,
 }
@@ -164,6 +166,9 @@ impl<'a> Csv<'a> {
             .with("sample_size", rows)
             // An apostrophe is one.
             .with_text("quote", "\"");
+        if !self.allowed.backslash {
+            reader = reader.with_text("escape", "\"");
+        }
         if let Some(delimiter) = delimiter {
             reader = reader.with_text("delim", delimiter.encode_utf8(&mut [0; 4]));
         }
@@ -380,6 +385,8 @@ impl<'a> Csv<'a> {
         {
             self.allowed.mixed_ends = true;
             self.path = self.scratch.to_path_buf();
+        } else if !before.backslash && (undivided || message.contains("unterminated quote")) {
+            self.allowed.backslash = true;
         } else if undivided || (uneven && self.options.mistakes == Mistakes::Text) {
             self.allowed.uneven = true;
         }

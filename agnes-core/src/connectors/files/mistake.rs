@@ -89,6 +89,11 @@ pub(super) fn failure(input: &Input, options: &FilesOptions, message: &str) -> E
     if message.contains("unterminated quote") {
         return at(input, line, "a quote is opened and not closed; double it, or close it");
     }
+    if message.contains("reached an invalid state") {
+        let cure = "a line ends in another way than the others (a lone carriage return?); end all \
+                    lines alike, or put the value in quotes";
+        return at(input, line, cure);
+    }
     if message.contains("Error when sniffing file") {
         let cure = "its rows can't be told apart; say what separates values with `--delimiter`, \
                     or how the file is encoded with `--encoding`";

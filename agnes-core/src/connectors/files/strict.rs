@@ -126,12 +126,15 @@ unsafe fn convert<T>(
     let mut nulls = Vec::new();
     for (row, (slot, result)) in slots.iter().zip(results).enumerate() {
         // What stands in the slot of a NULL is nothing.
-        if texts.row_is_null(row as u64) {
-            nulls.push(row);
-            continue;
-        }
         let mut slot = *slot;
-        *result = parse(DuckString::new(&mut slot).as_bytes())?;
+        let text = match texts.row_is_null(row as u64) {
+            true => &[],
+            false => DuckString::new(&mut slot).as_bytes(),
+        };
+        match text {
+            [] => nulls.push(row),
+            text => *result = parse(text)?,
+        }
     }
     nulls.into_iter().for_each(|row| values.set_null(row));
     Ok(())
