@@ -350,7 +350,8 @@ impl Reader {
         })
     }
 
-    /// Every row and column, some of them text that is checked and converted: a value that isn't written in the given way is an error.
+    /// Every row and column, some of them text that is checked and converted: a value that isn't
+    /// written in the given way is an error.
     pub(crate) fn select_strictly(&self, columns: &[(&ColumnName, Written)]) -> Sql {
         self.select_replacing(columns, |column, written| match written {
             Written::Integer => format!("{STRICT_INTEGER}({column})"),
