@@ -426,15 +426,21 @@ impl Reader {
         ))
     }
 
-    /// How many whole numbers of a column of text floating point doesn't keep.
-    pub(crate) fn count_bent(&self, column: &ColumnName) -> Sql {
+    /// How many values of a column of text lose something in this way.
+    pub(crate) fn count_bent(&self, column: &ColumnName, losing: Losing) -> Sql {
         let column = ident(column);
-        Sql(format!(
-            "SELECT count(*) FROM {}({}) WHERE regexp_full_match({column}, '[-]?[0-9]{{16,}}') \
-             AND (strlen({column}) > 38 OR TRY_CAST({column} AS HUGEINT)::DOUBLE::HUGEINT \
-             IS DISTINCT FROM TRY_CAST({column} AS HUGEINT))",
-            self.function, self.arguments
-        ))
+        let lost = match losing {
+            Losing::Digits => format!(
+                "regexp_full_match({column}, '[-]?[0-9]{{16,}}') AND (strlen({column}) > 38 \
+                 OR TRY_CAST({column} AS HUGEINT)::DOUBLE::HUGEINT \
+                 IS DISTINCT FROM TRY_CAST({column} AS HUGEINT))"
+            ),
+            Losing::Moments => format!(
+                "NOT regexp_matches({column}, '^[0-9]') \
+                 OR regexp_matches({column}, '[.][0-9]{{7,}}')"
+            ),
+        };
+        Sql(format!("SELECT count(*) FROM {}({}) WHERE {lost}", self.function, self.arguments))
     }
 
     /// Number of the first row with a value like that, counted from 1, the number of line
@@ -470,6 +476,15 @@ pub(crate) enum Cast {
     To(ColumnType),
     /// The text of JSON values: a string without its quotes.
     JsonText,
+}
+
+/// What a type may lose of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Losing {
+    /// Floating point keeps 15 digits of a whole number.
+    Digits,
+    /// Moments keep six digits of a second, and take `infinity` and `epoch` for dates.
+    Moments,
 }
 
 /// The functions that the files connector gives its engine: text to BIGINT and to DATE, or an

@@ -384,6 +384,9 @@ fn json_keeps_its_rows_and_its_numbers() {
             "FROM t",
             "99999999999999999991|1.5\n99999999999999999992|2.0",
         ),
+        ("{\"a\":\"infinity\"}\n{\"a\":\"2026-01-01\"}\n", "FROM t", "infinity\n2026-01-01"),
+        ("{\"a\":\"10:00:00.123456789\"}\n", "FROM t", "10:00:00.123456789"),
+        ("{\"a\":\"2026-01-02\"}\n", "SELECT typeof(a) FROM t", "DATE"),
         (
             "{\"id\":99999999999999999991,\"o\":null,\"l\":[null],\"d\":\"2026-01-02\"}\n",
             "SELECT id, o IS NULL, len(l), d FROM t",

@@ -7,7 +7,7 @@ use super::inputs::{Format, Input};
 use super::mistake::{at, mistake};
 use super::read::{LINE_MAX, SAMPLE_ROWS, Sniffed};
 use super::{FilesOptions, Mistakes};
-use crate::sql::{Cast, ColumnType, Reader, Sql};
+use crate::sql::{Cast, ColumnType, Losing, Reader, Sql};
 use crate::{ColumnName, Error, Result, engine};
 
 /// A file and how it is understood so far.
@@ -54,7 +54,7 @@ impl Json {
         if options.mistakes == Mistakes::Fail {
             json.check_types(input, connection, &sampled)?;
         }
-        json.keep_large_numbers(connection, &plain()?)?;
+        json.keep_what_would_be_lost(connection, &plain()?)?;
         Ok(json)
     }
 
@@ -87,21 +87,29 @@ impl Json {
     }
 
     /// DuckDB reads whole numbers that 64 bits don't hold as floating point, which keeps 15
-    /// digits of them: such a column stays text.
-    fn keep_large_numbers(&mut self, connection: &Connection, plain: &Reader) -> Result<()> {
+    /// digits of them, `infinity` as a date, and of a second six digits: such a column stays text.
+    fn keep_what_would_be_lost(&mut self, connection: &Connection, plain: &Reader) -> Result<()> {
         let named = |(name, kind): &(String, String)| {
-            (kind == "DOUBLE").then(|| ColumnName::parse(name.clone())).and_then(Result::ok)
+            let losing = if kind == "DOUBLE" {
+                Losing::Digits
+            } else if kind == "DATE" || kind.starts_with("TIME") {
+                Losing::Moments
+            } else {
+                return None;
+            };
+            Some((ColumnName::parse(name.clone()).ok()?, losing))
         };
-        let doubles: Vec<ColumnName> = self.columns.iter().filter_map(named).collect();
-        if doubles.is_empty() {
+        let suspects: Vec<(ColumnName, Losing)> = self.columns.iter().filter_map(named).collect();
+        if suspects.is_empty() {
             return Ok(());
         }
-        let as_text: Vec<(&ColumnName, &str)> = doubles.iter().map(|c| (c, "VARCHAR")).collect();
+        let as_text: Vec<(&ColumnName, &str)> =
+            suspects.iter().map(|(column, _)| (column, "VARCHAR")).collect();
         let texts = plain.clone().with_columns(&as_text);
         let mut any = false;
-        for column in &doubles {
-            let found =
-                connection.query_row(texts.count_bent(column).as_str(), [], |row| row.get(0));
+        for (column, losing) in &suspects {
+            let count = texts.count_bent(column, *losing);
+            let found = connection.query_row(count.as_str(), [], |row| row.get(0));
             // What can't be counted is told by reading.
             if found.is_ok_and(|bent: i64| bent > 0) {
                 let meant = self.columns.iter_mut().find(|(name, _)| name == column.as_str());
