@@ -21,6 +21,7 @@ mod server_db;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -291,22 +292,15 @@ fn last_generation(layout: &Layout) -> Result<Generation> {
         return Ok(Generation::empty(layout.analytics()));
     };
     // Listing a folder costs a tenth of asking for each of its files.
-    let mut folders: HashMap<String, HashSet<OsString>> = HashMap::new();
-    let list = |folder: &str| -> HashSet<OsString> {
-        let entries = std::fs::read_dir(layout.analytics().join(folder)).into_iter().flatten();
+    let mut folders: HashMap<SourceName, HashSet<OsString>> = HashMap::new();
+    let list = |source: &SourceName| -> HashSet<OsString> {
+        let entries = std::fs::read_dir(layout.pins().join(source.as_str())).into_iter().flatten();
         entries.flatten().map(|entry| entry.file_name()).collect()
     };
-    let mut is_there = |view: &generation::View| {
-        view.files().iter().all(|pin| match pin.path.rsplit_once('/') {
-            Some((folder, name)) => match folders.get(folder) {
-                Some(names) => names.contains(OsStr::new(name)),
-                None => folders
-                    .entry(folder.to_string())
-                    .or_insert_with(|| list(folder))
-                    .contains(OsStr::new(name)),
-            },
-            None => false,
-        })
+    let mut is_there = |view: &View| {
+        let names = folders.entry(view.source.clone()).or_insert_with(|| list(&view.source));
+        let name = |pin: &Pin| Path::new(&pin.path).file_name().map(OsStr::to_os_string);
+        view.files().iter().all(|pin| name(pin).is_some_and(|name| names.contains(&name)))
     };
     let count = last.views.len();
     let sources = &mut last.sources;
