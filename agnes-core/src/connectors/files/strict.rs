@@ -5,6 +5,7 @@
 //! of our own in the engine.
 
 use std::error::Error as StdError;
+use std::marker::PhantomData;
 
 use chrono::{Datelike, NaiveDate};
 use duckdb::Connection;
@@ -20,19 +21,57 @@ use crate::{Result, engine};
 /// Makes [`STRICT_INTEGER`], [`STRICT_DATE`] and [`STRICT_SHAPE`] known to an engine.
 pub(super) fn register(connection: &Connection) -> Result<()> {
     connection
-        .register_scalar_function::<StrictInteger>(STRICT_INTEGER)
-        .and_then(|()| connection.register_scalar_function::<StrictDate>(STRICT_DATE))
+        .register_scalar_function::<Reading<StrictInteger>>(STRICT_INTEGER)
+        .and_then(|()| connection.register_scalar_function::<Reading<StrictDate>>(STRICT_DATE))
         .and_then(|()| connection.register_scalar_function::<HasShape>(STRICT_SHAPE))
         .map_err(|e| engine::error("open the engine", e))
 }
 
-/// Text to BIGINT; an error where the number would be written otherwise.
+/// A way of reading text that refuses what it would bend.
+///
+/// # Safety
+/// Values of the type `KIND` are stored as `Value`.
+unsafe trait Strict {
+    type Value;
+    const KIND: LogicalTypeId;
+    /// What is said of another text.
+    const REFUSAL: &'static str;
+
+    fn parse(text: &[u8]) -> Option<Self::Value>;
+}
+
+/// Whole numbers; nothing where the number would be written otherwise.
 struct StrictInteger;
 
-/// Text to DATE; an error for anything but `2026-01-31`.
+// SAFETY: a BIGINT is stored as an i64.
+unsafe impl Strict for StrictInteger {
+    type Value = i64;
+    const KIND: LogicalTypeId = LogicalTypeId::Bigint;
+    const REFUSAL: &'static str = "no BIGINT";
+
+    fn parse(text: &[u8]) -> Option<i64> {
+        integer(text)
+    }
+}
+
+/// Dates; nothing but `2026-01-31`.
 struct StrictDate;
 
-impl VScalar for StrictInteger {
+// SAFETY: a DATE is stored as an i32.
+unsafe impl Strict for StrictDate {
+    type Value = i32;
+    const KIND: LogicalTypeId = LogicalTypeId::Date;
+    const REFUSAL: &'static str = "no DATE";
+
+    fn parse(text: &[u8]) -> Option<i32> {
+        date(text)
+    }
+}
+
+/// The function that reads text so.
+struct Reading<S>(PhantomData<S>);
+
+impl<S: Strict> VScalar for Reading<S> {
     type State = ();
 
     fn invoke(
@@ -40,33 +79,18 @@ impl VScalar for StrictInteger {
         input: &mut DataChunkHandle,
         output: &mut dyn WritableVector,
     ) -> Result<(), Box<dyn StdError>> {
-        // SAFETY: `signatures` says BIGINT, which is an i64.
-        unsafe { convert(input, output, |text| integer(text).ok_or("no BIGINT")) }
+        // SAFETY: the one argument is VARCHAR, and `Strict` vouches for the result.
+        unsafe { convert(input, output, |text| S::parse(text).ok_or(S::REFUSAL)) }
     }
 
     fn signatures() -> Vec<ScalarFunctionSignature> {
-        from_text(LogicalTypeId::Bigint)
+        let (text, value) = (LogicalTypeId::Varchar.into(), S::KIND.into());
+        vec![ScalarFunctionSignature::exact(vec![text], value)]
     }
 }
 
-impl VScalar for StrictDate {
-    type State = ();
-
-    fn invoke(
-        _: &(),
-        input: &mut DataChunkHandle,
-        output: &mut dyn WritableVector,
-    ) -> Result<(), Box<dyn StdError>> {
-        // SAFETY: `signatures` says DATE, which is an i32.
-        unsafe { convert(input, output, |text| date(text).ok_or("no DATE")) }
-    }
-
-    fn signatures() -> Vec<ScalarFunctionSignature> {
-        from_text(LogicalTypeId::Date)
-    }
-}
-
-/// Text and some shapes, each on a line, to BOOLEAN: whether the text has one of them.
+/// Text and some shapes, each on a line and the same for all rows, to BOOLEAN: whether the text
+/// has one of them.
 struct HasShape;
 
 impl VScalar for HasShape {
@@ -99,10 +123,6 @@ impl VScalar for HasShape {
         let text = || LogicalTypeId::Varchar.into();
         vec![ScalarFunctionSignature::exact(vec![text(), text()], LogicalTypeId::Boolean.into())]
     }
-}
-
-fn from_text(to: LogicalTypeId) -> Vec<ScalarFunctionSignature> {
-    vec![ScalarFunctionSignature::exact(vec![LogicalTypeId::Varchar.into()], to.into())]
 }
 
 /// Converts each text of a chunk.
