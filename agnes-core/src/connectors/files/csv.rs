@@ -258,36 +258,26 @@ impl<'a> Csv<'a> {
         Ok(self.dialect.skip > 0 && !title)
     }
 
-    /// Looks for a row; gives back its line, counted from 1, and the value.
-    fn find(
-        &self,
-        reader: &Reader,
-        columns: &[(&ColumnName, &str)],
-        query: impl Fn(&Reader, &[&ColumnName]) -> Sql,
-    ) -> std::result::Result<Option<(i64, String)>, duckdb::Error> {
+    /// The first value of a column that isn't written in the given way, and its line, counted
+    /// from 1. Nothing as well where the file can't be read to there.
+    fn find_unlike(&self, column: &ColumnName, written: &Written) -> Result<Option<(i64, String)>> {
+        let columns = self.all_text();
         let names: Vec<&ColumnName> = columns.iter().map(|(name, _)| *name).collect();
         // In the order of the file.
-        let query = query(&reader.clone().with("parallel", false), &names);
-        let before = self.dialect.skip + i64::from(self.dialect.header);
+        let reader = self.reader_of(&columns)?.with("parallel", false);
+        let query = reader.select_first_unlike(column, written, &names);
         let found = self.connection.query_row(query.as_str(), [], |row| {
-            let (row, breaks, value): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok((before + row, breaks, value))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
         });
-        // The engine passes over blank lines.
-        let blank = |record: i64| match columns.len() {
-            1 => 0,
-            _ => self.input.blank_lines_among(self.dialect.skip, record).unwrap_or(0),
+        let Ok((row, breaks, value)) = found else { return Ok(None) };
+        let rows = i64::from(self.dialect.header) + row;
+        // The engine passes over blank lines, but for those of a single column. Where values
+        // hold breaks, blank lines can't be told from theirs.
+        let blank = match breaks == 0 && columns.len() > 1 {
+            true => self.input.blank_lines_among(self.dialect.skip, rows).unwrap_or(0),
+            false => 0,
         };
-        let found = found.map(|(record, breaks, value): (i64, i64, String)| {
-            (
-                record + breaks + if breaks == 0 { blank(record - self.dialect.skip) } else { 0 },
-                value,
-            )
-        });
-        match found {
-            Err(duckdb::Error::QueryReturnedNoRows) => Ok(None),
-            other => other.map(Some),
-        }
+        Ok(Some((self.dialect.skip + rows + breaks + blank, value)))
     }
 
     /// Decides on the columns whose sampled values are not all that their type says, which the
@@ -299,7 +289,7 @@ impl<'a> Csv<'a> {
         };
         let looks = self.columns.iter().map(|column| Look::at(&column.kind, format(&column.kind)));
         let mut looks: Vec<Look> = looks.collect();
-        let reader = self.reader_of_rows(&self.all_text())?;
+        let reader = self.reader_of(&self.all_text())?;
         let query = sql::first(&reader.select(), SAMPLE_ROWS);
         let mut read = || -> std::result::Result<(), duckdb::Error> {
             let mut statement = self.connection.prepare(query.as_str())?;
@@ -356,14 +346,10 @@ impl<'a> Csv<'a> {
         Ok(reader)
     }
 
-    /// The file in its dialect, with these columns of these types.
+    /// The file in its dialect, with these columns of these types; rows of several lengths filled
+    /// up where the caller wants that.
     fn reader_of(&self, columns: &[(&ColumnName, &str)]) -> Result<Reader> {
-        Ok(self.dialect.of(self.reader("read_csv")?).with_columns(columns))
-    }
-
-    /// The same with rows of several lengths, where the caller wants them filled up.
-    fn reader_of_rows(&self, columns: &[(&ColumnName, &str)]) -> Result<Reader> {
-        let reader = self.reader_of(columns)?;
+        let reader = self.dialect.of(self.reader("read_csv")?).with_columns(columns);
         Ok(match self.allowed.uneven && self.options.mistakes == Mistakes::Text {
             true => reader.with("null_padding", true),
             false => reader,
@@ -399,13 +385,7 @@ impl<'a> Csv<'a> {
             let Some(Column { name, written: Some(written), .. }) = self.columns.get(at) else {
                 continue;
             };
-            let columns = self.all_text();
-            let reader = self.reader_of_rows(&columns)?;
-            let found = self.find(&reader, &columns, |reader, all| {
-                reader.select_first_unlike(name, written, all)
-            });
-            // What can't be read at all was told by reading.
-            let Ok(Some((line, value))) = found else { continue };
+            let Some((line, value)) = self.find_unlike(name, written)? else { continue };
             if self.options.mistakes == Mistakes::Fail {
                 return Err(mistake(self.input, Some(line), Some((&value, written.kind())), name));
             }
@@ -450,7 +430,7 @@ impl Sniffed for Csv<'_> {
             self.columns.iter().map(|column| (&column.name, column.read_as())).collect();
         let strict: Vec<(&ColumnName, Written)> =
             self.columns.iter().filter_map(|c| Some((&c.name, c.written.clone()?))).collect();
-        Ok(self.reader_of_rows(&types)?.select_strictly(&strict))
+        Ok(self.reader_of(&types)?.select_strictly(&strict))
     }
 
     fn again(&mut self, message: &str) -> Result<bool> {
