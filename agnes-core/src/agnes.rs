@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::access::{Access, ResourceKind, TablePolicy};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::connector::{Connector, ConnectorReport, Job};
+use crate::connector::{Connector, Job};
 use crate::disk::Disk;
 use crate::engine::Limits;
 use crate::layout::Layout;
@@ -14,6 +15,7 @@ use crate::orchestrator::{
     Secrets,
 };
 use crate::query::Session;
+use crate::registry::IngestReport;
 use crate::store::Store;
 use crate::{Result, SourceName};
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub store_patience: Duration,
     /// How long to wait while another rebuild runs.
     pub rebuild_patience: Duration,
+    /// What decides who may see a table.
+    pub table_policy: TablePolicy,
 }
 
 impl Default for Settings {
@@ -44,6 +48,7 @@ impl Default for Settings {
             grace: Duration::from_secs(3600),
             store_patience: Duration::from_secs(5),
             rebuild_patience: Duration::from_secs(600),
+            table_policy: TablePolicy::default(),
         }
     }
 }
@@ -57,6 +62,8 @@ pub struct Components {
     pub secrets: Arc<dyn Secrets>,
     /// Does the file operations that publish.
     pub disk: Disk,
+    /// Types of resources that can be granted besides tables.
+    pub resource_kinds: Vec<Arc<dyn ResourceKind>>,
 }
 
 impl std::fmt::Debug for Components {
@@ -72,6 +79,7 @@ impl Default for Components {
             clock: Arc::new(SystemClock),
             secrets: Arc::new(NoSecrets),
             disk: Disk::real(),
+            resource_kinds: Vec::new(),
         }
     }
 }
@@ -86,6 +94,7 @@ pub struct Agnes {
     settings: Settings,
     components: Components,
     store: Mutex<Option<Arc<Store>>>,
+    access: Mutex<Option<Arc<Access>>>,
 }
 
 impl Agnes {
@@ -108,7 +117,13 @@ impl Agnes {
         components: Components,
     ) -> Result<Agnes> {
         let layout = Layout::new(data_dir.as_ref(), settings.state_dir.as_deref())?;
-        Ok(Agnes { layout, settings, components, store: Mutex::new(None) })
+        Ok(Agnes {
+            layout,
+            settings,
+            components,
+            store: Mutex::new(None),
+            access: Mutex::new(None),
+        })
     }
 
     /// Where things lie.
@@ -140,19 +155,42 @@ impl Agnes {
         Ok(store)
     }
 
-    /// Runs a connector, which brings the extract of `source` up to its source. A rebuild
-    /// afterwards publishes it.
+    /// Who may see what. The system database stays open, and with it closed to other processes.
     ///
     /// # Errors
-    /// Whatever the connector says when nothing could be done.
+    /// As [`Agnes::store`]; `Internal` when what decisions rest on can't be read.
+    pub fn access(&self) -> Result<Arc<Access>> {
+        let mut slot = self.access.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(access) = &*slot {
+            return Ok(access.clone());
+        }
+        let Components { clock, resource_kinds, .. } = &self.components;
+        let access = Arc::new(Access::open(
+            self.store()?,
+            clock.clone(),
+            self.settings.table_policy,
+            resource_kinds.clone(),
+        )?);
+        *slot = Some(access.clone());
+        Ok(access)
+    }
+
+    /// Runs a connector, which brings the extract of `source` up to its source, and registers
+    /// the tables that are new. A rebuild afterwards publishes them.
+    ///
+    /// # Errors
+    /// Whatever the connector says when nothing could be done. Tables that can't be registered
+    /// are in the report.
     pub fn ingest(
         &self,
         source: &SourceName,
         connector: &dyn Connector,
         progress: &dyn Progress,
-    ) -> Result<ConnectorReport> {
+    ) -> Result<IngestReport> {
         let folder = self.layout.extract(source);
-        connector.extract(&Job { folder: &folder, tables: None, now: self.now(), progress })
+        let job = Job { folder: &folder, tables: None, now: self.now(), progress };
+        let report = connector.extract(&job)?;
+        Ok(self.register_ingested(source, report))
     }
 
     /// Shows what a rebuild would do, without doing it.
@@ -177,6 +215,11 @@ impl Agnes {
         progress: &dyn Progress,
     ) -> Result<RebuildReport> {
         orchestrator::rebuild(&self.context(), || self.store(), only, progress)
+    }
+
+    /// Makes the next rebuild ask the system database, though no file may have changed.
+    pub(crate) fn forget_heard(&self) -> Result<()> {
+        self.components.disk.remove(&self.layout.heard())
     }
 
     /// The current generation: what is published, with columns, rows and hashes.

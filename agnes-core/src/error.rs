@@ -112,6 +112,8 @@ pub enum Key {
     Extension,
     /// What was being done.
     Operation,
+    /// Why, in one word that programs tell apart, as in `last_admin`.
+    Reason,
 }
 
 impl Key {
@@ -125,6 +127,7 @@ impl Key {
             Key::Column => "column",
             Key::Extension => "extension",
             Key::Operation => "operation",
+            Key::Reason => "reason",
         }
     }
 }

@@ -32,6 +32,7 @@
 //! and secrets come in as [`Components`], choices as [`Settings`]. Its errors are one type,
 //! [`Error`], with a [`Kind`] that says what the caller can do.
 
+pub mod access;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -42,6 +43,7 @@ pub mod error;
 pub mod extract;
 pub mod orchestrator;
 pub mod query;
+pub mod registry;
 pub mod store;
 
 mod agnes;
@@ -60,7 +62,7 @@ pub use extract::{Extract, ExtractWriter};
 pub use layout::Layout;
 pub use name::{
     AttachAlias, ColumnName, EXTERNAL_MAX, ExtensionName, ExternalName, STRICT_MAX, SourceName,
-    TableName, TokenEnv, ViewName,
+    TableId, TableName, TokenEnv, ViewName,
 };
 pub use orchestrator::{
     AttachPolicy, Generation, NoProgress, NoSecrets, Progress, RebuildPlan, RebuildReport, Secret,

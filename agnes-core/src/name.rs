@@ -102,6 +102,18 @@ fn column_fault(text: &str) -> Option<&'static str> {
     text.contains('\0').then_some("has a NUL character")
 }
 
+/// Hashes text as if it were in lower case; in pieces, because a hasher is slow byte by byte.
+pub(crate) fn hash_folded(text: &str, state: &mut impl Hasher) {
+    let mut folded = [0; 64];
+    for piece in text.as_bytes().chunks(folded.len()) {
+        for (to, from) in folded.iter_mut().zip(piece) {
+            *to = from.to_ascii_lowercase();
+        }
+        state.write(folded.get(..piece.len()).unwrap_or_default());
+    }
+    state.write_u8(0xff);
+}
+
 macro_rules! names {
     ($( $(#[$doc:meta])* $name:ident, $what:literal, $fault:ident; )+) => { $(
         $(#[$doc])*
@@ -184,10 +196,7 @@ macro_rules! names {
 
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                for byte in self.0.bytes() {
-                    state.write_u8(byte.to_ascii_lowercase());
-                }
-                state.write_u8(0xff);
+                hash_folded(&self.0, state);
             }
         }
 
@@ -355,6 +364,62 @@ names! {
     /// let token: TokenEnv = "KBC_TOKEN";
     /// ```
     TokenEnv, "token variable", env_fault;
+}
+
+names! {
+    /// The id under which the registry knows a table, and which grants name. It stays when
+    /// the table's name or source changes.
+    ///
+    /// **Invariants**: `^[a-zA-Z0-9_][a-zA-Z0-9_.\-]{0,127}$`; compares without case.
+    ///
+    /// ```
+    /// use agnes_core::TableId;
+    /// assert_eq!(TableId::parse("Orders_90d")?, TableId::parse("orders_90d")?);
+    /// # Ok::<(), agnes_core::Error>(())
+    /// ```
+    /// ```
+    /// # use agnes_core::TableId;
+    /// assert!(TableId::parse("orders 90d").is_err());
+    /// ```
+    /// ```compile_fail
+    /// # use agnes_core::{TableId, TableName};
+    /// let id: TableId = TableName::parse("orders").unwrap();
+    /// ```
+    TableId, "table id", external_fault;
+
+    /// What kind of thing a grant is about: `table`, or what an embedding program adds.
+    ///
+    /// **Invariants**: `^[a-zA-Z_][a-zA-Z0-9_]{0,63}$`; compares without case.
+    ///
+    /// ```
+    /// use agnes_core::access::ResourceType;
+    /// assert_eq!(ResourceType::parse("table")?, ResourceType::table());
+    /// # Ok::<(), agnes_core::Error>(())
+    /// ```
+    /// ```
+    /// # use agnes_core::access::ResourceType;
+    /// assert!(ResourceType::parse("a:b").is_err());
+    /// ```
+    /// ```compile_fail
+    /// # use agnes_core::access::ResourceType;
+    /// let kind: ResourceType = "table";
+    /// ```
+    ResourceType, "resource type", strict_fault;
+}
+
+impl TableId {
+    /// The id that a table gets when nobody chooses one: its name in lower case.
+    pub fn of(name: &ViewName) -> Self {
+        // Every view name is a table id.
+        TableId(name.as_str().to_ascii_lowercase().into_boxed_str())
+    }
+}
+
+impl ResourceType {
+    /// The type of tables.
+    pub fn table() -> Self {
+        ResourceType("table".into())
+    }
 }
 
 impl ViewName {

@@ -3,6 +3,8 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "core/access.rs"]
+mod access;
 #[path = "core/dependencies.rs"]
 mod dependencies;
 #[path = "core/extracts.rs"]

@@ -32,7 +32,7 @@ pub use plan::{Collision, RebuildPlan, SourceState};
 pub(crate) use apply::check_intact;
 pub(crate) use attach::resolve as resolve_attach;
 pub(crate) use generation::{Data, Held};
-pub(crate) use plan::Ownership;
+pub(crate) use plan::{Names, Ownership, Withdrawn};
 
 use server_db::{Draft, Drafts};
 
@@ -115,18 +115,21 @@ pub(crate) fn dry_run(
 ) -> Result<RebuildPlan> {
     let previous = last_generation(context.layout)?;
     let scan = scan::scan(context.layout, &previous, only, context.now)?;
-    let owners = match store {
+    let names = match store {
         Some(store) => caught_up(store, &previous, context.now)?,
-        None => previous.views.iter().map(|(n, v)| (n.clone(), v.source.clone())).collect(),
+        None => {
+            let owners = previous.views.iter().map(|(n, v)| (n.clone(), v.source.clone()));
+            Names { owners: owners.collect(), ..Names::default() }
+        }
     };
-    prepare(context, owners, &previous, scan, only)
+    prepare(context, &names, &previous, scan, only)
 }
 
-/// Who owns which name. The generation is the truth; a crash may have come before the store
-/// heard of it.
-fn caught_up(store: &Store, previous: &Generation, now: Timestamp) -> Result<Ownership> {
+/// Who owns which name, and which are withdrawn. The generation is the truth; a crash may have
+/// come before the store heard of it.
+fn caught_up(store: &Store, previous: &Generation, now: Timestamp) -> Result<Names> {
     store.catch_up(previous, now)?;
-    store.ownership()
+    Ok(Names { owners: store.ownership()?, withdrawn: store.withdrawn()? })
 }
 
 /// Rebuilds: all sources, or one while the others are carried over.
@@ -218,7 +221,7 @@ fn publish(
             None => scan::scan(context.layout, previous, only, context.now)?,
         };
         let plan =
-            prepare(context, caught_up(store, previous, context.now)?, previous, scanned, only)?;
+            prepare(context, &caught_up(store, previous, context.now)?, previous, scanned, only)?;
         let collisions = plan.collisions.clone();
         let (claimed, released) = (plan.claimed.clone(), plan.released.clone());
         let nothing = plan.is_empty() && current && !crashed;
@@ -278,7 +281,7 @@ fn nothing_to_do(
     let Some(scan) = scan::unchanged(layout, previous, only, context.now)? else {
         return Ok(None);
     };
-    let plan = plan::plan(previous, &scan, &Ownership::new(), context.policy);
+    let plan = plan::plan(previous, &scan, &Names::default(), context.policy);
     if !plan.is_empty() {
         return Ok(None);
     }
@@ -321,7 +324,7 @@ fn last_generation(layout: &Layout) -> Result<Generation> {
 /// What to do about the last generation.
 fn prepare(
     context: &Context<'_>,
-    owners: Ownership,
+    names: &Names,
     previous: &Generation,
     mut scan: scan::Scan,
     only: Option<&SourceName>,
@@ -334,7 +337,7 @@ fn prepare(
             layout.extracts().display()
         ));
         scan.skipped.push(Skipped { source: String::new(), table: None, error: Arc::new(error) });
-        let mut plan = plan::plan(previous, &as_before(previous, scan), &owners, context.policy);
+        let mut plan = plan::plan(previous, &as_before(previous, scan), names, context.policy);
         plan.released.clear();
         return Ok(plan);
     }
@@ -353,7 +356,7 @@ fn prepare(
             .with(Key::Source, only));
         }
     }
-    Ok(plan::plan(previous, &scan, &owners, context.policy))
+    Ok(plan::plan(previous, &scan, names, context.policy))
 }
 
 /// A scan that finds every source as it was.

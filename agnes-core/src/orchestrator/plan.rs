@@ -14,6 +14,22 @@ use crate::{AttachAlias, Error, Key, Kind, SourceName, ViewName};
 /// Which source owns which name.
 pub(crate) type Ownership = BTreeMap<ViewName, SourceName>;
 
+/// The tables that an admin took out of the registry: their sources don't publish them.
+pub(crate) type Withdrawn = BTreeSet<(SourceName, ViewName)>;
+
+/// What the system database says about names.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) owners: Ownership,
+    pub(crate) withdrawn: Withdrawn,
+}
+
+impl Names {
+    fn is_withdrawn(&self, source: &SourceName, name: &ViewName) -> bool {
+        !self.withdrawn.is_empty() && self.withdrawn.contains(&(source.clone(), name.clone()))
+    }
+}
+
 /// What a rebuild will do, before it does any of it.
 #[derive(Debug)]
 pub struct RebuildPlan {
@@ -120,7 +136,7 @@ impl RebuildPlan {
 pub(crate) fn plan(
     previous: &Generation,
     scan: &Scan,
-    owners: &Ownership,
+    names: &Names,
     policy: &AttachPolicy,
 ) -> RebuildPlan {
     let mut plan = RebuildPlan {
@@ -134,22 +150,23 @@ pub(crate) fn plan(
         records: BTreeMap::new(),
         sources: Vec::new(),
     };
-    plan.released = released(previous, scan, owners);
+    plan.released = released(previous, scan, names);
     let aliases = owned_aliases(previous, scan);
     let mut published: HashMap<&SourceName, Published<'_>> = HashMap::new();
     for (name, view) in &previous.views {
         published.entry(&view.source).or_default().push((name, view));
     }
+    let known = Known { previous, names, aliases: &aliases, policy };
     for found in &scan.sources {
         let before = published.get(&found.source).map_or(&[][..], Vec::as_slice);
         let state = match &found.found {
             Found::Unchanged | Found::NotAsked => {
-                carry_source(previous, &found.source, before, policy, &mut plan);
+                carry_source(&known, &found.source, before, &mut plan);
                 let unchanged = matches!(found.found, Found::Unchanged);
                 if unchanged { SourceState::Unchanged } else { SourceState::NotAsked }
             }
             Found::Busy(error) => {
-                carry_source(previous, &found.source, before, policy, &mut plan);
+                carry_source(&known, &found.source, before, &mut plan);
                 plan.skipped.push(whole(&found.source, error.clone()));
                 if let Some(record) = plan.records.get_mut(&found.source) {
                     record.digest.clear();
@@ -161,7 +178,6 @@ pub(crate) fn plan(
                 SourceState::Broken
             }
             Found::Read { extract, digest } => {
-                let known = Known { previous, owners, aliases: &aliases, policy };
                 read_source(&known, extract, digest, scan.now_ns, &mut plan);
                 SourceState::Changed
             }
@@ -185,7 +201,7 @@ type Published<'a> = Vec<(&'a ViewName, &'a Arc<View>)>;
 
 /// The names whose owner doesn't publish them any more; none unless every source could be
 /// read, because a passing fault would otherwise give a name to somebody else.
-fn released(previous: &Generation, scan: &Scan, owners: &Ownership) -> Ownership {
+fn released(previous: &Generation, scan: &Scan, recorded: &Names) -> Ownership {
     let readable =
         scan.sources.iter().all(|s| !matches!(s.found, Found::Broken(_) | Found::Busy(_)));
     if !readable {
@@ -224,9 +240,9 @@ fn released(previous: &Generation, scan: &Scan, owners: &Ownership) -> Ownership
             names.contains(name) || (!was_read.contains(owner) && had())
         })
     };
+    let owners = recorded.owners.iter();
     owners
-        .iter()
-        .filter(|(name, owner)| !publishes(owner, name))
+        .filter(|(name, owner)| recorded.is_withdrawn(owner, name) || !publishes(owner, name))
         .map(|(name, owner)| (name.clone(), owner.clone()))
         .collect()
 }
@@ -254,15 +270,20 @@ fn owned_aliases(previous: &Generation, scan: &Scan) -> Aliases {
 }
 
 fn carry_source(
-    previous: &Generation,
+    known: &Known<'_>,
     source: &SourceName,
     published: &[(&ViewName, &Arc<View>)],
-    policy: &AttachPolicy,
     plan: &mut RebuildPlan,
 ) {
+    let Known { previous, names, policy, .. } = *known;
     let Some(record) = previous.sources.get(source) else { return };
     let mut record = record.clone();
     for &(name, view) in published {
+        if names.is_withdrawn(source, name) {
+            // It may be declared again without the extract changing.
+            record.digest.clear();
+            continue;
+        }
         // What the operator has forbidden since goes, though nothing of the extract changed.
         let remote = match &view.data {
             Data::Remote { aliases, .. } => aliases.as_slice(),
@@ -314,7 +335,7 @@ fn left_out(source: &SourceName, table: &str, why: &Error) -> Skipped {
 /// What a source's tables are held against.
 struct Known<'a> {
     previous: &'a Generation,
-    owners: &'a Ownership,
+    names: &'a Names,
     aliases: &'a Aliases,
     policy: &'a AttachPolicy,
 }
@@ -326,7 +347,7 @@ fn read_source(
     now_ns: i64,
     plan: &mut RebuildPlan,
 ) {
-    let Known { previous, owners, aliases, policy } = *known;
+    let Known { previous, names, aliases, policy } = *known;
     let source = extract.source();
     let mut skipped: Vec<Skipped> = extract.skipped().to_vec();
     let mut refused = Vec::new();
@@ -368,6 +389,10 @@ fn read_source(
                 continue;
             }
         };
+        if names.is_withdrawn(source, &name) {
+            digest.clear();
+            continue;
+        }
         let reads_from: &[AttachAlias] = match &table.content {
             Content::Remote { aliases, .. } => aliases,
             _ => &[],
@@ -379,7 +404,7 @@ fn read_source(
         }
         let attaches: Vec<RemoteAttach> =
             attaches.iter().filter(|row| reads_from.contains(&row.alias)).cloned().collect();
-        let owned = owners.get(&name).filter(|_| !plan.released.contains_key(&name));
+        let owned = names.owners.get(&name).filter(|_| !plan.released.contains_key(&name));
         let owner = owned.or_else(|| plan.claimed.get(&name));
         match owner {
             Some(owner) if owner != source => {

@@ -6,7 +6,10 @@
 //! DuckDB lets one process write and then no other even read. A second process waits for a
 //! few seconds and then hears who holds it.
 
+mod access;
+mod audit;
 mod ownership;
+mod registry;
 mod schema;
 mod sync_state;
 

@@ -12,7 +12,7 @@ use crate::{Error, Key, Kind, Result, engine};
 
 /// Each step takes the schema from the version that is its index to the next one. A step
 /// that was released is never changed; a new one follows it.
-const STEPS: &[&str] = &[V1];
+const STEPS: &[&str] = &[V1, V2];
 
 /// Version 1: what syncing and rebuilding remember, and the registry of tables.
 const V1: &str = "
@@ -66,6 +66,122 @@ CREATE TABLE table_registry (
     registered_by VARCHAR,
     is_public BOOLEAN NOT NULL DEFAULT true,
     registered_at TIMESTAMP NOT NULL
+);
+";
+
+/// Version 2: users, groups, grants, tokens and what they did; the registry with the source that
+/// each table is of. Nothing has written to the registry of version 1.
+const V2: &str = "
+DROP TABLE table_registry;
+CREATE TABLE table_registry (
+    id VARCHAR PRIMARY KEY,
+    name VARCHAR NOT NULL,
+    source_name VARCHAR NOT NULL,
+    source_type VARCHAR,
+    bucket VARCHAR,
+    source_table VARCHAR,
+    source_query VARCHAR,
+    query_mode VARCHAR,
+    sync_strategy VARCHAR NOT NULL,
+    sync_schedule VARCHAR,
+    primary_key VARCHAR,
+    description VARCHAR,
+    folder VARCHAR,
+    incremental_window_days INTEGER,
+    max_history_days INTEGER,
+    incremental_column VARCHAR,
+    where_filters VARCHAR,
+    partition_by VARCHAR,
+    partition_granularity VARCHAR,
+    initial_load_chunk_days INTEGER,
+    is_public BOOLEAN NOT NULL,
+    registered_by VARCHAR,
+    registered_at TIMESTAMP NOT NULL
+);
+CREATE TABLE withdrawn_tables (
+    source_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    withdrawn_at TIMESTAMP NOT NULL
+);
+CREATE TABLE users (
+    id VARCHAR PRIMARY KEY,
+    email VARCHAR NOT NULL,
+    name VARCHAR,
+    password_hash VARCHAR,
+    active BOOLEAN NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL,
+    deactivated_at TIMESTAMP,
+    deactivated_by VARCHAR
+);
+CREATE TABLE user_groups (
+    id VARCHAR PRIMARY KEY,
+    name VARCHAR NOT NULL,
+    description VARCHAR,
+    is_system BOOLEAN NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    created_by VARCHAR
+);
+CREATE TABLE user_group_members (
+    user_id VARCHAR NOT NULL,
+    group_id VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    added_at TIMESTAMP NOT NULL,
+    added_by VARCHAR
+);
+CREATE TABLE resource_grants (
+    id VARCHAR PRIMARY KEY,
+    group_id VARCHAR NOT NULL,
+    resource_type VARCHAR NOT NULL,
+    resource_id VARCHAR NOT NULL,
+    assigned_at TIMESTAMP NOT NULL,
+    assigned_by VARCHAR
+);
+CREATE TABLE dataset_permissions (
+    user_id VARCHAR NOT NULL,
+    dataset VARCHAR NOT NULL,
+    access VARCHAR NOT NULL
+);
+CREATE TABLE access_requests (
+    id VARCHAR PRIMARY KEY,
+    user_id VARCHAR NOT NULL,
+    user_email VARCHAR NOT NULL,
+    table_id VARCHAR NOT NULL,
+    reason VARCHAR,
+    status VARCHAR NOT NULL,
+    reviewed_by VARCHAR,
+    reviewed_at TIMESTAMP,
+    created_at TIMESTAMP NOT NULL
+);
+CREATE TABLE personal_access_tokens (
+    id VARCHAR PRIMARY KEY,
+    user_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
+    token_hash VARCHAR NOT NULL,
+    prefix VARCHAR NOT NULL,
+    scopes VARCHAR NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    expires_at TIMESTAMP,
+    last_used_at TIMESTAMP,
+    last_used_ip VARCHAR,
+    revoked_at TIMESTAMP
+);
+CREATE TABLE one_shot_tokens (
+    user_id VARCHAR NOT NULL,
+    purpose VARCHAR NOT NULL,
+    token_hash VARCHAR NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    expires_at TIMESTAMP NOT NULL
+);
+CREATE TABLE audit_log (
+    id VARCHAR NOT NULL,
+    timestamp TIMESTAMP NOT NULL,
+    user_id VARCHAR,
+    action VARCHAR NOT NULL,
+    resource VARCHAR,
+    params VARCHAR,
+    result VARCHAR,
+    duration_ms INTEGER
 );
 ";
 
@@ -213,12 +329,12 @@ mod tests {
             let connection = super::super::attach(&path, Duration::ZERO).unwrap();
             migrate_to(connection, &path, &Disk::real(), NOW, Duration::ZERO, steps)
         };
-        let bad = [V1, "CREATE TABLE second (a INTEGER); CREATE TABLE second (a INTEGER)"];
+        let bad = [V1, V2, "CREATE TABLE third (a INTEGER); CREATE TABLE third (a INTEGER)"];
         assert!(migrate(&bad).is_err());
         assert!(with_suffix(&path, ".pre-migrate").exists());
-        let good = [V1, "CREATE TABLE second (a INTEGER)"];
+        let good = [V1, V2, "CREATE TABLE third (a INTEGER)"];
         let connection = migrate(&good).unwrap();
-        assert_eq!(version(&connection).unwrap(), Some(2));
+        assert_eq!(version(&connection).unwrap(), Some(3));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::support::{Place, ingest, query, rebuild, source};
 
 fn run(agnes: &Agnes, paths: &[&Path], options: FilesOptions) -> Result<ConnectorReport> {
     let paths = paths.iter().map(|p| p.to_path_buf()).collect();
-    agnes.ingest(&source("files"), &FilesConnector::new(paths, options), &NoProgress)
+    let files = FilesConnector::new(paths, options);
+    agnes.ingest(&source("files"), &files, &NoProgress).map(|report| report.extract)
 }
 
 fn loaded(place: &Place, file: &str, content: impl AsRef<[u8]>) -> Agnes {

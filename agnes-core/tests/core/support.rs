@@ -101,7 +101,7 @@ pub fn ingest(agnes: &Agnes, name: &str, paths: &[&Path]) {
     let paths = paths.iter().map(|p| p.to_path_buf()).collect();
     let files = FilesConnector::new(paths, FilesOptions::default());
     let report = agnes.ingest(&source(name), &files, &NoProgress).unwrap();
-    assert_eq!(report.failed().count(), 0, "{report:?}");
+    assert_eq!(report.extract.failed().count(), 0, "{report:?}");
 }
 
 /// Rows as lines of values with `|` between them.

@@ -84,7 +84,7 @@ impl Demo {
             let name = SourceName::parse(source.name)?;
             let files = FilesConnector::new(vec![folder], FilesOptions::default());
             let report = agnes.ingest(&name, &files, &output.progress())?;
-            ingest::show(&name, &report, output)?;
+            ingest::show(&name, &report.extract, output)?;
         }
         output.line("\n2. A rebuild publishes all extracts as one analytics database.")?;
         let report = agnes.rebuild(None, &output.progress())?;

@@ -102,11 +102,15 @@ impl Ingest {
         if self.json.json {
             output.json(&report)?;
         } else {
-            show(&self.source, &report, output)?;
-            if report.changed() {
+            show(&self.source, &report.extract, output)?;
+            for error in &report.unregistered {
+                output.note(format_args!("only admins will see it: {}", error.message()));
+            }
+            if report.extract.changed() {
                 output.note("run `agnes rebuild` to publish");
             }
         }
+        let report = report.extract;
         // Where nothing at all could be read, that is the answer.
         let mut failed = report.failed();
         let given = report.tables.iter().filter(|table| table.from.is_some()).count();

@@ -1,0 +1,269 @@
+//! Access: who may see which table, and why.
+//!
+//! People are [`User`]s, sets of them are [`Group`]s, and a [`Grant`] says that a group may read
+//! a [`Resource`]. The members of the group `Admin` may do everything. Nothing else decides,
+//! unless the policy [`TablePolicy::GrantsAndLegacy`] is chosen.
+//!
+//! ```
+//! use agnes_core::access::{Email, GroupName, Principal, Resource};
+//! use agnes_core::{Agnes, ViewName};
+//! # use agnes_core::{NoProgress, SourceName};
+//! # use agnes_core::connectors::files::{FilesConnector, FilesOptions};
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let csv = dir.path().join("orders.csv");
+//! # std::fs::write(&csv, "id,total\n1,9.5\n2,20\n").unwrap();
+//! # let agnes = Agnes::open(dir.path().join("data"))?;
+//! # let files = FilesConnector::new(vec![csv], FilesOptions::default());
+//! # agnes.ingest(&SourceName::parse("shop")?, &files, &NoProgress)?;
+//! # agnes.rebuild(None, &NoProgress)?;
+//! let access = agnes.access()?;
+//! let admin = access.admin(&Principal::Operator)?;
+//! let ada = admin.add_user(Email::parse("ada@example.com")?, None)?;
+//! let sales = admin.add_group(GroupName::parse("sales")?, None)?;
+//! admin.add_member(&sales.id, &ada.id)?;
+//! let orders = Resource::parse("table:orders")?;
+//! admin.grant(&sales.id, orders.clone())?;
+//!
+//! let ada = Principal::user(ada.id);
+//! assert!(access.decide(&ada, &orders).is_allowed());
+//! assert!(!access.decide(&ada, &Resource::parse("table:salaries")?).is_allowed());
+//! # Ok::<(), agnes_core::Error>(())
+//! ```
+//!
+//! Invariants:
+//! - decisions rest on one immutable value in memory; no request reads the database;
+//! - a change is in force from the moment that the call which makes it returns: it is written
+//!   durably, the value is replaced, and the sessions of whoever lost something are ended, all
+//!   before anybody else may change something;
+//! - what can't be read denies: without the group `Admin` nobody is an admin.
+
+mod admin;
+pub(crate) mod audit;
+pub(crate) mod change;
+mod decision;
+pub(crate) mod facts;
+mod id;
+mod name;
+mod principal;
+mod resource;
+mod tables;
+mod token;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+pub use admin::{Admin, Overview};
+pub use audit::{AuditEvent, TELL_EVERY};
+pub use decision::{
+    Decision, EffectiveAccess, EffectiveItem, MaySee, Permitted, Reason, TablePolicy, TableSet,
+    Visibility,
+};
+pub use facts::{Grant, Group, MemberSource, Membership, Origin, Permission, User};
+pub use id::{GrantId, GroupId, ID_MAX, RequestId, TokenId, UserId};
+pub use name::{EMAIL_MAX, Email, GROUP_NAME_MAX, GroupName};
+pub use principal::{Principal, Via};
+pub use resource::{Block, Item, RESOURCE_ID_MAX, Resource, ResourceKind, ResourceType};
+pub use tables::{NewTable, TableUpdate};
+pub use token::PersonalToken;
+
+use audit::Books;
+use change::Change;
+use decision::Question;
+use facts::Facts;
+
+use crate::clock::Clock;
+use crate::registry::RegisteredTable;
+use crate::store::Store;
+use crate::{Result, TableId, Timestamp, ViewName};
+
+/// Who may see what, over one system database.
+///
+/// Shared between threads. Reading takes no longer than a few hundred nanoseconds and waits for
+/// nobody; writing is done by one at a time, through [`Access::admin`].
+pub struct Access {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    policy: TablePolicy,
+    kinds: Vec<Arc<dyn ResourceKind>>,
+    facts: RwLock<Arc<Facts>>,
+    /// Held by whoever changes something.
+    writing: Mutex<()>,
+    books: Books,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let facts = self.facts();
+        f.debug_struct("Access")
+            .field("users", &facts.users.len())
+            .field("groups", &facts.groups.len())
+            .field("tables", &facts.tables.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Reads the facts and makes sure that the two groups which are always there are.
+    pub(crate) fn open(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        policy: TablePolicy,
+        kinds: Vec<Arc<dyn ResourceKind>>,
+    ) -> Result<Access> {
+        let facts = store.facts()?;
+        let access = Access {
+            books: Books::new(store.clone()),
+            store,
+            clock,
+            policy,
+            kinds,
+            facts: RwLock::new(Arc::new(facts)),
+            writing: Mutex::new(()),
+        };
+        access.ensure_system_groups()?;
+        Ok(access)
+    }
+
+    fn ensure_system_groups(&self) -> Result<()> {
+        self.write(|facts, now| {
+            let mut changes = Vec::new();
+            for name in [GroupName::admin(), GroupName::everyone()] {
+                let there = facts.group_by_name(&name).map(|facts| &facts.group);
+                if there.is_some_and(|group| group.is_system) {
+                    continue;
+                }
+                // One of that name which somebody made becomes the system's.
+                let group = match there {
+                    Some(group) => Group { is_system: true, ..group.clone() },
+                    None => Group {
+                        id: GroupId::fresh(),
+                        name,
+                        description: None,
+                        is_system: true,
+                        created_at: now,
+                        created_by: None,
+                    },
+                };
+                changes.push(Change::PutGroup(group));
+            }
+            Ok(Planned { changes, events: Vec::new(), value: () })
+        })
+    }
+
+    /// The facts of this moment.
+    fn facts(&self) -> Arc<Facts> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Leave to change things, for those who may.
+    ///
+    /// # Errors
+    /// `Denied` for anybody but the operator and the members of `Admin`.
+    pub fn admin<'a>(&'a self, principal: &'a Principal) -> Result<Admin<'a>> {
+        Admin::of(self, principal)
+    }
+
+    /// Whether a principal may see a resource, and why.
+    ///
+    /// A table that isn't registered may be seen by admins only.
+    pub fn decide(&self, principal: &Principal, resource: &Resource) -> Decision {
+        let now = || self.now();
+        Question { policy: self.policy, now: &now }.decide(self.facts(), principal, resource)
+    }
+
+    /// The tables that a principal may see.
+    #[must_use]
+    pub fn visibility(&self, principal: &Principal) -> Visibility {
+        let now = || self.now();
+        Question { policy: self.policy, now: &now }.visibility(&self.facts(), principal)
+    }
+
+    /// What a principal's groups were granted, of any type.
+    #[must_use]
+    pub fn effective_access(&self, principal: &Principal) -> EffectiveAccess {
+        use decision::Standing;
+        let now = || self.now();
+        let facts = self.facts();
+        let question = Question { policy: self.policy, now: &now };
+        let user = match question.standing(&facts, principal) {
+            Standing::Everything(_) => {
+                return EffectiveAccess { is_admin: true, items: Vec::new() };
+            }
+            Standing::Nothing(_) => None,
+            Standing::User(user) => Some(user),
+        };
+        let mut items: std::collections::BTreeMap<Resource, Vec<GroupName>> = Default::default();
+        for grant in facts.grants.values() {
+            let number = facts.groups.number(&grant.group);
+            let hers = user.zip(number).is_some_and(|(user, group)| user.groups.contains(group));
+            if hers && let Some(group) = facts.group(&grant.group) {
+                items.entry(grant.resource.clone()).or_default().push(group.group.name.clone());
+            }
+        }
+        let items = items.into_iter().map(|(resource, mut via_groups)| {
+            via_groups.sort();
+            EffectiveItem { resource, via_groups }
+        });
+        EffectiveAccess { is_admin: false, items: items.collect() }
+    }
+
+    /// The registered table that a text names: an id first, a name second.
+    ///
+    /// The only way from text to a registered table. It says nothing about who may know.
+    pub fn resolve(&self, text: &str) -> Option<RegisteredTable> {
+        let facts = self.facts();
+        let by_id = TableId::parse(text).ok().and_then(|id| facts.table(&id).cloned());
+        let found = by_id.or_else(|| {
+            let name = ViewName::parse(text).ok()?;
+            facts.table_by_name(&name).cloned()
+        });
+        found.map(|facts| facts.table)
+    }
+
+    /// The user with this address.
+    pub fn user_by_email(&self, email: &Email) -> Option<User> {
+        self.facts().user_by_email(email).map(|facts| facts.user.clone())
+    }
+
+    /// The types of resources that can be granted.
+    pub fn resource_kinds(&self) -> &[Arc<dyn ResourceKind>] {
+        &self.kinds
+    }
+
+    /// Notes something for the audit log. It never fails and never waits.
+    pub fn tell(&self, event: AuditEvent) {
+        self.books.tell([event]);
+    }
+
+    /// Changes something: what is planned on the facts of now is written, then believed.
+    fn write<T>(&self, plan: impl FnOnce(&Facts, Timestamp) -> Result<Planned<T>>) -> Result<T> {
+        let _writing: MutexGuard<'_, ()> =
+            self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.facts();
+        let Planned { changes, events, value } = plan(&before, self.now())?;
+        if !changes.is_empty() {
+            let untold = self.store.apply(&changes, &events)?;
+            self.books.tell(untold.iter().cloned());
+            let mut after = Facts::clone(&before);
+            changes.iter().for_each(|change| after.apply(change));
+            *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        }
+        Ok(value)
+    }
+}
+
+/// What a write will do.
+struct Planned<T> {
+    changes: Vec<Change>,
+    events: Vec<AuditEvent>,
+    value: T,
+}
+
+impl<T> Planned<T> {
+    fn nothing(value: T) -> Self {
+        Planned { changes: Vec::new(), events: Vec::new(), value }
+    }
+}

@@ -1,0 +1,370 @@
+//! Users, groups, memberships, grants, permissions and tokens, as rows.
+
+use duckdb::types::{TimeUnit, Value};
+use duckdb::{Connection, Row, params};
+
+use super::Store;
+use crate::access::change::Change;
+use crate::access::facts::Facts;
+use crate::access::{
+    AuditEvent, Email, Grant, GrantId, Group, GroupId, GroupName, MemberSource, Membership,
+    Permission, PersonalToken, Resource, ResourceType, TokenId, User, UserId,
+};
+use crate::{Error, Kind, Result, Timestamp, engine};
+
+pub(super) fn timestamp(at: Timestamp) -> Value {
+    Value::Timestamp(TimeUnit::Microsecond, at.as_micros())
+}
+
+pub(super) fn optional(at: Option<Timestamp>) -> Value {
+    at.map_or(Value::Null, timestamp)
+}
+
+fn moment(row: &Row<'_>, at: usize) -> duckdb::Result<Timestamp> {
+    row.get(at).map(Timestamp::from_micros)
+}
+
+fn moment_if_any(row: &Row<'_>, at: usize) -> duckdb::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(at)?.map(Timestamp::from_micros))
+}
+
+/// A row whose text is no name or id was written by somebody else.
+fn broken(table: &str, error: &Error) -> Error {
+    Error::new(
+        Kind::Internal,
+        format!("the system database holds a row in `{table}` that is wrong: {}", error.message()),
+    )
+}
+
+impl Store {
+    /// Everything that decisions rest on.
+    ///
+    /// # Errors
+    /// `Internal` when it can't be read. Nothing is decided then.
+    pub(crate) fn facts(&self) -> Result<Facts> {
+        let connection = self.lock();
+        let mut facts = Facts::default();
+        let mut take = |changes: Result<Vec<Change>>| -> Result<()> {
+            changes?.iter().for_each(|change| facts.apply(change));
+            Ok(())
+        };
+        take(users(&connection))?;
+        take(groups(&connection))?;
+        take(super::registry::tables(&connection))?;
+        take(members(&connection))?;
+        take(grants(&connection))?;
+        take(permissions(&connection))?;
+        take(tokens(&connection))?;
+        Ok(facts)
+    }
+
+    /// Writes changes in one transaction, and what is told about them. Where the telling
+    /// fails, the changes are written without; what wasn't told is given back.
+    pub(crate) fn apply<'e>(
+        &self,
+        changes: &[Change],
+        events: &'e [AuditEvent],
+    ) -> Result<&'e [AuditEvent]> {
+        let write = |events: &[AuditEvent]| {
+            self.transaction("write who may see what", |c| {
+                changes.iter().try_for_each(|change| write(c, change))?;
+                super::audit::append(c, events)
+            })
+        };
+        match write(events) {
+            Ok(()) => Ok(&[]),
+            Err(_) if !events.is_empty() => write(&[]).map(|()| events),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads every row of a query.
+pub(super) fn rows<T>(
+    connection: &Connection,
+    table: &'static str,
+    sql: &'static str,
+    read: impl Fn(&Row<'_>) -> duckdb::Result<Result<T>>,
+) -> Result<Vec<T>> {
+    let fail = |e| engine::error("read who may see what", e);
+    let mut statement = connection.prepare_cached(sql).map_err(fail)?;
+    let rows = statement.query_map([], |row| read(row)).map_err(fail)?;
+    rows.map(|row| row.map_err(fail)?.map_err(|e| broken(table, &e))).collect()
+}
+
+fn users(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "users",
+        "SELECT id, email, name, password_hash IS NOT NULL, active, epoch_us(created_at), \
+         epoch_us(updated_at), epoch_us(deactivated_at), deactivated_by FROM users",
+        |row| {
+            let (id, email): (String, String) = (row.get(0)?, row.get(1)?);
+            let rest = (row.get(2)?, row.get(3)?, row.get(4)?);
+            let times = (moment(row, 5)?, moment(row, 6)?, moment_if_any(row, 7)?);
+            let deactivated_by = row.get(8)?;
+            Ok((|| {
+                Ok(Change::PutUser(User {
+                    id: UserId::parse(id)?,
+                    email: Email::parse(email)?,
+                    name: rest.0,
+                    has_password: rest.1,
+                    active: rest.2,
+                    created_at: times.0,
+                    updated_at: times.1,
+                    deactivated_at: times.2,
+                    deactivated_by,
+                }))
+            })())
+        },
+    )
+}
+
+fn groups(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "user_groups",
+        "SELECT id, name, description, is_system, epoch_us(created_at), created_by \
+         FROM user_groups",
+        |row| {
+            let (id, name): (String, String) = (row.get(0)?, row.get(1)?);
+            let rest = (row.get(2)?, row.get(3)?, moment(row, 4)?, row.get(5)?);
+            Ok((|| {
+                Ok(Change::PutGroup(Group {
+                    id: GroupId::parse(id)?,
+                    name: GroupName::parse(name)?,
+                    description: rest.0,
+                    is_system: rest.1,
+                    created_at: rest.2,
+                    created_by: rest.3,
+                }))
+            })())
+        },
+    )
+}
+
+fn members(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "user_group_members",
+        "SELECT user_id, group_id, source, epoch_us(added_at), added_by FROM user_group_members",
+        |row| {
+            let (user, group, source): (String, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            let rest = (moment(row, 3)?, row.get(4)?);
+            Ok((|| {
+                Ok(Change::PutMember(Membership {
+                    user: UserId::parse(user)?,
+                    group: GroupId::parse(group)?,
+                    source: MemberSource::parse(&source).ok_or_else(|| {
+                        Error::new(Kind::Internal, format!("`{source}` is no source of a member"))
+                    })?,
+                    added_at: rest.0,
+                    added_by: rest.1,
+                }))
+            })())
+        },
+    )
+}
+
+fn grants(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "resource_grants",
+        "SELECT id, group_id, resource_type, resource_id, epoch_us(assigned_at), assigned_by \
+         FROM resource_grants",
+        |row| {
+            let (id, group): (String, String) = (row.get(0)?, row.get(1)?);
+            let (kind, resource): (String, String) = (row.get(2)?, row.get(3)?);
+            let rest = (moment(row, 4)?, row.get(5)?);
+            Ok((|| {
+                Ok(Change::PutGrant(Grant {
+                    id: GrantId::parse(id)?,
+                    group: GroupId::parse(group)?,
+                    resource: Resource::new(ResourceType::parse(kind)?, &resource)?,
+                    assigned_at: rest.0,
+                    assigned_by: rest.1,
+                }))
+            })())
+        },
+    )
+}
+
+fn permissions(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "dataset_permissions",
+        "SELECT user_id, dataset, access FROM dataset_permissions",
+        |row| {
+            let (user, dataset, access): (String, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(UserId::parse(user)
+                .map(|user| Change::PutPermission(Permission { user, dataset, access })))
+        },
+    )
+}
+
+fn tokens(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "personal_access_tokens",
+        "SELECT id, user_id, name, prefix, scopes, epoch_us(created_at), epoch_us(expires_at), \
+         epoch_us(last_used_at), last_used_ip, epoch_us(revoked_at), token_hash \
+         FROM personal_access_tokens",
+        |row| {
+            let (id, user): (String, String) = (row.get(0)?, row.get(1)?);
+            let texts = (row.get(2)?, row.get(3)?, row.get(4)?);
+            let times = (moment(row, 5)?, moment_if_any(row, 6)?, moment_if_any(row, 7)?);
+            let rest = (row.get(8)?, moment_if_any(row, 9)?, row.get(10)?);
+            Ok((|| {
+                Ok(Change::PutToken {
+                    token: Box::new(PersonalToken {
+                        id: TokenId::parse(id)?,
+                        user: UserId::parse(user)?,
+                        name: texts.0,
+                        prefix: texts.1,
+                        scope: texts.2,
+                        created_at: times.0,
+                        expires_at: times.1,
+                        last_used_at: times.2,
+                        last_used_ip: rest.0,
+                        revoked_at: rest.1,
+                    }),
+                    hash: rest.2,
+                })
+            })())
+        },
+    )
+}
+
+/// Writes one change. What hangs on a thing goes with it: DuckDB does no cascades.
+fn write(c: &Connection, change: &Change) -> duckdb::Result<()> {
+    let run = |sql: &'static str, with: &[&dyn duckdb::ToSql]| {
+        c.prepare_cached(sql)?.execute(with).map(drop)
+    };
+    match change {
+        Change::PutUser(u) => run(
+            "INSERT INTO users (id, email, name, active, created_at, updated_at, deactivated_at, \
+             deactivated_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+             email = excluded.email, name = excluded.name, active = excluded.active, \
+             updated_at = excluded.updated_at, deactivated_at = excluded.deactivated_at, \
+             deactivated_by = excluded.deactivated_by",
+            params![
+                u.id.as_str(),
+                u.email.as_str(),
+                u.name,
+                u.active,
+                timestamp(u.created_at),
+                timestamp(u.updated_at),
+                optional(u.deactivated_at),
+                u.deactivated_by
+            ],
+        ),
+        Change::SetPassword { user, hash } => {
+            run("UPDATE users SET password_hash = ? WHERE id = ?", params![hash, user.as_str()])
+        }
+        Change::RemoveUser(id) => {
+            let id: &[&dyn duckdb::ToSql] = params![id.as_str()];
+            run("DELETE FROM user_group_members WHERE user_id = ?", id)?;
+            run("DELETE FROM personal_access_tokens WHERE user_id = ?", id)?;
+            run("DELETE FROM one_shot_tokens WHERE user_id = ?", id)?;
+            run("DELETE FROM dataset_permissions WHERE user_id = ?", id)?;
+            run("DELETE FROM access_requests WHERE user_id = ?", id)?;
+            run("DELETE FROM users WHERE id = ?", id)
+        }
+        Change::PutGroup(g) => run(
+            "INSERT INTO user_groups (id, name, description, is_system, created_at, created_by) \
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+             description = excluded.description, is_system = excluded.is_system, \
+             created_by = excluded.created_by",
+            params![
+                g.id.as_str(),
+                g.name.as_str(),
+                g.description,
+                g.is_system,
+                timestamp(g.created_at),
+                g.created_by
+            ],
+        ),
+        Change::RemoveGroup(id) => {
+            let id: &[&dyn duckdb::ToSql] = params![id.as_str()];
+            run("DELETE FROM user_group_members WHERE group_id = ?", id)?;
+            run("DELETE FROM resource_grants WHERE group_id = ?", id)?;
+            run("DELETE FROM user_groups WHERE id = ?", id)
+        }
+        Change::PutMember(m) => {
+            run(
+                "DELETE FROM user_group_members WHERE user_id = ? AND group_id = ?",
+                params![m.user.as_str(), m.group.as_str()],
+            )?;
+            run(
+                "INSERT INTO user_group_members (user_id, group_id, source, added_at, added_by) \
+                 VALUES (?, ?, ?, ?, ?)",
+                params![
+                    m.user.as_str(),
+                    m.group.as_str(),
+                    m.source.as_str(),
+                    timestamp(m.added_at),
+                    m.added_by
+                ],
+            )
+        }
+        Change::RemoveMember { user, group } => run(
+            "DELETE FROM user_group_members WHERE user_id = ? AND group_id = ?",
+            params![user.as_str(), group.as_str()],
+        ),
+        Change::PutGrant(g) => run(
+            "INSERT INTO resource_grants (id, group_id, resource_type, resource_id, assigned_at, \
+             assigned_by) VALUES (?, ?, ?, ?, ?, ?)",
+            params![
+                g.id.as_str(),
+                g.group.as_str(),
+                g.resource.kind().as_str(),
+                g.resource.id(),
+                timestamp(g.assigned_at),
+                g.assigned_by
+            ],
+        ),
+        Change::RemoveGrant(id) => {
+            run("DELETE FROM resource_grants WHERE id = ?", params![id.as_str()])
+        }
+        Change::PutPermission(p) => {
+            run(
+                "DELETE FROM dataset_permissions WHERE user_id = ? AND dataset = ?",
+                params![p.user.as_str(), p.dataset],
+            )?;
+            run(
+                "INSERT INTO dataset_permissions (user_id, dataset, access) VALUES (?, ?, ?)",
+                params![p.user.as_str(), p.dataset, p.access],
+            )
+        }
+        Change::RemovePermission { user, dataset } => run(
+            "DELETE FROM dataset_permissions WHERE user_id = ? AND dataset = ?",
+            params![user.as_str(), dataset],
+        ),
+        Change::PutTable(table) => super::registry::put(c, table),
+        Change::RemoveTable { table, at } => super::registry::remove(c, table, *at),
+        Change::PutToken { token: t, hash } => run(
+            "INSERT INTO personal_access_tokens (id, user_id, name, token_hash, prefix, scopes, \
+             created_at, expires_at, last_used_at, last_used_ip, revoked_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                t.id.as_str(),
+                t.user.as_str(),
+                t.name,
+                hash,
+                t.prefix,
+                t.scope,
+                timestamp(t.created_at),
+                optional(t.expires_at),
+                optional(t.last_used_at),
+                t.last_used_ip,
+                optional(t.revoked_at)
+            ],
+        ),
+        Change::RevokeToken { id, at } => run(
+            "UPDATE personal_access_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
+            params![timestamp(*at), id.as_str()],
+        ),
+    }
+}
