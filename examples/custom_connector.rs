@@ -14,7 +14,7 @@ use agnes_core::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use agnes_core::arrow::datatypes::{DataType, Field, Schema};
 use agnes_core::connector::{Connector, ConnectorReport, Job, TableOutcome, TableStatus};
 use agnes_core::extract::{ExtractWriter, WriteMode};
-use agnes_core::{Agnes, Error, Kind, NoProgress, Result, SourceName, TableName};
+use agnes_core::{Agnes, Error, Kind, NoProgress, QueryOptions, Result, SourceName, TableName};
 
 /// Days and months of one year.
 struct Calendar {
@@ -108,7 +108,8 @@ fn run(data_dir: &Path) -> Result<usize> {
     let source = SourceName::parse("calendar")?;
     agnes.ingest(&source, &Calendar { year: 2028 }, &NoProgress)?;
     agnes.rebuild(None, &NoProgress)?;
-    Ok(agnes.session()?.query("SELECT * FROM days WHERE day LIKE '2028-02-%'")?.len())
+    let february = "SELECT * FROM days WHERE day LIKE '2028-02-%'";
+    Ok(agnes.session()?.query(february, &QueryOptions::default())?.read_all()?.len())
 }
 
 fn main() -> Result<()> {

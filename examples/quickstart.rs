@@ -7,7 +7,7 @@ use std::path::Path;
 
 use agnes_core::arrow::util::pretty::pretty_format_batches;
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
-use agnes_core::{Agnes, Error, Kind, NoProgress, Result, SourceName};
+use agnes_core::{Agnes, Error, Kind, NoProgress, QueryOptions, Result, SourceName};
 
 /// Publishes the aviation files below `files` and answers one question.
 fn run(data_dir: &Path, files: &Path) -> Result<String> {
@@ -21,8 +21,9 @@ fn run(data_dir: &Path, files: &Path) -> Result<String> {
     let rows = agnes.session()?.query(
         "SELECT origin, count(*) AS flights, round(avg(delay), 1) AS delay_min
          FROM flights GROUP BY origin ORDER BY flights DESC, origin LIMIT 3",
+        &QueryOptions::default(),
     )?;
-    let table = pretty_format_batches(&rows.batches)
+    let table = pretty_format_batches(&rows.read_all()?.batches)
         .map_err(|e| Error::new(Kind::Internal, "the rows can't be shown").because(e))?;
     Ok(table.to_string())
 }

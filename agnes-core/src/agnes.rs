@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::access::{Access, ResourceKind, TablePolicy};
+use crate::access::{Access, Principal, ResourceKind, TablePolicy, Watch};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::connector::{Connector, Job};
 use crate::disk::Disk;
@@ -14,7 +14,7 @@ use crate::orchestrator::{
     self, AttachPolicy, Context, Generation, NoSecrets, Progress, RebuildPlan, RebuildReport,
     Secrets,
 };
-use crate::query::Session;
+use crate::query::{Gate, Means, QueryLimits, Session, Shelf};
 use crate::registry::IngestReport;
 use crate::store::Store;
 use crate::{Result, SourceName};
@@ -24,8 +24,10 @@ use crate::{Result, SourceName};
 pub struct Settings {
     /// Where the system database lies, when not in `state/` below the data folder.
     pub state_dir: Option<PathBuf>,
-    /// What the engine may use.
+    /// What the engine may use while it ingests and rebuilds.
     pub limits: Limits,
+    /// What queries may take.
+    pub query: QueryLimits,
     /// Which remote systems may be attached.
     pub attach_policy: AttachPolicy,
     /// How long a superseded generation is kept for outside readers.
@@ -44,6 +46,7 @@ impl Default for Settings {
         Settings {
             state_dir: None,
             limits: Limits::default(),
+            query: QueryLimits::default(),
             attach_policy: AttachPolicy::default(),
             grace: Duration::from_secs(3600),
             store_patience: Duration::from_secs(5),
@@ -95,6 +98,8 @@ pub struct Agnes {
     components: Components,
     store: Mutex<Option<Arc<Store>>>,
     access: Mutex<Option<Arc<Access>>>,
+    shelf: Shelf,
+    gate: Arc<Gate>,
 }
 
 impl Agnes {
@@ -118,11 +123,13 @@ impl Agnes {
     ) -> Result<Agnes> {
         let layout = Layout::new(data_dir.as_ref(), settings.state_dir.as_deref())?;
         Ok(Agnes {
+            gate: Gate::new(settings.query.clone()),
             layout,
             settings,
             components,
             store: Mutex::new(None),
             access: Mutex::new(None),
+            shelf: Shelf::default(),
         })
     }
 
@@ -214,7 +221,11 @@ impl Agnes {
         only: Option<&SourceName>,
         progress: &dyn Progress,
     ) -> Result<RebuildReport> {
-        orchestrator::rebuild(&self.context(), || self.store(), only, progress)
+        let report = orchestrator::rebuild(&self.context(), || self.store(), only, progress)?;
+        if report.published {
+            self.shelf.clear();
+        }
+        Ok(report)
     }
 
     /// Makes the next rebuild ask the system database, though no file may have changed.
@@ -235,12 +246,33 @@ impl Agnes {
     /// # Errors
     /// `Unavailable` when the generation can't be read.
     pub fn session(&self) -> Result<Session> {
-        Session::open(&self.layout, &self.settings.limits, &self.settings.attach_policy)
+        Session::open(&self.means(), Watch::operator(), None)
     }
 
-    /// The values of token variables.
-    pub fn secrets(&self) -> &dyn Secrets {
-        &*self.components.secrets
+    /// Opens a session over what a principal may see.
+    ///
+    /// # Errors
+    /// As [`Agnes::session`] and [`Agnes::access`]; `Denied` when she may do nothing at all:
+    /// nobody, a user who is unknown or deactivated, a token that has ended.
+    pub fn session_for(&self, principal: &Principal) -> Result<Session> {
+        if *principal == Principal::Operator {
+            return self.session();
+        }
+        let access = self.access()?;
+        access.stands(principal)?;
+        let watch = access.watch(principal);
+        Session::open(&self.means(), watch, Some(access))
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means {
+            layout: &self.layout,
+            shelf: &self.shelf,
+            gate: &self.gate,
+            limits: &self.settings.query,
+            policy: &self.settings.attach_policy,
+            secrets: &self.components.secrets,
+        }
     }
 
     fn context(&self) -> Context<'_> {

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use agnes_core::connectors::files::{FilesConnector, FilesOptions};
-//! use agnes_core::{Agnes, NoProgress, SourceName};
+//! use agnes_core::{Agnes, NoProgress, QueryOptions, SourceName};
 //!
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let csv = dir.path().join("orders.csv");
@@ -23,8 +23,9 @@
 //! agnes.ingest(&shop, &files, &NoProgress)?;
 //! agnes.rebuild(None, &NoProgress)?;
 //!
-//! let rows = agnes.session()?.query("SELECT sum(total) AS revenue FROM orders")?;
-//! assert_eq!(rows.len(), 1);
+//! let session = agnes.session()?;
+//! let rows = session.query("SELECT sum(total) AS revenue FROM orders", &QueryOptions::default())?;
+//! assert_eq!(rows.read_all()?.len(), 1);
 //! # Ok::<(), agnes_core::Error>(())
 //! ```
 //!
@@ -68,7 +69,7 @@ pub use orchestrator::{
     AttachPolicy, Generation, NoProgress, NoSecrets, Progress, RebuildPlan, RebuildReport, Secret,
     Secrets,
 };
-pub use query::{Rows, Session};
+pub use query::{QueryOptions, Rows, Session};
 
 /// Arrow, in the version that rows come in.
 pub use arrow;

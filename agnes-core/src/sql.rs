@@ -149,12 +149,7 @@ pub(crate) fn create_view(view: &impl Identifier, body: &Sql) -> Sql {
     Sql(format!("CREATE VIEW {} AS {}", ident(view), body.0))
 }
 
-/// A view that is bound when it is first read.
-pub(crate) fn create_deferred_view(view: &ViewName, body: &Sql) -> Sql {
-    Sql(format!("CREATE VIEW {} WITH (defer_binding = true) AS {}", ident(view), body.0))
-}
-
-/// The same in the database that a rebuild writes. A deferred one is bound when it is
+/// A view in the database that a rebuild writes. A deferred one is bound when it is
 /// first read, as for a remote system that can't be reached now.
 pub(crate) fn create_server_view(view: &ViewName, body: &Sql, deferred: bool) -> Sql {
     let deferred = if deferred { " WITH (defer_binding = true)" } else { "" };
@@ -220,6 +215,29 @@ impl ColumnType {
         }
         Err(Error::new(Kind::Invalid, format!("`{}` is no column type", crate::name::shown(text))))
     }
+}
+
+/// An empty table.
+pub(crate) fn create_table(name: &ViewName, columns: &[(ColumnName, ColumnType)]) -> Sql {
+    let columns: Vec<String> =
+        columns.iter().map(|(name, kind)| format!("{} {}", ident(name), kind.0)).collect();
+    Sql(format!("CREATE TABLE {} ({})", ident(name), columns.join(", ")))
+}
+
+/// All of these, or none.
+pub(crate) fn in_one_transaction(statements: &[Sql]) -> Sql {
+    let mut text = String::from("BEGIN;");
+    for statement in statements {
+        text.push_str(&statement.0);
+        text.push(';');
+    }
+    text.push_str("COMMIT");
+    Sql(text)
+}
+
+/// What the engine would do about a statement that the guard has accepted.
+pub(crate) fn explain(statement: &str) -> Sql {
+    Sql(format!("EXPLAIN {statement}"))
 }
 
 /// A view over a remote table: `SELECT * FROM alias."schema"."table"`.

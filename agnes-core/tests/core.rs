@@ -21,5 +21,7 @@ mod plans;
 mod rebuilds;
 #[path = "core/remote.rs"]
 mod remote;
+#[path = "core/sessions.rs"]
+mod sessions;
 #[path = "core/support.rs"]
 mod support;

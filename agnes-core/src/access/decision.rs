@@ -216,6 +216,18 @@ impl TableSet {
         self.len() == 0
     }
 
+    /// Whether everything in one set is in another, and means the same table.
+    pub(crate) fn within(part: &TableSet, whole: &TableSet) -> bool {
+        part.visible.iter().all(|number| {
+            let (a, b) = (part.tables.at(number), whole.tables.at(number));
+            let same = a.zip(b).is_some_and(|(a, b)| {
+                Arc::ptr_eq(a, b)
+                    || (a.table.name == b.table.name && a.table.source == b.table.source)
+            });
+            same && whole.visible.contains(number)
+        })
+    }
+
     /// The tables, in the order in which they were registered.
     pub fn iter(&self) -> impl Iterator<Item = &RegisteredTable> {
         self.visible.iter().filter_map(|number| Some(&self.tables.at(number)?.table))

@@ -48,8 +48,9 @@ mod principal;
 mod resource;
 mod tables;
 mod token;
+mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub use admin::{Admin, Overview};
 pub use audit::{AuditEvent, TELL_EVERY};
@@ -64,6 +65,9 @@ pub use principal::{Principal, Via};
 pub use resource::{Block, Item, RESOURCE_ID_MAX, Resource, ResourceKind, ResourceType};
 pub use tables::{NewTable, TableUpdate};
 pub use token::PersonalToken;
+
+pub(crate) use decision::hidden;
+pub(crate) use watch::{Interrupt, Running, Watch, ended};
 
 use audit::Books;
 use change::Change;
@@ -88,6 +92,8 @@ pub struct Access {
     /// Held by whoever changes something.
     writing: Mutex<()>,
     books: Books,
+    /// The sessions that are open.
+    watches: Mutex<Vec<Weak<Watch>>>,
 }
 
 impl std::fmt::Debug for Access {
@@ -118,6 +124,7 @@ impl Access {
             kinds,
             facts: RwLock::new(Arc::new(facts)),
             writing: Mutex::new(()),
+            watches: Mutex::new(Vec::new()),
         };
         access.ensure_system_groups()?;
         Ok(access)
@@ -179,6 +186,18 @@ impl Access {
     pub fn visibility(&self, principal: &Principal) -> Visibility {
         let now = || self.now();
         Question { policy: self.policy, now: &now }.visibility(&self.facts(), principal)
+    }
+
+    /// Whether a principal may do anything at all: she is known, active, and her token holds.
+    pub(crate) fn stands(&self, principal: &Principal) -> Result<()> {
+        let now = || self.now();
+        let question = Question { policy: self.policy, now: &now };
+        match question.standing(&self.facts(), principal) {
+            decision::Standing::Nothing(reason) => {
+                Err(crate::Error::new(crate::Kind::Denied, format!("access denied: {reason}")))
+            }
+            decision::Standing::Everything(_) | decision::Standing::User(_) => Ok(()),
+        }
     }
 
     /// What a principal's groups were granted, of any type.
@@ -250,6 +269,9 @@ impl Access {
             let mut after = Facts::clone(&before);
             changes.iter().for_each(|change| after.apply(change));
             *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+            if changes.iter().any(Change::takes_away) {
+                self.end_sessions();
+            }
         }
         Ok(value)
     }

@@ -52,7 +52,7 @@ pub(crate) fn export(
 ///
 /// # Errors
 /// `Limit` naming the time limit; whatever `work` returns.
-pub(crate) fn with_deadline<T>(
+fn with_deadline<T>(
     connection: &duckdb::Connection,
     patience: Duration,
     work: impl FnOnce() -> Result<T>,

@@ -41,7 +41,7 @@ use crate::{
     AttachAlias, ColumnName, Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine,
 };
 
-pub(crate) use export::{export, with_deadline};
+pub(crate) use export::export;
 pub(crate) use meta::MetaRow;
 
 /// The largest `extract.duckdb` that is opened, bytes. Data belongs into parquet files.

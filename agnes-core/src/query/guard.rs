@@ -18,7 +18,7 @@ use crate::{Error, Kind, Result, engine};
 /// The longest statement, in bytes.
 pub(crate) const TEXT_MAX: usize = 64 * 1024;
 /// The deepest nesting of parentheses, brackets and braces in a statement's text.
-const NESTING_MAX: usize = 100;
+const NESTING_MAX: usize = 200;
 /// The most joins of a statement, and the most parts of a column's name: ordering 400 joins or
 /// finding a field 10,000 levels down takes the engine minutes in which nothing interrupts it.
 const JOINS_MAX: usize = 100;
@@ -51,7 +51,7 @@ const NODES: &[&str] = &[
     "ORDER_DEFAULT",
 ];
 
-/// Classes of expressions. `PARAMETER` is missing: nothing binds one.
+/// Classes of expressions.
 const EXPRESSIONS: &[&str] = &[
     "AGGREGATE",
     "BETWEEN",
@@ -67,6 +67,7 @@ const EXPRESSIONS: &[&str] = &[
     "LAMBDA",
     "LAMBDA_REF",
     "OPERATOR",
+    "PARAMETER",
     "POSITIONAL_REFERENCE",
     "STAR",
     "SUBQUERY",
@@ -93,6 +94,59 @@ const REFUSED_TYPES: &[&str] = &["variant"];
 /// Table functions that read nothing but their arguments.
 const TABLE_FUNCTIONS: &[&str] =
     &["range", "generate_series", "unnest", "repeat", "json_each", "json_tree"];
+
+/// The lists of tables and columns that people's tools ask for.
+pub(crate) const INFORMATION_SCHEMA: &[&str] = &[
+    "character_sets",
+    "columns",
+    "constraint_column_usage",
+    "key_column_usage",
+    "referential_constraints",
+    "schemata",
+    "table_constraints",
+    "tables",
+];
+
+/// The query that an EXPLAIN explains, or nothing when it is something else. The engine's parse
+/// tree has no EXPLAIN; the query in it is checked like any other.
+///
+/// # Errors
+/// `Denied` for other forms of EXPLAIN: ANALYZE names the files that are read.
+pub(crate) fn explained(text: &str) -> Result<Option<&str>> {
+    let Some(rest) = after_word(text, "explain") else { return Ok(None) };
+    if after_word(rest, "analyze").is_some() || after_blank(rest).starts_with('(') {
+        return Err(Error::new(
+            Kind::Denied,
+            "EXPLAIN takes a query and nothing else here; ANALYZE and options are not allowed",
+        ));
+    }
+    Ok(Some(rest))
+}
+
+/// What follows a word at the start of a text, whatever its case.
+fn after_word<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let text = after_blank(text);
+    let (first, rest) = text.split_at_checked(word.len())?;
+    let ends =
+        !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii());
+    (first.eq_ignore_ascii_case(word) && ends).then_some(rest)
+}
+
+/// A text without the blanks and comments at its start.
+fn after_blank(text: &str) -> &str {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
+        let comment = if rest.starts_with("--") {
+            rest.split_once('\n').map_or("", |(_, after)| after)
+        } else if let Some(inside) = rest.strip_prefix("/*") {
+            inside.split_once("*/").map_or("", |(_, after)| after)
+        } else {
+            return rest;
+        };
+        rest = comment;
+    }
+}
 
 /// Decides about what a statement reads, and may replace it.
 pub(crate) trait Judge {
@@ -146,13 +200,13 @@ impl Tree {
                 let json: String = statement
                     .query_row([text], |row| row.get(0))
                     .map_err(|e| engine::error("parse a statement", e))?;
-                Tree::from_json(&json)
+                Tree::from_json(&json, text)
             }));
         }
         Ok(trees)
     }
 
-    fn from_json(json: &str) -> Result<Tree> {
+    fn from_json(json: &str, text: &str) -> Result<Tree> {
         // The tree of a statement within the limits above is deeper than serde's default of
         // 128 levels, and never as deep as this thread's stack.
         let mut reader = serde_json::Deserializer::from_str(json);
@@ -162,9 +216,21 @@ impl Tree {
         if tree.get("error").and_then(Value::as_bool) != Some(false) {
             let message = tree.get("error_message").and_then(Value::as_str).unwrap_or("");
             return Err(match tree.get("error_type").and_then(Value::as_str) {
+                Some("not implemented") if message.contains("parameters") => {
+                    Error::new(Kind::Invalid, message.trim())
+                }
+                // The engine asks the table for them first, by statements of its own.
+                Some("not implemented") if text.to_ascii_lowercase().contains("pivot") => {
+                    Error::new(
+                        Kind::Denied,
+                        "a PIVOT has to name the values that become columns, as in `PIVOT t ON k \
+                         IN ('a', 'b') USING sum(x)`",
+                    )
+                }
                 Some("not implemented") => Error::new(
                     Kind::Denied,
-                    "only queries run here: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW or SUMMARIZE",
+                    "only queries run here: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE \
+                     or EXPLAIN",
                 ),
                 _ => Error::new(
                     Kind::Invalid,
@@ -532,7 +598,6 @@ mod tests {
             "SELECT CAST('[]' AS VARIANT)",
             "SHOW TABLES",
             "SHOW VARIABLES",
-            "SELECT ?",
         ] {
             let error = read(text).err().unwrap_or_else(|| panic!("{text} passed"));
             assert_eq!(error.kind(), Kind::Denied, "{text}: {error}");
@@ -588,7 +653,7 @@ mod tests {
         ] {
             assert_eq!(read(text).err().map(|e| e.kind()), Some(kind), "{text}");
         }
-        let deep = format!("SELECT {}1{}", "(".repeat(200), ")".repeat(200));
+        let deep = format!("SELECT {}1{}", "(".repeat(201), ")".repeat(201));
         let joined = format!("SELECT 1 FROM t{}", ", t".repeat(101));
         let fields = format!("SELECT x{} FROM t", ".a".repeat(101));
         for text in [deep, joined, fields] {

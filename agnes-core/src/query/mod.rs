@@ -1,6 +1,45 @@
-//! SQL over the tables of a generation.
+//! SQL over the tables of a generation, bounded by what a principal may see.
+//!
+//! A [`Session`] shows exactly the tables of one [`Visibility`](crate::access::Visibility). Four
+//! walls stand around a statement:
+//! 1. the *guard* takes the engine's own parse tree and accepts what is on its lists;
+//! 2. the *session's instance* of the engine may read exactly the files of its visible tables;
+//! 3. the *files* are read-only;
+//! 4. *limits* bound time, memory, rows, bytes and how much runs at once.
+//!
+//! ```
+//! use agnes_core::query::QueryOptions;
+//! # use agnes_core::{Agnes, NoProgress, SourceName};
+//! # use agnes_core::connectors::files::{FilesConnector, FilesOptions};
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let csv = dir.path().join("orders.csv");
+//! # std::fs::write(&csv, "id,total\n1,9.5\n2,20\n").unwrap();
+//! # let agnes = Agnes::open(dir.path().join("data"))?;
+//! # let files = FilesConnector::new(vec![csv], FilesOptions::default());
+//! # agnes.ingest(&SourceName::parse("shop")?, &files, &NoProgress)?;
+//! # agnes.rebuild(None, &NoProgress)?;
+//! let session = agnes.session()?;
+//! let mut rows = session.query("SELECT id, total FROM orders", &QueryOptions::default())?;
+//! assert_eq!(rows.schema().fields().len(), 2);
+//! for batch in &mut rows {
+//!     assert_eq!(batch?.num_rows(), 2);
+//! }
+//! assert!(!rows.truncated());
+//! # Ok::<(), agnes_core::Error>(())
+//! ```
+//!
+//! `docs/query-safety.md` says what the walls promise, and what only a process of its own could.
 
 pub(crate) mod guard;
+mod limits;
+mod rows;
 mod session;
+mod shown;
 
-pub use session::{RowSink, Rows, Session, StatementLimits};
+pub use limits::QueryLimits;
+pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
+pub use session::Session;
+
+pub(crate) use limits::Gate;
+pub(crate) use session::Means;
+pub(crate) use shown::Shelf;

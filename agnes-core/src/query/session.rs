@@ -1,147 +1,103 @@
-//! A session: a read-only SQL connection over the tables of one generation.
-//!
-//! An in-memory instance that may read exactly the generation's files and nothing else. A
-//! view is made when a statement first names its table; the guard has looked at the
-//! statement before. Tables in remote systems get an instance of their own for each
-//! statement, because a scanner extension reads whatever it is told to.
+//! A session: a read-only SQL connection over what one principal may see.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use duckdb::Connection;
 use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 use serde_json::Value;
 
-use super::guard::{Judge, Tree};
-use crate::extract::with_deadline;
+use super::guard::{self, Judge, Tree};
+use super::limits::{Gate, QueryLimits, Turn};
+use super::rows::{Cancel, Message, QueryOptions, Rows};
+use super::shown::{Shelf, Shown};
+use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
-use crate::orchestrator::{
-    AttachPolicy, Data, Generation, Held, Secrets, View, check_intact, resolve_attach,
-};
-use crate::{Error, Key, Kind, Limits, Result, ViewName, engine, sql};
+use crate::orchestrator::{AttachPolicy, Secrets};
+use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
 
-/// Receives the rows of a statement as they come.
-pub trait RowSink {
-    /// The columns, once, before any rows.
-    ///
-    /// # Errors
-    /// Whatever ends the statement.
-    fn columns(&mut self, schema: &SchemaRef) -> Result<()>;
-
-    /// Some rows. `Break` ends the statement.
-    ///
-    /// # Errors
-    /// Whatever ends the statement.
-    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>>;
-}
-
-/// The whole result of a statement in memory.
-#[derive(Debug, Clone, Default)]
-pub struct Rows {
-    /// The columns.
-    pub schema: Option<SchemaRef>,
-    /// The rows.
-    pub batches: Vec<RecordBatch>,
-}
-
-impl Rows {
-    /// The number of rows.
-    pub fn len(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl RowSink for Rows {
-    fn columns(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.schema = Some(schema.clone());
-        Ok(())
-    }
-
-    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>> {
-        self.batches.push(batch);
-        Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// What one statement may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatementLimits {
-    /// Wall-clock time.
-    pub time: Duration,
-}
-
-impl Default for StatementLimits {
-    /// Five minutes.
-    fn default() -> Self {
-        StatementLimits { time: Duration::from_secs(300) }
-    }
-}
-
-/// A read-only SQL connection over the tables of one generation.
+/// A read-only SQL connection over the tables that one principal may see, in one generation.
 ///
-/// It sees the generation that was current when it was opened, whatever is rebuilt
-/// meanwhile.
+/// It sees the generation that was current when it was opened, whatever is rebuilt meanwhile.
+/// It ends when one of its tables is taken from its principal: what runs is interrupted, and
+/// every later statement is `Denied`. It can be shared between threads.
 pub struct Session {
-    layout: Layout,
-    limits: Limits,
-    held: Held,
+    shown: Arc<Shown>,
+    watch: Arc<Watch>,
+    /// Asked before each statement whether the principal still stands; none for the operator.
+    access: Option<Arc<Access>>,
+    gate: Arc<Gate>,
+    limits: QueryLimits,
     policy: AttachPolicy,
-    local: Mutex<Local>,
+    secrets: Arc<dyn Secrets>,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("generation", &self.held.generation.number)
+            .field("principal", self.watch.principal())
+            .field("generation", &self.shown.generation().number)
             .finish_non_exhaustive()
     }
 }
 
-/// The instance for local tables, with the views that it has so far.
-struct Local {
-    connection: Connection,
-    made: BTreeSet<ViewName>,
+/// What the guard found out about a text.
+#[derive(Debug, Clone)]
+pub(super) struct Checked {
+    /// The tables that it reads.
+    names: BTreeSet<ViewName>,
+    runs: Runs,
 }
 
-/// What a statement names.
+/// Where a statement runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// In the instance that is shared by all who see the same.
+    Shared,
+    /// In one of its own, because it reads from remote systems.
+    Remote,
+    /// Where there is nothing but the names of tables and columns.
+    Catalog,
+}
+
+/// What sessions need besides what they show.
+pub(crate) struct Means<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) shelf: &'a Shelf,
+    pub(crate) gate: &'a Arc<Gate>,
+    pub(crate) limits: &'a QueryLimits,
+    pub(crate) policy: &'a AttachPolicy,
+    pub(crate) secrets: &'a Arc<dyn Secrets>,
+}
+
+/// Collects what a statement names.
 struct Names<'a> {
-    generation: &'a Generation,
+    shown: &'a Shown,
     views: BTreeSet<ViewName>,
-    everything: bool,
+    catalog: bool,
 }
 
 impl Judge for Names<'_> {
     fn table(&mut self, name: &[String], node: &mut Value) -> Result<()> {
         if node.get("at_clause").is_some_and(|at| !at.is_null()) {
-            return Err(Error::new(Kind::Invalid, "tables have no earlier versions here"));
+            return Err(Error::new(Kind::Denied, "tables have no earlier versions here"));
         }
         let table = match name {
             [one] => one,
             [schema, one] if schema.eq_ignore_ascii_case("main") => one,
             [schema, one]
                 if schema.eq_ignore_ascii_case("information_schema")
-                    && ["tables", "columns", "schemata"]
-                        .iter()
-                        .any(|t| one.eq_ignore_ascii_case(t)) =>
+                    && guard::INFORMATION_SCHEMA.iter().any(|t| one.eq_ignore_ascii_case(t)) =>
             {
-                self.everything = true;
+                self.catalog = true;
                 return Ok(());
             }
             _ => return Err(self.unknown(&name.join("."))),
         };
-        let known = ViewName::parse(table.clone())
-            .ok()
-            .filter(|view| self.generation.views.contains_key(view));
-        match known {
+        let known = ViewName::parse(table.clone()).ok();
+        match known.filter(|view| self.shown.views().contains_key(view)) {
             Some(view) => {
                 self.views.insert(view);
                 Ok(())
@@ -161,29 +117,35 @@ impl Judge for Names<'_> {
     }
 
     fn listing(&mut self) -> Result<()> {
-        self.everything = true;
+        self.catalog = true;
         Ok(())
     }
 }
 
 impl Names<'_> {
+    /// The answer for a name that isn't visible. It is made of visible names alone, so that what
+    /// is hidden and what doesn't exist give the same.
     fn unknown(&self, name: &str) -> Error {
         let shown = crate::name::shown(name);
         let near = self
-            .generation
-            .views
+            .shown
+            .views()
             .keys()
             .map(|view| {
                 (distance(&name.to_ascii_lowercase(), &view.as_str().to_ascii_lowercase()), view)
             })
             .min_by_key(|(distance, _)| *distance)
             .filter(|(distance, _)| *distance <= 1 + name.len() / 4);
-        let cure = match near {
-            Some((_, view)) => format!("did you mean `{view}`?"),
-            None => "`agnes status` lists what there is".to_string(),
+        let error = match self.shown.is_all() {
+            true => Error::new(Kind::NotFound, format!("there is no table `{shown}`")),
+            false => hidden(name),
         };
-        Error::new(Kind::NotFound, format!("there is no table `{shown}`; {cure}"))
-            .with(Key::Table, shown)
+        let cure = match (near, self.shown.is_all()) {
+            (Some((_, view)), _) => format!("did you mean `{view}`?"),
+            (None, true) => "`agnes status` lists what there is".to_string(),
+            (None, false) => return error,
+        };
+        Error::new(error.kind(), format!("{}; {cure}", error.message())).with(Key::Table, shown)
     }
 }
 
@@ -210,193 +172,191 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Session {
-    /// Opens a session over everything in the current generation.
-    pub(crate) fn open(layout: &Layout, limits: &Limits, policy: &AttachPolicy) -> Result<Session> {
-        let held = Held::current(layout)?.unwrap_or_else(|| Held::nothing(layout));
-        let local = open_instance(layout, limits, held.generation.views.values())?;
+    /// Opens a session over what a watch has seen.
+    pub(crate) fn open(
+        means: &Means<'_>,
+        watch: Arc<Watch>,
+        access: Option<Arc<Access>>,
+    ) -> Result<Session> {
         Ok(Session {
-            layout: layout.clone(),
-            limits: limits.clone(),
-            held,
-            policy: policy.clone(),
-            local: Mutex::new(Local { connection: local, made: BTreeSet::new() }),
+            shown: means.shelf.show(means.layout, watch.visible(), means.limits)?,
+            watch,
+            access,
+            gate: means.gate.clone(),
+            limits: means.limits.clone(),
+            policy: means.policy.clone(),
+            secrets: means.secrets.clone(),
         })
     }
 
-    /// The generation that the session sees.
-    pub fn generation(&self) -> &Generation {
-        &self.held.generation
+    /// The number of the generation that the session sees.
+    pub fn generation(&self) -> u64 {
+        self.shown.generation().number
     }
 
-    /// Runs one query and collects its rows.
+    /// Who it was opened for.
+    pub fn principal(&self) -> &Principal {
+        self.watch.principal()
+    }
+
+    /// The tables that it shows, by name.
+    pub fn tables(&self) -> impl Iterator<Item = &ViewName> {
+        self.shown.views().keys()
+    }
+
+    /// Runs one query.
+    ///
+    /// Where this returns, the statement has begun; its rows come with what is returned.
     ///
     /// # Errors
-    /// As [`Session::stream`].
-    pub fn query(&self, text: &str) -> Result<Rows> {
-        let mut rows = Rows::default();
-        self.stream(text, &crate::NoSecrets, &StatementLimits::default(), &mut rows)?;
-        Ok(rows)
+    /// `Invalid` for SQL that is wrong; `Denied` for what is no query, for a table that the
+    /// principal may not see or that doesn't exist (`NotFound` where she may see all), and once
+    /// the session has ended; `Limit` when a limit is passed; `Unavailable` when too much runs,
+    /// when a file was changed behind Agnes' back or a remote system can't be reached.
+    pub fn query(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
+        self.begin(text, options).map_err(|error| self.shown.scrubbed(error))
     }
 
-    /// Runs one query and hands its rows to `sink` as they come.
-    ///
-    /// `secrets` are asked only for tables in remote systems.
-    ///
-    /// # Errors
-    /// `Invalid` for SQL that is wrong, `Denied` for what is no query, `NotFound` for an
-    /// unknown table, `Limit` when a limit is passed, `Unavailable` when a file was changed
-    /// behind Agnes' back or a remote system can't be reached.
-    pub fn stream(
-        &self,
-        text: &str,
-        secrets: &dyn Secrets,
-        limits: &StatementLimits,
-        sink: &mut dyn RowSink,
-    ) -> Result<()> {
-        // Where the data lies is nothing that a query should tell.
-        let home = format!("{}/", self.layout.root().display());
-        self.run_guarded(text, secrets, limits, sink).map_err(|error| error.without_home(&home))
-    }
-
-    fn run_guarded(
-        &self,
-        text: &str,
-        secrets: &dyn Secrets,
-        limits: &StatementLimits,
-        sink: &mut dyn RowSink,
-    ) -> Result<()> {
-        let generation = &self.held.generation;
-        let mut local = self.local.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut names = Names { generation, views: BTreeSet::new(), everything: false };
-        Tree::parse(&local.connection, text)?.judge(&mut names)?;
-        let named = |name: &ViewName| generation.views.get(name);
-        let is_remote =
-            |name: &ViewName| named(name).is_some_and(|v| matches!(v.data, Data::Remote { .. }));
-        if names.views.iter().any(is_remote) {
-            let connection = self.remote_instance(&names.views, secrets)?;
-            make_views(&self.layout, generation, &connection, names.views.iter(), false)?;
-            return run(&connection, text, limits, sink);
+    fn begin(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
+        self.watch.check()?;
+        if let Some(access) = &self.access {
+            access.stands(self.watch.principal())?;
         }
-        let missing: Vec<ViewName> =
-            names.views.iter().filter(|n| !local.made.contains(*n)).cloned().collect();
-        make_views(&self.layout, generation, &local.connection, missing.iter(), false)?;
-        local.made.extend(missing);
-        if names.everything {
-            let rest: Vec<ViewName> =
-                generation.views.keys().filter(|n| !local.made.contains(*n)).cloned().collect();
-            make_views(&self.layout, generation, &local.connection, rest.iter(), true)?;
-            local.made.extend(rest);
-        }
-        let intact = || {
-            let views = names.views.iter().filter_map(|n| Some((n, named(n)?)));
-            views.into_iter().try_for_each(|(name, view)| check_intact(&self.layout, name, view))
+        let turn = self.gate.enter(self.watch.principal())?;
+        let (query, explained) = match guard::explained(text)? {
+            Some(query) => (query, true),
+            None => (text, false),
         };
-        intact()?;
-        let ran = run(&local.connection, text, limits, sink);
-        // A file that was rewritten in place meanwhile has given rows of two contents.
-        intact()?;
-        ran
-    }
-
-    /// An instance in which the remote systems of some views are attached.
-    fn remote_instance(
-        &self,
-        names: &BTreeSet<ViewName>,
-        secrets: &dyn Secrets,
-    ) -> Result<Connection> {
-        let generation = &self.held.generation;
-        let views = || names.iter().filter_map(|n| generation.views.get(n));
-        let connection = engine::in_memory(&self.limits)?;
-        let mut attached = BTreeSet::new();
-        for view in views() {
-            let Data::Remote { aliases, .. } = &view.data else { continue };
-            let Some(record) = generation.sources.get(&view.source) else { continue };
-            for row in record.attaches.iter().filter(|row| aliases.contains(&row.alias)) {
-                // Asked for each source, also where another has attached the same system.
-                let attach = resolve_attach(&self.policy, secrets, &view.source, row)?;
-                if attached.insert(attach.alias().clone()) {
-                    attach.run(&connection, false)?;
-                }
-            }
-        }
-        lock(&self.layout, &connection, views())?;
-        Ok(connection)
-    }
-}
-
-fn open_instance<'v>(
-    layout: &Layout,
-    limits: &Limits,
-    views: impl Iterator<Item = &'v Arc<View>>,
-) -> Result<Connection> {
-    let connection = engine::in_memory(limits)?;
-    lock(layout, &connection, views)?;
-    Ok(connection)
-}
-
-/// Leaves an instance the files of these views, and nothing else.
-fn lock<'v>(
-    layout: &Layout,
-    connection: &Connection,
-    views: impl Iterator<Item = &'v Arc<View>>,
-) -> Result<()> {
-    let files: Vec<_> = views.flat_map(|view| Generation::paths(layout, view)).collect();
-    engine::run(connection, "lock the session", &sql::lock(&files)?)
-}
-
-fn make_views<'n>(
-    layout: &Layout,
-    generation: &Generation,
-    connection: &Connection,
-    names: impl Iterator<Item = &'n ViewName>,
-    deferred: bool,
-) -> Result<()> {
-    let fail = |e| engine::error("make a view", e);
-    connection.execute_batch("BEGIN").map_err(fail)?;
-    let make = || -> Result<()> {
-        for name in names {
-            let Some(view) = generation.views.get(name) else { continue };
-            let body = match &view.data {
-                Data::Files { by_name, .. } => {
-                    sql::select_parquet(&Generation::paths(layout, view), *by_name)?
-                }
-                Data::Remote { query, .. } => sql::guarded(query.clone()),
-            };
-            let statement = if deferred {
-                sql::create_deferred_view(name, &body)
-            } else {
-                sql::create_view(name, &body)
-            };
-            engine::run(connection, "open a table", &statement).map_err(|e| match check_intact(
-                layout, name, view,
-            ) {
-                Err(changed) => changed,
-                Ok(()) => e.with(Key::View, name),
+        let checked = self.shown.verdict(query, |connection| self.check(connection, query))?;
+        let names = &checked.names;
+        let connection = match checked.runs {
+            Runs::Shared => self.shown.connection(names)?,
+            Runs::Remote => self.shown.remote(names, &self.policy, &*self.secrets)?,
+            Runs::Catalog => self.shown.catalog()?,
+        };
+        let statement = match explained {
+            true => sql::explain(query),
+            false => sql::guarded(query.to_string()),
+        };
+        let interrupt = interrupt(&connection);
+        let running = self.watch.run(number(), interrupt.of_now.clone())?;
+        let work = Work {
+            shown: self.shown.clone(),
+            checked,
+            statement,
+            parameters: options.parameters.iter().map(duckdb::types::Value::from).collect(),
+            interrupt: interrupt.slot,
+            _turn: turn,
+            _running: running,
+        };
+        // Two batches ahead, so that the engine works while the caller does.
+        let (messages, received) = mpsc::sync_channel(2);
+        std::thread::Builder::new()
+            .name("agnes-query".into())
+            .spawn(move || work.run(connection, &messages))
+            .map_err(|e| {
+                Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
             })?;
-        }
-        Ok(())
-    };
-    match make() {
-        Ok(()) => connection.execute_batch("COMMIT").map_err(fail),
-        Err(error) => {
-            let _ = connection.execute_batch("ROLLBACK");
-            Err(error)
-        }
+        let cancel = Cancel::new(interrupt.of_now);
+        let time = options.time.unwrap_or(self.limits.time);
+        Rows::begin(received, cancel, self.watch.clone(), options, time)
+    }
+
+    /// Asks the guard about a text.
+    fn check(&self, connection: &Connection, text: &str) -> Result<Checked> {
+        let mut names = Names { shown: &self.shown, views: BTreeSet::new(), catalog: false };
+        Tree::parse(connection, text)?.judge(&mut names)?;
+        let Names { views, catalog, .. } = names;
+        let runs = match (catalog, views.iter().any(|name| self.shown.is_remote(name))) {
+            (false, false) => Runs::Shared,
+            (false, true) => Runs::Remote,
+            (true, _) if views.is_empty() => Runs::Catalog,
+            (true, _) => {
+                return Err(Error::new(
+                    Kind::Invalid,
+                    "a list of tables or columns can't be joined with rows of a table; ask for \
+                     one after the other",
+                ));
+            }
+        };
+        Ok(Checked { names: views, runs })
     }
 }
 
-fn run(
-    connection: &Connection,
-    text: &str,
-    limits: &StatementLimits,
-    sink: &mut dyn RowSink,
-) -> Result<()> {
-    let fail = |e| engine::error("run the query", e);
-    with_deadline(connection, limits.time, || {
-        let mut statement = connection.prepare(text).map_err(fail)?;
+/// A number for each statement, to tell them apart.
+fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The way to interrupt a connection, which is there as long as the statement runs.
+type Slot = Arc<Mutex<Option<Arc<duckdb::InterruptHandle>>>>;
+
+struct Interrupting {
+    of_now: Interrupt,
+    slot: Slot,
+}
+
+/// The connection goes on to other statements; an interrupt must reach this one alone.
+fn interrupt(connection: &Connection) -> Interrupting {
+    let slot: Slot = Arc::new(Mutex::new(Some(connection.interrupt_handle())));
+    let of_now = slot.clone();
+    let of_now: Interrupt = Arc::new(move || {
+        if let Some(handle) = &*of_now.lock().unwrap_or_else(PoisonError::into_inner) {
+            handle.interrupt();
+        }
+    });
+    Interrupting { of_now, slot }
+}
+
+/// A statement that the guard has accepted, on its own thread.
+struct Work {
+    shown: Arc<Shown>,
+    checked: Arc<Checked>,
+    statement: sql::Sql,
+    parameters: Vec<duckdb::types::Value>,
+    interrupt: Slot,
+    _turn: Turn,
+    _running: Running,
+}
+
+impl Work {
+    fn run(self, connection: Connection, messages: &SyncSender<Message>) {
+        let names = &self.checked.names;
+        let work = || {
+            self.shown.intact(names)?;
+            self.stream(&connection, messages)?;
+            // A file that was rewritten in place meanwhile has given rows of two contents.
+            self.shown.intact(names)
+        };
+        let done = work().map_err(|error| self.shown.scrubbed(error));
+        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.checked.runs == Runs::Shared {
+            self.shown.give_back(connection);
+        }
+        // Whoever hears of the end may begin the next one at once.
+        let Work { _turn, _running, .. } = self;
+        drop((_turn, _running));
+        let _ = messages.send(Message::End(done));
+    }
+
+    fn stream(&self, connection: &Connection, messages: &SyncSender<Message>) -> Result<()> {
+        let fail = |e| engine::error("run the query", e);
+        let mut statement = connection.prepare(self.statement.as_str()).map_err(fail)?;
+        let wanted = statement.parameter_count();
+        if wanted != self.parameters.len() {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "the statement takes {wanted} parameters, {} were given",
+                    self.parameters.len()
+                ),
+            ));
+        }
         let bent = (0..statement.column_count())
             .find_map(|at| Some((at, bent_by_arrow(&statement.column_logical_type(at))?)));
-        let stream = statement.stream_arrow([]).map_err(fail)?;
+        let parameters = duckdb::params_from_iter(self.parameters.iter());
+        let stream = statement.stream_arrow(parameters).map_err(fail)?;
         let schema = stream.get_schema();
         if let Some((at, kind)) = bent {
             let name = schema.fields().get(at).map_or("", |field| field.name());
@@ -410,14 +370,17 @@ fn run(
             )
             .with(Key::Column, name));
         }
-        sink.columns(&schema)?;
+        if messages.send(Message::Columns(schema)).is_err() {
+            return Ok(());
+        }
         for batch in stream {
-            if sink.rows(batch.map_err(fail)?)?.is_break() {
-                break;
+            if messages.send(Message::Rows(batch.map_err(fail)?)).is_err() {
+                // Nobody reads any more.
+                return Ok(());
             }
         }
         Ok(())
-    })
+    }
 }
 
 /// A type whose values DuckDB hands to Arrow as something else: a large UHUGEINT as a negative

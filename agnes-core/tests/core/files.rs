@@ -6,7 +6,7 @@ use agnes_core::connector::{ConnectorReport, TableStatus};
 use agnes_core::connectors::files::{Encoding, FilesConnector, FilesOptions, Mistakes};
 use agnes_core::{Agnes, Kind, NoProgress, Result};
 
-use crate::support::{Place, ingest, query, rebuild, source};
+use crate::support::{Place, ingest, query, query_error, rebuild, source};
 
 fn run(agnes: &Agnes, paths: &[&Path], options: FilesOptions) -> Result<ConnectorReport> {
     let paths = paths.iter().map(|p| p.to_path_buf()).collect();
@@ -617,7 +617,7 @@ fn a_file_that_is_gone_keeps_its_table_until_it_is_pruned() {
     let report = run(&agnes, &[&folder], options).unwrap();
     assert_eq!(report.tables[1].status, TableStatus::Removed);
     rebuild(&agnes);
-    assert!(agnes.session().unwrap().query("FROM a").is_err());
+    query_error(&agnes.session().unwrap(), "FROM a");
 }
 
 #[test]

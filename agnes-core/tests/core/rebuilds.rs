@@ -4,7 +4,8 @@ use agnes_core::extract::{ExtractWriter, WriteMode};
 use agnes_core::{Agnes, Kind, NoProgress, TableName, Timestamp, ViewName};
 
 use crate::support::{
-    Place, foreign_at, left_out, outside, query, query_error, rebuild, snapshot, source, table,
+    Place, foreign_at, left_out, outside, query, query_error, query_in, rebuild, snapshot, source,
+    table,
 };
 
 #[test]
@@ -92,7 +93,8 @@ fn tables_appear_change_and_vanish() {
     assert_eq!(outside(&agnes, "SELECT y FROM a"), "one");
     let session = agnes.session().unwrap();
     assert_eq!(query_error(&session, "FROM b").kind(), Kind::NotFound);
-    let columns = &session.generation().views[&ViewName::parse("a").unwrap()].columns;
+    let columns =
+        &agnes.generation().unwrap().unwrap().views[&ViewName::parse("a").unwrap()].columns;
     assert_eq!((columns[1].name.as_str(), columns[1].kind.as_str()), ("z", "DECIMAL(2,1)"));
     let states = agnes.store().unwrap().sync_states().unwrap();
     let ids: Vec<&str> = states.iter().map(|s| s.table_id.as_str()).collect();
@@ -108,7 +110,7 @@ fn a_session_keeps_its_generation() {
     let session = agnes.session().unwrap();
     place.foreign("s", &table("t", "SELECT 'new' AS v"));
     rebuild(&agnes);
-    assert_eq!(crate::support::shown(&session.query("FROM t").unwrap()), "old");
+    assert_eq!(crate::support::query_in(&session, "FROM t"), "old");
     assert_eq!(query(&agnes, "FROM t"), "new");
 }
 
@@ -126,7 +128,7 @@ fn a_file_rewritten_in_place_changes_nothing_before_the_next_rebuild() {
         .unwrap();
     // Into the same inode, as connectors that don't rename do.
     std::fs::write(folder.join("data/t.parquet"), std::fs::read(&new).unwrap()).unwrap();
-    assert_eq!(crate::support::shown(&session.query("FROM t").unwrap()), "old");
+    assert_eq!(crate::support::query_in(&session, "FROM t"), "old");
     assert_eq!(outside(&agnes, "FROM t"), "old");
     rebuild(&agnes);
     assert_eq!(query(&agnes, "FROM t"), "new");
@@ -449,7 +451,7 @@ fn a_value_that_arrow_would_bend_is_refused_by_name() {
             error.message().contains("`odd`") && error.message().contains("VARCHAR"),
             "{error}"
         );
-        session.query(&format!("SELECT ({value})::VARCHAR FROM t")).unwrap();
+        query_in(&session, &format!("SELECT ({value})::VARCHAR FROM t"));
     }
     assert_eq!(
         query(&agnes, "SELECT 170141183460469231731687303715884105727::HUGEINT"),
@@ -553,7 +555,7 @@ fn statements_that_are_no_queries_are_denied() {
     let error = query_error(&session, "FROM tt");
     assert!(error.message().contains("did you mean `t`"), "{error}");
     for (sql, rows) in [("SHOW TABLES", "t"), ("SELECT column_name FROM (DESCRIBE t)", "v")] {
-        assert_eq!(crate::support::shown(&session.query(sql).unwrap()), rows);
+        assert_eq!(crate::support::query_in(&session, sql), rows);
     }
 }
 
@@ -618,7 +620,7 @@ fn an_old_generation_goes_when_nobody_holds_it() {
         foreign_at(&place.extract("s"), &table("t", &format!("SELECT '{version}' AS v")));
         rebuild(&agnes);
     }
-    assert_eq!(crate::support::shown(&held.query("FROM t").unwrap()), "v1");
+    assert_eq!(crate::support::query_in(&held, "FROM t"), "v1");
     let pins = || std::fs::read_dir(agnes.layout().pins().join("s")).unwrap().count();
     assert_eq!(pins(), 2, "what is current and what is held");
     drop(held);

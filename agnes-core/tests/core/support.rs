@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use agnes_core::arrow::util::display::{ArrayFormatter, FormatOptions};
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
+use agnes_core::query::AllRows;
 use agnes_core::{
-    Agnes, Components, Error, FixedClock, NoProgress, RebuildReport, Rows, Session, Settings,
-    SourceName, Timestamp,
+    Agnes, Components, Error, FixedClock, NoProgress, QueryOptions, RebuildReport, Result, Session,
+    Settings, SourceName, Timestamp,
 };
 use duckdb::Connection;
 
@@ -105,7 +106,7 @@ pub fn ingest(agnes: &Agnes, name: &str, paths: &[&Path]) {
 }
 
 /// Rows as lines of values with `|` between them.
-pub fn shown(rows: &Rows) -> String {
+pub fn shown(rows: &AllRows) -> String {
     let mut out = String::new();
     let options = FormatOptions::default().with_null("NULL");
     for batch in &rows.batches {
@@ -122,12 +123,21 @@ pub fn shown(rows: &Rows) -> String {
     out.trim_end().to_string()
 }
 
+/// All rows of a query.
+pub fn run(session: &Session, sql: &str) -> Result<AllRows> {
+    session.query(sql, &QueryOptions::default())?.read_all()
+}
+
 pub fn query(agnes: &Agnes, sql: &str) -> String {
-    shown(&agnes.session().unwrap().query(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}")))
+    query_in(&agnes.session().unwrap(), sql)
+}
+
+pub fn query_in(session: &Session, sql: &str) -> String {
+    shown(&run(session, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}")))
 }
 
 pub fn query_error(session: &Session, sql: &str) -> Error {
-    match session.query(sql) {
+    match run(session, sql) {
         Ok(rows) => panic!("{sql} gave {}", shown(&rows)),
         Err(error) => error,
     }

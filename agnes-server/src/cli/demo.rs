@@ -7,6 +7,7 @@ use agnes_core::connectors::files::{FilesConnector, FilesOptions};
 use agnes_core::{Error, Kind, Result, SourceName};
 use clap::Args;
 
+use super::format::Format;
 use super::output::{Done, Output};
 use super::{ingest, open, query, rebuild};
 
@@ -96,7 +97,7 @@ impl Demo {
                 output.line(format_args!("     {line}"))?;
             }
             output.line("")?;
-            query::run(&agnes, sql, query::Format::Table, 0, output)?;
+            query::run(&agnes.session()?, sql, Format::Table, 0, output)?;
         }
         let seconds = start.elapsed().as_secs_f64();
         let again = if report.published {

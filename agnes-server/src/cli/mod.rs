@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod environment;
+mod format;
 mod ingest;
 mod output;
 mod query;

@@ -1,0 +1,208 @@
+//! What a statement, a principal and the process may take.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::access::Principal;
+use crate::{Error, Kind, Result};
+
+/// What queries may take: each statement, each principal, and all together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// The time that a caller waits for a statement's rows. Time in which the caller does
+    /// something else doesn't count.
+    pub time: Duration,
+    /// The engine's buffers, bytes: for all statements over the same tables in one generation.
+    pub memory_bytes: u64,
+    /// Worker threads of a statement.
+    pub threads: u32,
+    /// Statements of one principal that run at the same time.
+    pub running_each: usize,
+    /// Statements that run at the same time, in the whole process. Together they use no more
+    /// memory than this times `memory_bytes`.
+    pub running: usize,
+    /// How long a statement waits for its turn while others run.
+    pub patience: Duration,
+    /// Sessions that are kept ready, one for each set of visible tables.
+    pub kept: usize,
+}
+
+impl Default for QueryLimits {
+    /// 60 s, 1 GiB and 2 threads; 4 statements for each principal, 16 in all, 10 s of waiting,
+    /// 32 sessions.
+    fn default() -> Self {
+        QueryLimits {
+            time: Duration::from_secs(60),
+            memory_bytes: 1 << 30,
+            threads: 2,
+            running_each: 4,
+            running: 16,
+            patience: Duration::from_secs(10),
+            kept: 32,
+        }
+    }
+}
+
+/// Lets statements in, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    moved: Condvar,
+    limits: QueryLimits,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    each: HashMap<Principal, usize>,
+    queue: VecDeque<u64>,
+    next: u64,
+}
+
+impl Gate {
+    pub(crate) fn new(limits: QueryLimits) -> Arc<Gate> {
+        Arc::new(Gate { state: Mutex::default(), moved: Condvar::new(), limits })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the statement may run.
+    ///
+    /// # Errors
+    /// `Limit` when the principal has as many running as she may; `Unavailable` when its turn
+    /// doesn't come in time.
+    pub(crate) fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Turn> {
+        // One who uses several tokens is one.
+        let who = match principal.user_id() {
+            Some(id) => Principal::user(id.clone()),
+            None => principal.clone(),
+        };
+        let most = self.limits.running_each;
+        let mut state = self.state();
+        let mine = state.each.entry(who.clone()).or_insert(0);
+        if *mine >= most {
+            return Err(Error::new(
+                Kind::Limit,
+                format!("{most} of your statements are running, the most at a time; let one end"),
+            ));
+        }
+        *mine += 1;
+        // From here on the turn gives back what it took.
+        let mut turn = Turn { gate: self.clone(), who, running: false };
+        let ticket = state.next;
+        state.next += 1;
+        state.queue.push_back(ticket);
+        let end = Instant::now() + self.limits.patience;
+        loop {
+            if state.queue.front() == Some(&ticket) && state.running < self.limits.running {
+                state.queue.pop_front();
+                state.running += 1;
+                turn.running = true;
+                drop(state);
+                // The next one in the queue may have a free place, too.
+                self.moved.notify_all();
+                return Ok(turn);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.queue.retain(|other| *other != ticket);
+                let running = state.running;
+                drop(state);
+                self.moved.notify_all();
+                drop(turn);
+                return Err(Error::new(
+                    Kind::Unavailable,
+                    format!("{running} statements are running, as many as may; try again"),
+                ));
+            }
+            state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Leave to run one statement; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    gate: Arc<Gate>,
+    who: Principal,
+    running: bool,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        state.running -= usize::from(self.running);
+        if let Some(mine) = state.each.get_mut(&self.who) {
+            *mine -= 1;
+            if *mine == 0 {
+                state.each.remove(&self.who);
+            }
+        }
+        drop(state);
+        self.gate.moved.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::UserId;
+
+    fn user(name: &str) -> Principal {
+        Principal::user(UserId::parse(name).unwrap())
+    }
+
+    fn gate(running: usize, patience: Duration) -> Arc<Gate> {
+        Gate::new(QueryLimits { running, patience, running_each: 2, ..QueryLimits::default() })
+    }
+
+    #[test]
+    fn each_principal_has_a_share() {
+        let gate = gate(10, Duration::ZERO);
+        let ada = (gate.enter(&user("ada")).unwrap(), gate.enter(&user("ada")).unwrap());
+        assert_eq!(gate.enter(&user("ada")).unwrap_err().kind(), Kind::Limit);
+        let _bob = gate.enter(&user("bob")).unwrap();
+        drop(ada.0);
+        assert!(gate.enter(&user("ada")).is_ok());
+    }
+
+    #[test]
+    fn whoever_finds_no_place_hears_so_and_leaves_nothing_behind() {
+        let gate = gate(1, Duration::ZERO);
+        let first = gate.enter(&user("ada")).unwrap();
+        assert_eq!(gate.enter(&user("bob")).unwrap_err().kind(), Kind::Unavailable);
+        drop(first);
+        drop(gate.enter(&user("bob")).unwrap());
+        let state = gate.state();
+        assert_eq!((state.running, state.each.len(), state.queue.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn turns_come_in_order() {
+        let gate = gate(1, Duration::from_secs(60));
+        let first = gate.enter(&user("first")).unwrap();
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for at in 0..4 {
+                let (gate, order) = (&gate, &order);
+                scope.spawn(move || {
+                    // Each comes once the one before stands in the queue.
+                    while gate.state().queue.len() != at {
+                        std::thread::yield_now();
+                    }
+                    let turn = gate.enter(&user(&format!("{at}"))).unwrap();
+                    order.lock().unwrap().push(at);
+                    drop(turn);
+                });
+            }
+            while gate.state().queue.len() != 4 {
+                std::thread::yield_now();
+            }
+            drop(first);
+        });
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+    }
+}

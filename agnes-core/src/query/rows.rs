@@ -1,0 +1,344 @@
+//! The rows of a statement, as they come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::access::{Interrupt, Watch, ended};
+use crate::{Error, Kind, Result, Timestamp};
+
+/// What a statement is given, and what it may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryOptions {
+    /// The values of its `?` or `$1`, `$2`, …, in order.
+    pub parameters: Vec<Parameter>,
+    /// The most rows; the rest is left out, and [`Rows::truncated`] says so. None is no limit.
+    pub max_rows: Option<u64>,
+    /// The most bytes of rows, as Arrow holds them; as `max_rows`.
+    pub max_bytes: Option<u64>,
+    /// The time that the caller waits for rows; that of [`QueryLimits`](super::QueryLimits)
+    /// when absent.
+    pub time: Option<Duration>,
+}
+
+impl Default for QueryOptions {
+    /// No parameters, 100,000 rows, 256 MiB.
+    fn default() -> Self {
+        QueryOptions {
+            parameters: Vec::new(),
+            max_rows: Some(100_000),
+            max_bytes: Some(256 << 20),
+            time: None,
+        }
+    }
+}
+
+/// A value that a statement is given. It is bound, never put into the text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameter {
+    /// NULL.
+    Null,
+    /// BOOLEAN.
+    Bool(bool),
+    /// BIGINT.
+    Integer(i64),
+    /// DOUBLE.
+    Float(f64),
+    /// VARCHAR.
+    Text(String),
+    /// BLOB.
+    Bytes(Vec<u8>),
+    /// TIMESTAMP.
+    Timestamp(Timestamp),
+}
+
+impl From<&Parameter> for duckdb::types::Value {
+    fn from(parameter: &Parameter) -> Self {
+        use duckdb::types::{TimeUnit, Value};
+        match parameter {
+            Parameter::Null => Value::Null,
+            Parameter::Bool(value) => Value::Boolean(*value),
+            Parameter::Integer(value) => Value::BigInt(*value),
+            Parameter::Float(value) => Value::Double(*value),
+            Parameter::Text(value) => Value::Text(value.clone()),
+            Parameter::Bytes(value) => Value::Blob(value.clone()),
+            Parameter::Timestamp(value) => {
+                Value::Timestamp(TimeUnit::Microsecond, value.as_micros())
+            }
+        }
+    }
+}
+
+/// What comes from the thread that runs the statement.
+pub(super) enum Message {
+    Columns(SchemaRef),
+    Rows(RecordBatch),
+    /// Nothing follows.
+    End(Result<()>),
+}
+
+/// How long a statement that was interrupted may take to end before its caller is let go.
+const TO_END: Duration = Duration::from_secs(2);
+
+/// Ends a statement from another thread.
+#[derive(Clone)]
+pub struct Cancel {
+    interrupt: Interrupt,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cancel").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+impl Cancel {
+    pub(super) fn new(interrupt: Interrupt) -> Self {
+        Cancel { interrupt, cancelled: Arc::default() }
+    }
+
+    /// Ends the statement; whoever waits for its rows gets `Cancelled`.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        (self.interrupt)();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// The rows of a statement, in batches, as the engine makes them.
+///
+/// The engine runs at most two batches ahead of whoever reads. Dropping it ends the statement.
+/// After the last batch, or an error, there are no more.
+pub struct Rows {
+    schema: SchemaRef,
+    messages: Receiver<Message>,
+    cancel: Cancel,
+    watch: Arc<Watch>,
+    budget: Duration,
+    limit: Duration,
+    rows_left: Option<u64>,
+    bytes_left: Option<u64>,
+    truncated: bool,
+    over: bool,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// Waits for the columns of a statement that has begun.
+    pub(super) fn begin(
+        messages: Receiver<Message>,
+        cancel: Cancel,
+        watch: Arc<Watch>,
+        options: &QueryOptions,
+        limit: Duration,
+    ) -> Result<Rows> {
+        let mut rows = Rows {
+            schema: SchemaRef::new(arrow::datatypes::Schema::empty()),
+            messages,
+            cancel,
+            watch,
+            budget: limit,
+            limit,
+            rows_left: options.max_rows,
+            bytes_left: options.max_bytes,
+            truncated: false,
+            over: false,
+        };
+        match rows.wait()? {
+            Message::Columns(schema) => rows.schema = schema,
+            Message::Rows(_) => return Err(Error::internal("rows came before their columns")),
+            Message::End(Ok(())) => return Err(Error::internal("no columns came")),
+            Message::End(Err(error)) => {
+                rows.over = true;
+                return Err(rows.told(error));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Whether rows were left out because of a limit. Known after the last batch.
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Ends the statement from another thread.
+    pub fn cancel(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// Reads all rows into memory.
+    ///
+    /// # Errors
+    /// As the batches.
+    pub fn read_all(mut self) -> Result<AllRows> {
+        let batches = self.by_ref().collect::<Result<Vec<_>>>()?;
+        Ok(AllRows { schema: self.schema.clone(), batches, truncated: self.truncated })
+    }
+
+    /// The next message, within what is left of the time.
+    fn wait(&mut self) -> Result<Message> {
+        let begun = Instant::now();
+        let message = self.messages.recv_timeout(self.budget);
+        self.budget = self.budget.saturating_sub(begun.elapsed());
+        match message {
+            Ok(message) => Ok(message),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.over = true;
+                Err(self.told(Error::internal("the engine gave up on the statement")))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                self.over = true;
+                (self.cancel.interrupt)();
+                let end = Instant::now() + TO_END;
+                // What comes in meanwhile is too late.
+                while let Ok(message) =
+                    self.messages.recv_timeout(end.saturating_duration_since(Instant::now()))
+                {
+                    if matches!(message, Message::End(_)) {
+                        break;
+                    }
+                }
+                Err(Error::new(
+                    Kind::Limit,
+                    format!(
+                        "the query ran longer than the limit of {} s and was ended",
+                        self.limit.as_secs_f64()
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// An error as the caller should hear it: an interrupt has a reason.
+    fn told(&self, error: Error) -> Error {
+        if self.watch.has_ended() {
+            return ended();
+        }
+        match error.kind() {
+            Kind::Cancelled => cancelled(),
+            _ => error,
+        }
+    }
+
+    /// Whether nobody has ended the statement.
+    fn untouched(&self) -> Result<()> {
+        self.watch.check()?;
+        match self.cancel.is_cancelled() {
+            true => Err(cancelled()),
+            false => Ok(()),
+        }
+    }
+
+    /// As much of a batch as the limits leave.
+    fn within_limits(&mut self, batch: RecordBatch) -> Option<RecordBatch> {
+        let mut keep = batch.num_rows();
+        if let Some(left) = self.rows_left {
+            keep = keep.min(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        if let Some(left) = self.bytes_left {
+            let bytes = u64::try_from(batch.get_array_memory_size()).unwrap_or(u64::MAX);
+            // The rows of a batch count alike.
+            if bytes > left {
+                let rows = u128::from(batch.num_rows() as u64) * u128::from(left);
+                let fit = rows / u128::from(bytes.max(1));
+                keep = keep.min(usize::try_from(fit).unwrap_or(usize::MAX));
+            }
+            self.bytes_left = Some(left.saturating_sub(bytes));
+        }
+        if keep < batch.num_rows() {
+            self.truncated = true;
+            self.finish();
+        }
+        self.rows_left = self.rows_left.map(|left| left.saturating_sub(keep as u64));
+        (keep > 0).then(|| if keep == batch.num_rows() { batch } else { batch.slice(0, keep) })
+    }
+
+    /// Lets go of a statement whose rows nobody wants any more.
+    fn finish(&mut self) {
+        if !self.over {
+            self.over = true;
+            (self.cancel.interrupt)();
+        }
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, "the query was cancelled")
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.over {
+            // Rows that were made before the session ended are nobody's either.
+            if let Err(error) = self.untouched() {
+                self.finish();
+                return Some(Err(error));
+            }
+            match self.wait() {
+                Err(error) => return Some(Err(error)),
+                Ok(Message::Columns(_)) => {}
+                Ok(Message::Rows(batch)) => {
+                    if let Some(batch) = self.within_limits(batch) {
+                        return Some(Ok(batch));
+                    }
+                }
+                Ok(Message::End(done)) => {
+                    self.over = true;
+                    // An interrupt may look like the end of the rows.
+                    let whole = done.and_then(|()| self.untouched());
+                    return whole.err().map(|error| Err(self.told(error)));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// All rows of a statement, in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AllRows {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: Vec<RecordBatch>,
+    /// Whether some were left out because of a limit.
+    pub truncated: bool,
+}
+
+impl AllRows {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,351 @@
+//! What a session shows: the views of a visibility in one generation, in an instance of the
+//! engine that may read exactly their files.
+//!
+//! An instance is shared by everybody who sees the same, so nothing that somebody brings along
+//! lives in it. A view is made when a statement first names its table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use duckdb::Connection;
+
+use super::limits::QueryLimits;
+use super::session::Checked;
+use crate::access::Visibility;
+use crate::disk::Fingerprint;
+use crate::layout::Layout;
+use crate::orchestrator::{
+    AttachPolicy, Data, Generation, Held, Secrets, View, check_intact, resolve_attach,
+};
+use crate::{Error, Result, ViewName, engine, sql};
+
+/// The most statements whose verdicts are remembered.
+const VERDICTS_MAX: usize = 1000;
+
+/// The views of a visibility in one generation.
+pub(super) struct Shown {
+    layout: Layout,
+    held: Arc<Held>,
+    /// None for all views of the generation.
+    only: Option<BTreeMap<ViewName, Arc<View>>>,
+    limits: QueryLimits,
+    local: Mutex<Local>,
+    /// Connections that nobody uses just now.
+    idle: Mutex<Vec<Connection>>,
+    catalog: Mutex<Option<Connection>>,
+    verdicts: Mutex<HashMap<Box<str>, Arc<Checked>>>,
+}
+
+/// The instance for local tables, with the views that it has so far.
+struct Local {
+    connection: Connection,
+    made: BTreeSet<ViewName>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shown {
+    fn open(
+        layout: &Layout,
+        held: Arc<Held>,
+        only: Option<BTreeMap<ViewName, Arc<View>>>,
+        limits: &QueryLimits,
+    ) -> Result<Shown> {
+        let views = only.as_ref().unwrap_or(&held.generation.views);
+        let connection = instance(layout, limits, views.values())?;
+        Ok(Shown {
+            layout: layout.clone(),
+            held,
+            only,
+            limits: limits.clone(),
+            local: Mutex::new(Local { connection, made: BTreeSet::new() }),
+            idle: Mutex::default(),
+            catalog: Mutex::default(),
+            verdicts: Mutex::default(),
+        })
+    }
+
+    pub(super) fn generation(&self) -> &Generation {
+        &self.held.generation
+    }
+
+    /// The views, by name.
+    pub(super) fn views(&self) -> &BTreeMap<ViewName, Arc<View>> {
+        self.only.as_ref().unwrap_or(&self.held.generation.views)
+    }
+
+    /// Whether everything that is published is shown.
+    pub(super) fn is_all(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// What the guard said of a text, or says now.
+    pub(super) fn verdict(
+        &self,
+        text: &str,
+        judge: impl FnOnce(&Connection) -> Result<Checked>,
+    ) -> Result<Arc<Checked>> {
+        if let Some(known) = lock(&self.verdicts).get(text) {
+            return Ok(known.clone());
+        }
+        let statement = Arc::new(judge(&lock(&self.local).connection)?);
+        let mut verdicts = lock(&self.verdicts);
+        if verdicts.len() >= VERDICTS_MAX {
+            verdicts.clear();
+        }
+        verdicts.insert(text.into(), statement.clone());
+        Ok(statement)
+    }
+
+    /// A connection in which these views can be read.
+    pub(super) fn connection(&self, names: &BTreeSet<ViewName>) -> Result<Connection> {
+        let mut local = lock(&self.local);
+        let missing: Vec<&ViewName> = names.iter().filter(|n| !local.made.contains(*n)).collect();
+        if !missing.is_empty() {
+            self.make_views(&local.connection, missing.iter().copied())?;
+            local.made.extend(missing.into_iter().cloned());
+        }
+        if let Some(idle) = lock(&self.idle).pop() {
+            return Ok(idle);
+        }
+        local.connection.try_clone().map_err(|e| engine::error("open a session", e))
+    }
+
+    /// Takes a connection back.
+    pub(super) fn give_back(&self, connection: Connection) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < self.limits.running_each {
+            idle.push(connection);
+        }
+    }
+
+    /// A connection to an instance that holds an empty table in place of each visible one, and
+    /// nothing else: it answers what there is, with which columns, and knows no path.
+    pub(super) fn catalog(&self) -> Result<Connection> {
+        let mut catalog = lock(&self.catalog);
+        let connection = match &*catalog {
+            Some(connection) => connection,
+            None => {
+                let views = self.views().iter();
+                let tables = views.map(|(name, view)| {
+                    let column = |c: &crate::orchestrator::Column| {
+                        Ok((
+                            crate::ColumnName::parse(c.name.clone())?,
+                            sql::ColumnType::parse(&c.kind)?,
+                        ))
+                    };
+                    let columns = view.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+                    Ok(sql::create_table(name, &columns))
+                });
+                let tables = tables.collect::<Result<Vec<_>>>()?;
+                let connection = engine::in_memory(&engine_limits(&self.limits))?;
+                engine::run(&connection, "list the tables", &sql::in_one_transaction(&tables))?;
+                engine::run(&connection, "lock the session", &sql::lock::<&str>(&[])?)?;
+                catalog.insert(connection)
+            }
+        };
+        connection.try_clone().map_err(|e| engine::error("open a session", e))
+    }
+
+    /// An instance of its own in which the remote systems of some views are attached, because a
+    /// scanner extension reads whatever it is told to.
+    pub(super) fn remote(
+        &self,
+        names: &BTreeSet<ViewName>,
+        policy: &AttachPolicy,
+        secrets: &dyn Secrets,
+    ) -> Result<Connection> {
+        let views = || names.iter().filter_map(|n| self.views().get(n));
+        let connection = engine::in_memory(&engine_limits(&self.limits))?;
+        let mut attached = BTreeSet::new();
+        for view in views() {
+            let Data::Remote { aliases, .. } = &view.data else { continue };
+            let Some(record) = self.generation().sources.get(&view.source) else { continue };
+            for row in record.attaches.iter().filter(|row| aliases.contains(&row.alias)) {
+                // Asked for each source, also where another has attached the same system.
+                let attach = resolve_attach(policy, secrets, &view.source, row)?;
+                if attached.insert(attach.alias().clone()) {
+                    attach.run(&connection, false)?;
+                }
+            }
+        }
+        wall_in(&self.layout, &connection, views())?;
+        self.make_views(&connection, names.iter())?;
+        Ok(connection)
+    }
+
+    pub(super) fn is_remote(&self, name: &ViewName) -> bool {
+        self.views().get(name).is_some_and(|view| matches!(view.data, Data::Remote { .. }))
+    }
+
+    /// Checks that the files of these views are still what the generation says.
+    pub(super) fn intact(&self, names: &BTreeSet<ViewName>) -> Result<()> {
+        let views = names.iter().filter_map(|name| Some((name, self.views().get(name)?)));
+        views.into_iter().try_for_each(|(name, view)| check_intact(&self.layout, name, view))
+    }
+
+    /// The same error without the place of the data folder, which is nothing that a query
+    /// should tell.
+    pub(super) fn scrubbed(&self, error: Error) -> Error {
+        error.without_home(&format!("{}/", self.layout.root().display()))
+    }
+
+    fn make_views<'n>(
+        &self,
+        connection: &Connection,
+        names: impl Iterator<Item = &'n ViewName>,
+    ) -> Result<()> {
+        let fail = |e| engine::error("make a view", e);
+        connection.execute_batch("BEGIN").map_err(fail)?;
+        let make = || -> Result<()> {
+            for name in names {
+                let Some(view) = self.views().get(name) else { continue };
+                let body = match &view.data {
+                    Data::Files { by_name, .. } => {
+                        sql::select_parquet(&Generation::paths(&self.layout, view), *by_name)?
+                    }
+                    Data::Remote { query, .. } => sql::guarded(query.clone()),
+                };
+                let statement = sql::create_view(name, &body);
+                engine::run(connection, "open a table", &statement).map_err(
+                    |e| match check_intact(&self.layout, name, view) {
+                        Err(changed) => changed,
+                        Ok(()) => e.with(crate::Key::View, name),
+                    },
+                )?;
+            }
+            Ok(())
+        };
+        match make() {
+            Ok(()) => connection.execute_batch("COMMIT").map_err(fail),
+            Err(error) => {
+                let _ = connection.execute_batch("ROLLBACK");
+                Err(error)
+            }
+        }
+    }
+}
+
+fn engine_limits(limits: &QueryLimits) -> engine::Limits {
+    engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads }
+}
+
+fn instance<'v>(
+    layout: &Layout,
+    limits: &QueryLimits,
+    views: impl Iterator<Item = &'v Arc<View>>,
+) -> Result<Connection> {
+    let connection = engine::in_memory(&engine_limits(limits))?;
+    wall_in(layout, &connection, views)?;
+    Ok(connection)
+}
+
+/// Leaves an instance the files of these views, and nothing else.
+fn wall_in<'v>(
+    layout: &Layout,
+    connection: &Connection,
+    views: impl Iterator<Item = &'v Arc<View>>,
+) -> Result<()> {
+    let files: Vec<_> = views.flat_map(|view| Generation::paths(layout, view)).collect();
+    engine::run(connection, "lock the session", &sql::lock(&files)?)
+}
+
+/// What is visible of a generation, to find an instance that shows the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    All,
+    /// Which of the generation's views, in their order.
+    Only(Vec<u32>),
+}
+
+/// The instances that are kept ready, and the generation that they show.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    state: Mutex<Kept>,
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shelf").field("shown", &lock(&self.state).shown.len()).finish()
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The current generation, with the fingerprint of the file that says so.
+    current: Option<(Option<Fingerprint>, Arc<Held>)>,
+    shown: HashMap<Key, (u64, Arc<Shown>)>,
+    uses: u64,
+}
+
+impl Shelf {
+    /// Lets go of everything, as before a rebuild: what nobody holds may be cleared away.
+    pub(crate) fn clear(&self) {
+        *lock(&self.state) = Kept::default();
+    }
+
+    /// What is visible of the current generation.
+    pub(super) fn show(
+        &self,
+        layout: &Layout,
+        visibility: &Visibility,
+        limits: &QueryLimits,
+    ) -> Result<Arc<Shown>> {
+        let held = self.current(layout)?;
+        let (key, only) = match visibility {
+            Visibility::All => (Key::All, None),
+            Visibility::Only(tables) => {
+                let generation = &held.generation.views;
+                // A grant reaches the table of its source, not whatever bears the name.
+                let visible = tables.iter().filter_map(|table| {
+                    let view = generation.get(&table.name)?;
+                    (view.source == table.source).then(|| (table.name.clone(), view.clone()))
+                });
+                let only: BTreeMap<ViewName, Arc<View>> = visible.collect();
+                let places = generation.keys().enumerate();
+                let places = places.filter(|(_, name)| only.contains_key(*name));
+                let places = places.map(|(at, _)| u32::try_from(at).unwrap_or(u32::MAX));
+                (Key::Only(places.collect()), Some(only))
+            }
+        };
+        {
+            let mut kept = lock(&self.state);
+            kept.uses += 1;
+            let now = kept.uses;
+            let number = held.generation.number;
+            if let Some((used, shown)) = kept.shown.get_mut(&key)
+                && shown.generation().number == number
+            {
+                *used = now;
+                return Ok(shown.clone());
+            }
+        }
+        let shown = Arc::new(Shown::open(layout, held, only, limits)?);
+        let mut kept = lock(&self.state);
+        let now = kept.uses;
+        kept.shown.insert(key, (now, shown.clone()));
+        while kept.shown.len() > limits.kept.max(1) {
+            let oldest = kept.shown.iter().min_by_key(|(_, (used, _))| *used);
+            let Some(key) = oldest.map(|(key, _)| key.clone()) else { break };
+            kept.shown.remove(&key);
+        }
+        Ok(shown)
+    }
+
+    /// The current generation; what shows an older one is let go of.
+    fn current(&self, layout: &Layout) -> Result<Arc<Held>> {
+        let file = Fingerprint::of_path(&layout.generation());
+        let mut kept = lock(&self.state);
+        if let Some((known, held)) = &kept.current
+            && *known == file
+        {
+            return Ok(held.clone());
+        }
+        let held = Arc::new(Held::current(layout)?.unwrap_or_else(|| Held::nothing(layout)));
+        kept.shown.clear();
+        kept.current = Some((file, held.clone()));
+        Ok(held)
+    }
+}

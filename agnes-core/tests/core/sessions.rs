@@ -1,0 +1,446 @@
+//! Sessions: what a principal sees with SQL, its limits, and how it ends.
+
+use std::time::Duration;
+
+use agnes_core::access::{Access, Principal, UserId};
+use agnes_core::query::{Parameter, QueryLimits, QueryOptions};
+use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings};
+
+use crate::access::{email, group, resource, user};
+use crate::support::{Place, query_error, query_in, rebuild, run, shown, source, table};
+
+const OPERATOR: &Principal = &Principal::Operator;
+
+/// Three tables, of which Ada may see `orders` and `customers`.
+pub struct Shop {
+    pub agnes: Agnes,
+    pub ada: Principal,
+    pub id: UserId,
+}
+
+impl Shop {
+    pub fn open(place: &Place, query: QueryLimits) -> Shop {
+        let sql = table(
+            "orders",
+            "SELECT i::INTEGER AS id, 'c' || i % 3 AS customer, (i * 1.5)::DECIMAL(10, 2) AS amount, \
+             DATE '2026-01-01' + i::INTEGER AS day, i::BIGINT AS last_update FROM range(5) t(i)",
+        ) + &table("customers", "SELECT i AS id, 'c' || i AS name FROM range(3) t(i)")
+            + &table("salaries", "SELECT 1 AS id, 'secret' AS name, 100 AS salary");
+        place.foreign("hr", &sql);
+        let settings = Settings { query, ..Settings::default() };
+        let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+        rebuild(&agnes);
+        agnes.adopt(OPERATOR, None).unwrap();
+        let access = agnes.access().unwrap();
+        let admin = access.admin(OPERATOR).unwrap();
+        let (sales, ada) = (group(&admin, "sales"), user(&admin, "ada@example.com"));
+        admin.add_member(&sales.id, &ada.id).unwrap();
+        for granted in ["table:orders", "table:customers"] {
+            admin.grant(&sales.id, resource(granted)).unwrap();
+        }
+        Shop { agnes, ada: Principal::user(ada.id.clone()), id: ada.id }
+    }
+
+    pub fn session(&self) -> Session {
+        self.agnes.session_for(&self.ada).unwrap()
+    }
+
+    fn access(&self) -> std::sync::Arc<Access> {
+        self.agnes.access().unwrap()
+    }
+
+    fn revoke(&self, what: &str) {
+        let access = self.access();
+        let admin = access.admin(OPERATOR).unwrap();
+        let grants = admin.grants();
+        let grant = grants.iter().find(|(g, _)| g.resource == resource(what)).unwrap();
+        admin.revoke(&grant.0.id).unwrap();
+    }
+}
+
+fn shop(place: &Place) -> Shop {
+    Shop::open(place, QueryLimits::default())
+}
+
+#[test]
+fn a_session_shows_what_was_granted_and_nothing_else() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    assert_eq!(query_in(&session, "SELECT count(*), sum(amount) FROM orders"), "5|15.00");
+    assert_eq!(query_in(&session, "SHOW TABLES"), "customers\norders");
+    let tables: Vec<&str> = session.tables().map(|name| name.as_str()).collect();
+    assert_eq!(tables, ["customers", "orders"]);
+    // What is hidden and what doesn't exist are one answer, and nothing hidden is suggested.
+    let answer = |table: &str| {
+        let error = query_error(&session, &format!("FROM {table}"));
+        assert_eq!(error.kind(), Kind::Denied, "{error}");
+        error.message().replace(table, "…")
+    };
+    assert_eq!(answer("salaries"), answer("payrolls"));
+    assert_eq!(answer("SALARIES"), answer("PAYROLLS"));
+    assert!(answer("salarie").contains("you may see"), "{}", answer("salarie"));
+    assert!(!answer("salarie").contains("did you mean"), "{}", answer("salarie"));
+    assert!(answer("ordres").contains("did you mean `orders`"), "{}", answer("ordres"));
+    // An admin sees all, and hears the difference.
+    let all = shop.agnes.session().unwrap();
+    assert_eq!(query_in(&all, "FROM salaries"), "1|secret|100");
+    assert_eq!(query_error(&all, "FROM payroll").kind(), Kind::NotFound);
+}
+
+#[test]
+fn lists_of_tables_and_columns_are_filtered_and_name_no_path() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    assert_eq!(
+        query_in(
+            &session,
+            "SELECT table_schema, table_name FROM information_schema.tables ORDER BY ALL"
+        ),
+        "main|customers\nmain|orders"
+    );
+    assert_eq!(
+        query_in(
+            &session,
+            "SELECT column_name, data_type FROM information_schema.columns \
+             WHERE table_name = 'orders' ORDER BY ordinal_position"
+        ),
+        "id|INTEGER\ncustomer|VARCHAR\namount|DECIMAL(10,2)\nday|DATE\nlast_update|BIGINT"
+    );
+    for sql in
+        ["SHOW ALL TABLES", "FROM information_schema.tables", "DESCRIBE", "FROM (SHOW TABLES)"]
+    {
+        let rows = query_in(&session, sql);
+        assert!(rows.contains("orders") && !rows.contains("salaries"), "{sql}: {rows}");
+        assert!(!rows.contains(place.data().to_str().unwrap()), "{sql}: {rows}");
+    }
+    let described = query_in(&session, "DESCRIBE orders");
+    assert!(described.starts_with("id|INTEGER|YES"), "{described}");
+    assert!(query_in(&session, "SUMMARIZE orders").contains("amount|DECIMAL(10,2)|0.00|6.00"));
+    let mixed = "FROM orders, information_schema.tables";
+    assert_eq!(query_error(&session, mixed).kind(), Kind::Invalid);
+    // Listed before anything was read, and not twice.
+    assert_eq!(query_in(&shop.session(), "SELECT count(*) FROM (SHOW TABLES)"), "2");
+}
+
+#[test]
+fn peoples_sql_works() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    for (sql, rows) in [
+        ("SELECT last_update FROM orders WHERE id = 1;", "1"),
+        ("-- which?\nSELECT max(id) /* the last */ FROM orders -- really", "4"),
+        ("FROM orders SELECT id ORDER BY id LIMIT 1", "0"),
+        ("SELECT * EXCLUDE (customer, amount, day, last_update) FROM orders WHERE id < 1", "0"),
+        ("SELECT * REPLACE (id + 1 AS id) FROM customers ORDER BY 1 LIMIT 1", "1|c0"),
+        (
+            "WITH o AS (FROM orders) SELECT count(*) FROM o JOIN customers c ON o.customer = c.name",
+            "5",
+        ),
+        (
+            "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 4) SELECT sum(i) FROM r",
+            "10",
+        ),
+        ("SELECT id FROM orders QUALIFY row_number() OVER (ORDER BY amount DESC) = 1", "4"),
+        (
+            "PIVOT orders ON customer IN ('c0', 'c1') USING sum(amount) GROUP BY id ORDER BY id LIMIT 2",
+            "0|0.00|NULL\n1|NULL|1.50",
+        ),
+        (
+            "SELECT name, value FROM (UNPIVOT customers ON id INTO NAME k VALUE value) ORDER BY ALL LIMIT 1",
+            "c0|0",
+        ),
+        (
+            "SELECT o.id FROM orders o ASOF JOIN customers c ON o.id >= c.id ORDER BY o.id DESC LIMIT 1",
+            "4",
+        ),
+        (
+            "SELECT x FROM customers c, LATERAL (SELECT c.id * 10 AS x) ORDER BY x DESC LIMIT 1",
+            "20",
+        ),
+        ("SELECT list_transform([1, 2], lambda x: x + 1)", "[2, 3]"),
+        ("SELECT list_filter([1, 2, 3], lambda x: x > 1)::VARCHAR", "[2, 3]"),
+        ("SELECT count(*) >= 0 FROM orders USING SAMPLE 50%", "true"),
+        ("SELECT 'DROP TABLE orders; update !' AS \"select\"", "DROP TABLE orders; update !"),
+        ("SELECT {'a': 1, 'b': [1, 2]}", "{a: 1, b: [1, 2]}"),
+        ("VALUES (1), (2)", "1\n2"),
+        ("SELECT count(*) FROM range(10)", "10"),
+        ("SELECT unnest([1, 2])", "1\n2"),
+        ("TABLE customers LIMIT 1", "0|c0"),
+        ("SELECT sum(amount) FILTER (customer = 'c1') FROM orders", "7.50"),
+        (
+            "SELECT date_trunc('month', day)::VARCHAR FROM orders GROUP BY ALL",
+            "2026-01-01 00:00:00",
+        ),
+        (
+            "SELECT * FROM orders o POSITIONAL JOIN customers c WHERE o.id = 0",
+            "0|c0|0.00|2026-01-01|0|0|c0",
+        ),
+    ] {
+        assert_eq!(query_in(&session, sql), rows, "{sql}");
+    }
+    let plan = query_in(&session, "EXPLAIN SELECT sum(amount) FROM orders");
+    assert!(plan.contains("READ_PARQUET"), "{plan}");
+    assert!(!plan.contains("pins"), "{plan}");
+    for sql in ["EXPLAIN ANALYZE FROM orders", "EXPLAIN (FORMAT json) FROM orders"] {
+        assert_eq!(query_error(&session, sql).kind(), Kind::Denied);
+    }
+    assert_eq!(query_error(&session, "EXPLAIN FROM salaries").kind(), Kind::Denied);
+    assert_eq!(query_error(&session, "EXPLAIN EXPLAIN FROM orders").kind(), Kind::Denied);
+    let pivot = query_error(&session, "PIVOT orders ON customer USING sum(amount)");
+    assert!(pivot.message().contains("name the values"), "{pivot}");
+}
+
+#[test]
+fn parameters_are_bound() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    let query = |sql: &str, parameters: Vec<Parameter>| {
+        session.query(sql, &QueryOptions { parameters, ..QueryOptions::default() })
+    };
+    let all = vec![
+        Parameter::Text("' OR 1 = 1 --".into()),
+        Parameter::Integer(i64::MIN),
+        Parameter::Float(0.5),
+        Parameter::Bool(true),
+        Parameter::Null,
+        Parameter::Bytes(vec![0, 255]),
+    ];
+    let rows = query("SELECT ?, ?, ?, ?, ?, ?", all).unwrap().read_all().unwrap();
+    assert_eq!(shown(&rows), "' OR 1 = 1 --|-9223372036854775808|0.5|true|NULL|00ff");
+    let rows = query("SELECT count(*) FROM orders WHERE id > $1", vec![Parameter::Integer(2)]);
+    assert_eq!(shown(&rows.unwrap().read_all().unwrap()), "2");
+    assert_eq!(query("SELECT ?", Vec::new()).unwrap_err().kind(), Kind::Invalid);
+    let many = vec![Parameter::Null, Parameter::Null];
+    assert_eq!(query("SELECT ?", many).unwrap_err().kind(), Kind::Invalid);
+}
+
+#[test]
+fn results_are_bounded_and_say_so() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    let count = |sql: &str, max_rows: Option<u64>, max_bytes: Option<u64>| {
+        let options = QueryOptions { max_rows, max_bytes, ..QueryOptions::default() };
+        let rows = session.query(sql, &options).unwrap().read_all().unwrap();
+        (rows.len(), rows.truncated)
+    };
+    let thousand = "FROM range(10_000)";
+    assert_eq!(count(thousand, Some(10_000), None), (10_000, false));
+    assert_eq!(count(thousand, Some(9_999), None), (9_999, true));
+    assert_eq!(count(thousand, Some(0), None), (0, true));
+    assert_eq!(count("FROM range(0)", Some(0), None), (0, false));
+    assert_eq!(count(thousand, None, None), (10_000, false));
+    let (rows, truncated) = count(thousand, None, Some(40_000));
+    assert!(truncated && (2_000..=5_000).contains(&rows), "{rows}");
+    let default = QueryOptions::default();
+    let rows = session.query("FROM range(200_000)", &default).unwrap().read_all().unwrap();
+    assert_eq!((rows.len(), rows.truncated), (100_000, true));
+    // The session goes on.
+    assert_eq!(query_in(&session, "SELECT 1"), "1");
+}
+
+/// Rows without end.
+const ROWS: &str = "FROM range(1000000000000)";
+/// No row for a long time.
+const ENDLESS: &str = "SELECT count(*) FROM range(1000000000000)";
+
+#[test]
+fn a_statement_has_so_much_time() {
+    let place = Place::new();
+    let limits = QueryLimits { time: Duration::from_millis(200), ..QueryLimits::default() };
+    let shop = Shop::open(&place, limits);
+    let session = shop.session();
+    let error = query_error(&session, ENDLESS);
+    assert_eq!(error.kind(), Kind::Limit, "{error}");
+    assert!(error.message().contains("0.2 s"), "{error}");
+    assert_eq!(query_in(&session, "SELECT 1"), "1");
+    // A caller who takes her time over the rows isn't the statement's fault.
+    let mut rows = session.query("FROM range(100_000)", &QueryOptions::default()).unwrap();
+    let first = rows.next().unwrap().unwrap().num_rows();
+    std::thread::sleep(Duration::from_millis(400));
+    let rest: usize = rows.map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(first + rest, 100_000);
+}
+
+/// Not as the end of the rows.
+#[test]
+fn an_error_after_many_rows_is_told() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let late =
+        "SELECT CASE range WHEN 500000 THEN error('too late') ELSE range END FROM range(1000000)";
+    let options = QueryOptions { max_rows: None, ..QueryOptions::default() };
+    let session = shop.session();
+    let rows: Vec<_> = session.query(late, &options).unwrap().collect();
+    assert!(rows.last().unwrap().as_ref().unwrap_err().message().contains("too late"));
+}
+
+#[test]
+fn a_statement_can_be_cancelled_or_dropped() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    let options = QueryOptions { max_rows: None, max_bytes: None, ..QueryOptions::default() };
+    let mut rows = session.query(ROWS, &options).unwrap();
+    rows.next().unwrap().unwrap();
+    rows.cancel().cancel();
+    let error = rows.find_map(Result::err).unwrap();
+    assert_eq!(error.kind(), Kind::Cancelled);
+    // Dropping is enough, and what runs on the connection afterwards isn't hit.
+    for _ in 0..50 {
+        drop(session.query(ROWS, &QueryOptions::default()).unwrap());
+        assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+    }
+}
+
+#[test]
+fn so_many_statements_of_one_principal_run_at_once() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    let begin = || session.query(ROWS, &QueryOptions::default());
+    let running: Vec<_> = (0..4).map(|_| begin().unwrap()).collect();
+    assert_eq!(begin().unwrap_err().kind(), Kind::Limit);
+    // Another session of hers is no way around; somebody else goes on.
+    assert_eq!(query_error(&shop.session(), "SELECT 1").kind(), Kind::Limit);
+    assert_eq!(query_in(&shop.agnes.session().unwrap(), "SELECT 1"), "1");
+    drop(running);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while let Err(error) = run(&session, "SELECT 1") {
+        assert!(std::time::Instant::now() < end, "{error}");
+    }
+}
+
+#[test]
+fn a_revocation_ends_sessions_and_what_runs_in_them() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+    std::thread::scope(|scope| {
+        let (started, begun) = std::sync::mpsc::channel();
+        let session = &session;
+        let running = scope.spawn(move || {
+            let endless = "SELECT o.id FROM range(1000000000000) a, orders o";
+            let options =
+                QueryOptions { max_rows: None, max_bytes: None, ..QueryOptions::default() };
+            let mut rows = session.query(endless, &options).unwrap();
+            rows.next().unwrap().unwrap();
+            started.send(()).unwrap();
+            rows.find_map(Result::err)
+        });
+        begun.recv().unwrap();
+        shop.revoke("table:orders");
+        let error = running.join().unwrap().unwrap();
+        assert_eq!(error.kind(), Kind::Denied, "{error}");
+    });
+    assert_eq!(query_error(&session, "SELECT count(*) FROM customers").kind(), Kind::Denied);
+    // A new one shows what is left.
+    let session = shop.session();
+    assert_eq!(query_in(&session, "SHOW TABLES"), "customers");
+    assert_eq!(query_error(&session, "FROM orders").kind(), Kind::Denied);
+    // Losing nothing ends nothing.
+    let access = shop.access();
+    let admin = access.admin(OPERATOR).unwrap();
+    let other = group(&admin, "other");
+    admin.add_member(&other.id, &shop.id).unwrap();
+    admin.grant(&other.id, resource("table:salaries")).unwrap();
+    assert_eq!(query_in(&session, "SELECT count(*) FROM customers"), "3");
+    admin.remove_member(&other.id, &shop.id).unwrap();
+    assert_eq!(query_in(&session, "SELECT count(*) FROM customers"), "3");
+    // A deactivated user has no session, open or new.
+    admin.set_active(&shop.id, false).unwrap();
+    assert_eq!(query_error(&session, "SELECT 1").kind(), Kind::Denied);
+    assert_eq!(shop.agnes.session_for(&shop.ada).unwrap_err().kind(), Kind::Denied);
+    admin.set_active(&shop.id, true).unwrap();
+    assert_eq!(query_in(&shop.session(), "SELECT count(*) FROM customers"), "3");
+}
+
+#[test]
+fn an_admin_who_is_demoted_sees_less_at_once() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let access = shop.access();
+    let admin = access.admin(OPERATOR).unwrap();
+    let root = admin.break_glass(email("root@example.com")).unwrap();
+    let bob = admin.break_glass(email("bob@example.com")).unwrap();
+    let session = shop.agnes.session_for(&Principal::user(bob.id.clone())).unwrap();
+    assert_eq!(query_in(&session, "SELECT count(*) FROM salaries"), "1");
+    let admins = admin.user(&root.id).unwrap().groups[0].0.id.clone();
+    admin.remove_member(&admins, &bob.id).unwrap();
+    assert_eq!(query_error(&session, "SELECT count(*) FROM salaries").kind(), Kind::Denied);
+    let session = shop.agnes.session_for(&Principal::user(bob.id)).unwrap();
+    assert_eq!(query_in(&session, "SELECT count(*) FROM (SHOW TABLES)"), "0");
+}
+
+/// The grant is for the data that was granted, not for whatever bears its name.
+#[test]
+fn a_table_of_another_source_is_not_shown_for_an_old_grant() {
+    let place = Place::new();
+    let shop = shop(&place);
+    std::fs::remove_dir_all(place.extract("hr")).unwrap();
+    place.foreign("evil", &table("orders", "SELECT 'not hers' AS secret"));
+    rebuild(&shop.agnes);
+    rebuild(&shop.agnes);
+    let session = shop.session();
+    assert_eq!(query_error(&session, "FROM orders").kind(), Kind::Denied);
+    assert_eq!(query_in(&shop.agnes.session().unwrap(), "FROM orders"), "not hers");
+    shop.agnes.adopt(OPERATOR, Some(&source("evil"))).unwrap();
+    assert_eq!(query_in(&shop.session(), "FROM orders"), "not hers");
+    // What the table meant before is gone from the sessions that showed it.
+    assert_eq!(query_error(&session, "SELECT 1").kind(), Kind::Denied);
+}
+
+#[test]
+fn a_table_that_is_not_registered_is_for_admins() {
+    let place = Place::new();
+    let shop = shop(&place);
+    place.foreign("new", &table("plans", "SELECT 1 AS a"));
+    rebuild(&shop.agnes);
+    assert_eq!(query_error(&shop.session(), "FROM plans").kind(), Kind::Denied);
+    assert_eq!(query_in(&shop.agnes.session().unwrap(), "FROM plans"), "1");
+}
+
+#[test]
+fn a_session_keeps_its_generation_and_new_ones_see_the_next() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let old = shop.session();
+    assert_eq!(query_in(&old, "SELECT count(*) FROM customers"), "3");
+    place.foreign(
+        "hr",
+        &(table("customers", "SELECT 7 AS id") + &table("orders", "SELECT 1 AS id")),
+    );
+    rebuild(&shop.agnes);
+    assert_eq!(query_in(&old, "SELECT count(*) FROM customers"), "3");
+    assert_eq!(query_in(&old, "SELECT count(*) FROM orders"), "5");
+    let new = shop.session();
+    assert!(new.generation() > old.generation());
+    assert_eq!(query_in(&new, "FROM customers"), "7");
+    let _ = NoProgress;
+}
+
+/// Those who see the same share an instance; nothing that one does reaches the other.
+#[test]
+fn sessions_that_show_the_same_are_apart() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let access = shop.access();
+    let admin = access.admin(OPERATOR).unwrap();
+    let bob = user(&admin, "bob@example.com");
+    let sales = admin.groups().into_iter().find(|(g, _)| g.name.as_str() == "sales").unwrap().0;
+    admin.add_member(&sales.id, &bob.id).unwrap();
+    let (hers, his) =
+        (shop.session(), shop.agnes.session_for(&Principal::user(bob.id.clone())).unwrap());
+    let mut rows = hers.query(ROWS, &QueryOptions::default()).unwrap();
+    rows.next().unwrap().unwrap();
+    assert_eq!(query_in(&his, "SELECT count(*) FROM orders"), "5");
+    // Ending his ends nothing of hers.
+    admin.set_active(&bob.id, false).unwrap();
+    assert_eq!(query_error(&his, "SELECT 1").kind(), Kind::Denied);
+    rows.next().unwrap().unwrap();
+}
