@@ -64,6 +64,7 @@ impl Shell {
         settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>");
         settings.add_filter(r"Done in \d+\.\d+ s", "Done in <time>");
         settings.add_filter(r"\b[0-9a-f]{32}\b", "<md5>");
+        settings.add_filter(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>");
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(name, text));
@@ -85,6 +86,10 @@ fn help() {
     for command in ["ingest", "check", "rebuild", "query", "status", "demo"] {
         shell.agnes(&[command, "--help"]);
     }
+    for command in ["registry", "user", "group", "grant", "access", "break-glass"] {
+        shell.agnes(&[command, "--help"]);
+    }
+    shell.agnes(&["registry", "register", "--help"]);
     shell.check("help");
 }
 
@@ -150,6 +155,80 @@ fn what_goes_wrong() {
         .agnes(&["-d", "elsewhere", "rebuild"]);
     assert!(!shell.path("out.csv").exists());
     shell.check("what_goes_wrong");
+}
+
+#[test]
+fn who_may_see_what() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell
+        .agnes(&["ingest", "shop", "orders.csv", "in"])
+        .agnes(&["rebuild"])
+        .agnes(&["registry", "list"])
+        .agnes(&["user", "add", "Ada@example.com", "--name", "Ada"])
+        .agnes(&["user", "add", "ada@example.com"])
+        .agnes(&["user", "add", "root@example.com", "--admin"])
+        .agnes(&["user", "add", "not an address"])
+        .agnes(&["group", "create", "sales", "--description", "those who sell"])
+        .agnes(&["group", "create", "ADMIN"])
+        .agnes(&["group", "add-member", "sales", "ada@example.com"])
+        .agnes(&["group", "list"])
+        .agnes(&["grant", "create", "sales", "table:orders"])
+        .agnes(&["grant", "create", "sales", "table:payroll"])
+        .agnes(&["grant", "create", "sales", "orders"])
+        .agnes(&["grant", "list"])
+        .agnes(&["access", "list", "ada@example.com"])
+        .agnes(&["access", "explain", "ada@example.com", "orders"])
+        .agnes(&["access", "explain", "ada@example.com", "customers", "--json"])
+        .agnes(&["access", "who", "orders"])
+        .agnes(&["query", "--as", "ada@example.com", "SELECT count(*) AS n FROM orders"])
+        .agnes(&["query", "--as", "ada@example.com", "SHOW TABLES"])
+        .agnes(&["query", "--as", "ada@example.com", "FROM customers"])
+        .agnes(&["query", "--as", "ada@example.com", "FROM payroll"])
+        .agnes(&["query", "--as", "root@example.com", "SELECT count(*) AS n FROM customers"])
+        .agnes(&["query", "--as", "nobody@example.com", "SELECT 1"])
+        .agnes(&["grant", "delete", "sales", "table:orders"])
+        .agnes(&["query", "--as", "ada@example.com", "FROM orders"])
+        .agnes(&["grant", "create", "sales", "table:orders"])
+        .agnes(&["user", "deactivate", "ada@example.com"])
+        .agnes(&["query", "--as", "ada@example.com", "SELECT 1"])
+        .agnes(&["access", "explain", "ada@example.com", "orders"])
+        .agnes(&["user", "list"])
+        .agnes(&["user", "deactivate", "root@example.com"])
+        .agnes(&["user", "remove", "ada@example.com"])
+        .agnes(&["break-glass", "grant-admin", "eve@example.com"])
+        .agnes(&["admin", "break-glass", "eve@example.com"])
+        .agnes(&["group", "members", "Admin"])
+        .agnes(&["group", "remove-member", "Admin", "eve@example.com"])
+        .agnes(&["group", "delete", "Admin"])
+        .agnes(&["group", "delete", "sales"])
+        .agnes(&["grant", "list", "--json"]);
+    shell.check("who_may_see_what");
+}
+
+#[test]
+fn tables_are_registered_and_unregistered() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell.write("other/orders.csv", "id\n7\n");
+    shell
+        .agnes(&["ingest", "shop", "orders.csv", "in"])
+        .agnes(&["rebuild"])
+        .agnes(&["ingest", "other", "other"])
+        .agnes(&["registry", "register", "plans"])
+        .agnes(&["registry", "register", "plans", "--source", "erp", "--source-query", "SELECT 1"])
+        .agnes(&["registry", "register", "plans", "--source", "erp", "--id", "ORDERS"])
+        .agnes(&["registry", "register", "Plans", "--source", "erp", "--bucket", "in.c-main"])
+        .agnes(&["registry", "update", "plans", "--description", "what is planned", "--bucket", ""])
+        .agnes(&["registry", "list"])
+        .agnes(&["registry", "unregister", "orders"])
+        .agnes(&["query", "SHOW TABLES"])
+        .agnes(&["rebuild"])
+        .agnes(&["registry", "adopt"])
+        .agnes(&["registry", "adopt", "other"])
+        .agnes(&["registry", "unregister", "nothing"])
+        .agnes(&["registry", "list", "--json"]);
+    shell.check("tables_are_registered_and_unregistered");
 }
 
 #[test]

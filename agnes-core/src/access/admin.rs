@@ -5,7 +5,7 @@ use serde_json::json;
 use super::audit::AuditEvent;
 use super::change::Change;
 use super::decision::{Question, Standing};
-use super::facts::{Facts, GOOGLE_SYNC, Permission, UserFacts};
+use super::facts::{Facts, GOOGLE_SYNC, GroupFacts, Permission, UserFacts};
 use super::{
     Access, Email, Grant, GrantId, Group, GroupId, GroupName, MaySee, MemberSource, Membership,
     Origin, Planned, Principal, Resource, User, UserId,
@@ -36,8 +36,58 @@ pub struct Overview {
     pub is_admin: bool,
     /// Whether Google Workspace manages her: she can't be removed or given a password here.
     pub is_sso_user: bool,
-    /// The groups that she is in, with why.
-    pub groups: Vec<(Group, Membership)>,
+    /// The groups that she is in.
+    pub groups: Vec<InGroup>,
+}
+
+/// A group that somebody is in.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct InGroup {
+    /// The group.
+    #[serde(flatten)]
+    pub group: Group,
+    /// Where the group comes from.
+    pub origin: Origin,
+    /// Why she is in it.
+    pub source: MemberSource,
+}
+
+/// A group with how many are in it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct GroupOverview {
+    /// The group.
+    #[serde(flatten)]
+    pub group: Group,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Its members.
+    pub members: usize,
+    /// What it was granted.
+    pub grants: usize,
+}
+
+/// Somebody in a group.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Member {
+    /// Her address.
+    pub email: Email,
+    /// What she is called.
+    pub name: Option<String>,
+    /// Whether she may sign in and see anything.
+    pub active: bool,
+    /// Since when and why she is in it.
+    #[serde(flatten)]
+    pub membership: Membership,
+}
+
+/// A grant with the name of its group.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct GrantOverview {
+    /// The grant.
+    #[serde(flatten)]
+    pub grant: Grant,
+    /// The group's name.
+    pub group_name: GroupName,
 }
 
 fn missing(what: &str, name: impl std::fmt::Display, list: &str) -> Error {
@@ -280,12 +330,18 @@ impl<'a> Admin<'a> {
     // Groups.
 
     /// Every group, by name.
-    pub fn groups(&self) -> Vec<(Group, usize)> {
+    pub fn groups(&self) -> Vec<GroupOverview> {
         let facts = self.facts();
-        let groups = facts.groups.values();
-        let mut groups: Vec<(Group, usize)> =
-            groups.map(|facts| (facts.group.clone(), facts.members.len())).collect();
-        groups.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        let mut grants: std::collections::HashMap<&GroupId, usize> = Default::default();
+        facts.grants.values().for_each(|grant| *grants.entry(&grant.group).or_default() += 1);
+        let overview = |of: &std::sync::Arc<GroupFacts>| GroupOverview {
+            group: of.group.clone(),
+            origin: of.group.origin(),
+            members: of.members.len(),
+            grants: grants.get(&of.group.id).copied().unwrap_or(0),
+        };
+        let mut groups: Vec<GroupOverview> = facts.groups.values().map(overview).collect();
+        groups.sort_by(|a, b| a.group.name.cmp(&b.group.name));
         groups
     }
 
@@ -395,16 +451,17 @@ impl<'a> Admin<'a> {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn members(&self, id: &GroupId) -> Result<Vec<(User, Membership)>> {
+    pub fn members(&self, id: &GroupId) -> Result<Vec<Member>> {
         let facts = self.facts();
         let group = facts.group(id).ok_or_else(|| no_group(id))?;
         let member = |number: &u32| {
-            let user = facts.users.at(*number)?;
-            let membership = user.memberships.iter().find(|m| m.group == *id)?;
-            Some((user.user.clone(), membership.clone()))
+            let of = facts.users.at(*number)?;
+            let membership = of.memberships.iter().find(|m| m.group == *id)?.clone();
+            let User { email, name, active, .. } = of.user.clone();
+            Some(Member { email, name, active, membership })
         };
-        let mut members: Vec<_> = group.members.iter().filter_map(member).collect();
-        members.sort_by(|a, b| a.0.email.cmp(&b.0.email));
+        let mut members: Vec<Member> = group.members.iter().filter_map(member).collect();
+        members.sort_by(|a, b| a.email.cmp(&b.email));
         Ok(members)
     }
 
@@ -535,14 +592,16 @@ impl<'a> Admin<'a> {
     // Grants.
 
     /// Every grant, by resource.
-    pub fn grants(&self) -> Vec<(Grant, GroupName)> {
+    pub fn grants(&self) -> Vec<GrantOverview> {
         let facts = self.facts();
         let named = |grant: &Grant| {
-            let group = facts.group(&grant.group)?;
-            Some((grant.clone(), group.group.name.clone()))
+            let group_name = facts.group(&grant.group)?.group.name.clone();
+            Some(GrantOverview { grant: grant.clone(), group_name })
         };
-        let mut grants: Vec<_> = facts.grants.values().filter_map(named).collect();
-        grants.sort_by(|a, b| (&a.0.resource, &a.1).cmp(&(&b.0.resource, &b.1)));
+        let mut grants: Vec<GrantOverview> = facts.grants.values().filter_map(named).collect();
+        grants.sort_by(|a, b| {
+            (&a.grant.resource, &a.group_name).cmp(&(&b.grant.resource, &b.group_name))
+        });
         grants
     }
 
@@ -736,10 +795,12 @@ impl About for GroupId {
 }
 
 fn overview(facts: &Facts, user: &UserFacts) -> Overview {
-    let group =
-        |member: &Membership| Some((facts.group(&member.group)?.group.clone(), member.clone()));
-    let mut groups: Vec<_> = user.memberships.iter().filter_map(group).collect();
-    groups.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+    let group = |member: &Membership| {
+        let group = facts.group(&member.group)?.group.clone();
+        Some(InGroup { origin: group.origin(), group, source: member.source })
+    };
+    let mut groups: Vec<InGroup> = user.memberships.iter().filter_map(group).collect();
+    groups.sort_by(|a, b| a.group.name.cmp(&b.group.name));
     Overview {
         user: user.user.clone(),
         is_admin: facts.is_admin(user),

@@ -52,7 +52,7 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-pub use admin::{Admin, Overview};
+pub use admin::{Admin, GrantOverview, GroupOverview, InGroup, Member, Overview};
 pub use audit::{AuditEvent, TELL_EVERY};
 pub use decision::{
     Decision, EffectiveAccess, EffectiveItem, MaySee, Permitted, Reason, TablePolicy, TableSet,

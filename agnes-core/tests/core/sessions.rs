@@ -53,8 +53,8 @@ impl Shop {
         let access = self.access();
         let admin = access.admin(OPERATOR).unwrap();
         let grants = admin.grants();
-        let grant = grants.iter().find(|(g, _)| g.resource == resource(what)).unwrap();
-        admin.revoke(&grant.0.id).unwrap();
+        let grant = grants.iter().find(|g| g.grant.resource == resource(what)).unwrap();
+        admin.revoke(&grant.grant.id).unwrap();
     }
 }
 
@@ -370,7 +370,7 @@ fn an_admin_who_is_demoted_sees_less_at_once() {
     let bob = admin.break_glass(email("bob@example.com")).unwrap();
     let session = shop.agnes.session_for(&Principal::user(bob.id.clone())).unwrap();
     assert_eq!(query_in(&session, "SELECT count(*) FROM salaries"), "1");
-    let admins = admin.user(&root.id).unwrap().groups[0].0.id.clone();
+    let admins = admin.user(&root.id).unwrap().groups[0].group.id.clone();
     admin.remove_member(&admins, &bob.id).unwrap();
     assert_eq!(query_error(&session, "SELECT count(*) FROM salaries").kind(), Kind::Denied);
     let session = shop.agnes.session_for(&Principal::user(bob.id)).unwrap();
@@ -432,7 +432,8 @@ fn sessions_that_show_the_same_are_apart() {
     let access = shop.access();
     let admin = access.admin(OPERATOR).unwrap();
     let bob = user(&admin, "bob@example.com");
-    let sales = admin.groups().into_iter().find(|(g, _)| g.name.as_str() == "sales").unwrap().0;
+    let sales =
+        admin.groups().into_iter().find(|g| g.group.name.as_str() == "sales").unwrap().group;
     admin.add_member(&sales.id, &bob.id).unwrap();
     let (hers, his) =
         (shop.session(), shop.agnes.session_for(&Principal::user(bob.id.clone())).unwrap());

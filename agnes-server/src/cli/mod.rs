@@ -6,8 +6,10 @@ mod environment;
 mod format;
 mod ingest;
 mod output;
+mod people;
 mod query;
 mod rebuild;
+mod registry;
 mod status;
 
 use std::ffi::OsString;
@@ -33,6 +35,11 @@ Start here:
   agnes ingest shop orders.csv ./exports     files become the source `shop`
   agnes rebuild                              publish what changed
   agnes query 'FROM orders LIMIT 5'          ask
+  agnes user add ada@example.com             let somebody see some of it
+  agnes group create sales
+  agnes group add-member sales ada@example.com
+  agnes grant create sales table:orders
+  agnes query --as ada@example.com 'SHOW TABLES'
 
 Exit codes:
   0 done   9 done in part   2 wrong call   3 denied   4 not found   5 conflict
@@ -67,6 +74,23 @@ enum Command {
     Query(query::Query),
     /// Show what is published, how large and how old
     Status(status::Status),
+    /// Declare tables, so that they can be granted
+    #[command(long_about = registry::HELP)]
+    Registry(registry::Registry),
+    /// Add, list and remove users
+    User(people::User),
+    /// Make groups of users
+    Group(people::Group),
+    /// Let groups see tables
+    Grant(people::Grant),
+    /// Say who may see what, and why
+    Access(people::AccessOf),
+    /// Make somebody an admin when no admin is left
+    #[command(long_about = people::BREAK_GLASS_HELP)]
+    BreakGlass(people::BreakGlass),
+    /// The older spelling of some commands
+    #[command(hide = true, subcommand)]
+    Admin(Admin),
     /// See it work on real data
     #[command(long_about = demo::HELP)]
     Demo(demo::Demo),
@@ -79,12 +103,48 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// `agnes break-glass`
+    BreakGlass(people::BreakGlass),
+}
+
 /// `--json`, where a program may read the answer.
 #[derive(Debug, Clone, Copy, Args)]
 struct Json {
     /// Print the report as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+impl Json {
+    /// Shows one thing.
+    fn one(
+        self,
+        output: &Output,
+        value: &impl serde::Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<Done> {
+        match self.json {
+            true => output.json(value)?,
+            false => output.line(text())?,
+        }
+        Ok(Done::Whole)
+    }
+
+    /// Shows many things.
+    fn list<T: serde::Serialize>(
+        self,
+        output: &Output,
+        values: &[T],
+        show: impl FnOnce(&[T], &Output) -> Result<()>,
+    ) -> Result<Done> {
+        match self.json {
+            true => output.json(&values)?,
+            false => show(values, output)?,
+        }
+        Ok(Done::Whole)
+    }
 }
 
 /// Runs the command that this process was started with.
@@ -116,6 +176,14 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::Rebuild(command) => command.run(&agnes()?, output),
         Command::Query(command) => command.run(&agnes()?, output),
         Command::Status(command) => command.run(&agnes()?, output),
+        Command::Registry(command) => command.run(&agnes()?, output),
+        Command::User(command) => command.run(&agnes()?, output),
+        Command::Group(command) => command.run(&agnes()?, output),
+        Command::Grant(command) => command.run(&agnes()?, output),
+        Command::Access(command) => command.run(&agnes()?, output),
+        Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
+            command.run(&agnes()?, output)
+        }
         Command::Demo(command) => {
             command.run(data_dir.unwrap_or_else(|| PathBuf::from("agnes-demo")), output)
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agnes_core::{Error, Key, Kind, Progress, Result};
+use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How a command ended that did not fail.
@@ -69,6 +70,27 @@ impl Output {
         self.data(format!("{text}\n").as_bytes())
     }
 
+    /// Rows for people on stdout, some columns aligned to the right.
+    pub(super) fn table<const N: usize>(
+        &self,
+        header: [&str; N],
+        right: &[usize],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(header);
+        for row in rows {
+            table.add_row(row.map(|cell| shown(&cell)));
+        }
+        for column in right {
+            if let Some(column) = table.column_mut(*column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.lines().try_for_each(|line| self.line(line.trim_end()))
+    }
+
     /// A report as JSON on stdout.
     pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value)
@@ -79,16 +101,7 @@ impl Output {
     /// A line on stderr. What a terminal would obey is shown as it is written: messages name
     /// files and values that anybody may have made.
     pub(super) fn note(&self, text: impl Display) {
-        let text = text.to_string();
-        let mut shown = String::with_capacity(text.len());
-        for c in text.chars() {
-            match c {
-                '\n' | '\t' => shown.push(c),
-                c if c.is_control() => shown.extend(c.escape_default()),
-                c => shown.push(c),
-            }
-        }
-        let _ = writeln!(io::stderr().lock(), "{shown}");
+        let _ = writeln!(io::stderr().lock(), "{}", shown(&text.to_string()));
     }
 
     /// The width of the terminal on stdout, if there is one.
@@ -96,7 +109,7 @@ impl Output {
         if !io::stdout().is_terminal() {
             return None;
         }
-        comfy_table::Table::new().width()
+        Table::new().width()
     }
 
     /// A bar for long work, on a terminal only.
@@ -156,6 +169,19 @@ impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Text without what a terminal would obey.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// `1 table`, `2 tables`.

@@ -2,17 +2,19 @@
 
 use std::io::{self, IsTerminal, Read};
 
+use agnes_core::access::Email;
 use agnes_core::{Agnes, Error, Kind, QueryOptions, Result, Session};
 use clap::Args;
 
 use super::format::{Format, Writer};
 use super::output::{Done, Output, grouped};
+use super::people::principal;
 
 pub(super) const HELP: &str = "\
 Run SQL over everything that is published.
 
 One query, in DuckDB's SQL: SELECT, WITH, FROM, DESCRIBE, SHOW TABLES, SUMMARIZE. It sees the \
-published tables and nothing else. With `-` as the SQL it is read from standard input. Rows go \
+published tables and nothing else, with --as those that a user may see. With `-` as the SQL it is read from standard input. Rows go \
 to standard output; with more rows than --limit the rest is left out and a note says so.";
 
 #[derive(Debug, Args)]
@@ -21,6 +23,9 @@ pub(super) struct Query {
     // It may begin with a comment.
     #[arg(allow_hyphen_values = true)]
     sql: String,
+    /// Ask as this user: she sees what she was granted, and nothing else
+    #[arg(long = "as", value_name = "EMAIL", value_parser = super::people::email)]
+    as_user: Option<Email>,
     /// How the rows are written
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -46,7 +51,11 @@ impl Query {
                 "this format is no text: send it into a file, as in `> rows.parquet`",
             ));
         }
-        run(&agnes.session()?, &sql, self.format, self.limit, output)
+        let session = match &self.as_user {
+            None => agnes.session()?,
+            Some(email) => agnes.session_for(&principal(&*agnes.access()?, email)?)?,
+        };
+        run(&session, &sql, self.format, self.limit, output)
     }
 }
 

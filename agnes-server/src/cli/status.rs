@@ -2,7 +2,6 @@
 
 use agnes_core::{Agnes, EngineInfo, Generation, Result, engine_info, missing_icu};
 use clap::Args;
-use comfy_table::{CellAlignment, Table};
 
 use super::output::{Done, Output, bytes, count, grouped};
 
@@ -90,27 +89,16 @@ fn show(report: &Report<'_>, output: &Output) -> Result<()> {
     if report.tables.is_empty() {
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["table", "source", "rows", "size", "columns", "extracted at"]);
-    for row in &report.tables {
-        let at = row.extracted_at.map_or_else(|| "-".to_string(), |t| t.to_string());
-        table.add_row([
+    let lines = report.tables.iter().map(|row| {
+        [
             row.name.to_string(),
             row.source.to_string(),
             grouped(row.rows),
             bytes(row.size_bytes),
             grouped(row.columns as u64),
-            at,
-        ]);
-    }
-    for column in [2, 3, 4] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for line in table.lines() {
-        output.line(line.trim_end())?;
-    }
-    Ok(())
+            row.extracted_at.map_or_else(|| "-".to_string(), |t| t.to_string()),
+        ]
+    });
+    let header = ["table", "source", "rows", "size", "columns", "extracted at"];
+    output.table(header, &[2, 3, 4], lines)
 }

@@ -1,0 +1,296 @@
+//! `agnes registry`: which tables are declared, so that they can be granted.
+
+use agnes_core::access::{NewTable, TableUpdate};
+use agnes_core::extract::QueryMode;
+use agnes_core::registry::{Adoption, Declaration, Granularity, RegisteredTable, SyncStrategy};
+use agnes_core::{Agnes, ColumnName, Error, Kind, Result, SourceName, TableId, ViewName};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{Done, Output, count};
+use super::people::OPERATOR;
+
+pub(super) const HELP: &str = "\
+Declare tables, so that they can be granted.
+
+A table that is published but not registered is visible to admins only. `ingest` registers its \
+own tables; `adopt` registers what other sources publish. A grant names a table's id and \
+follows its data: when another source takes over a name, old grants don't reach it.";
+
+#[derive(Debug, Args)]
+pub(super) struct Registry {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    json: super::Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the registered tables
+    List,
+    /// Register what is published: by one source, or by all
+    ///
+    /// A name that is registered as another source's table is taken over only where its new
+    /// source is named: old grants then reach the new rows.
+    Adopt {
+        /// The source
+        #[arg(value_parser = super::source_name)]
+        source: Option<SourceName>,
+    },
+    /// Register one table, published already or not yet
+    Register {
+        /// The name under which it is published
+        #[arg(value_parser = view_name)]
+        name: ViewName,
+        /// What grants will name; the name in lower case when absent
+        #[arg(long, value_parser = table_id)]
+        id: Option<TableId>,
+        #[command(flatten)]
+        declared: Box<Declared>,
+    },
+    /// Change what is declared of a table; what isn't given stays
+    Update {
+        /// Its id or name
+        table: String,
+        /// Another name to publish it under
+        #[arg(long, value_parser = view_name)]
+        name: Option<ViewName>,
+        #[command(flatten)]
+        declared: Box<Declared>,
+    },
+    /// Take a table out, with its grants and all that is known of it
+    ///
+    /// Its source doesn't publish it again until it is registered.
+    Unregister {
+        /// Its id or name
+        table: String,
+    },
+}
+
+/// What is declared of a table. An empty text takes a value away.
+#[derive(Debug, Args)]
+struct Declared {
+    /// The source that it is a table of; the one that publishes the name when absent
+    #[arg(long, value_parser = super::source_name)]
+    source: Option<SourceName>,
+    /// What kind of system that is: keboola, bigquery, jira, local, …
+    #[arg(long)]
+    source_type: Option<String>,
+    /// The bucket or dataset there
+    #[arg(long)]
+    bucket: Option<String>,
+    /// What it is called there
+    #[arg(long)]
+    source_table: Option<String>,
+    /// The query that makes a materialized table
+    #[arg(long, value_name = "SQL")]
+    source_query: Option<String>,
+    /// Where its rows are queried: local, remote, materialized
+    #[arg(long, value_name = "MODE", value_parser = word::<QueryMode>)]
+    query_mode: Option<QueryMode>,
+    /// How it is brought over: full_refresh, incremental, partitioned
+    #[arg(long, value_name = "STRATEGY", value_parser = word::<SyncStrategy>)]
+    sync_strategy: Option<SyncStrategy>,
+    /// When, as in `every 1h` or `daily 07:00`
+    #[arg(long, value_name = "SCHEDULE")]
+    sync_schedule: Option<String>,
+    /// The columns that tell its rows apart, separated by commas
+    #[arg(long, value_name = "COLUMNS")]
+    primary_key: Option<String>,
+    /// What it is
+    #[arg(long)]
+    description: Option<String>,
+    /// A folder that clients show it in
+    #[arg(long)]
+    folder: Option<String>,
+    /// Days that an incremental sync looks back
+    #[arg(long, value_name = "DAYS")]
+    incremental_window_days: Option<u32>,
+    /// Days of history that are kept
+    #[arg(long, value_name = "DAYS")]
+    max_history_days: Option<u32>,
+    /// The column by which an incremental sync tells what is new
+    #[arg(long, value_name = "COLUMN")]
+    incremental_column: Option<String>,
+    /// Filters that the source applies, as a JSON list
+    #[arg(long, value_name = "JSON")]
+    where_filters: Option<String>,
+    /// The column by which it is partitioned
+    #[arg(long, value_name = "COLUMN")]
+    partition_by: Option<String>,
+    /// How wide a part is: day, month, year
+    #[arg(long, value_name = "WIDTH", value_parser = word::<Granularity>)]
+    partition_granularity: Option<Granularity>,
+    /// Days for each piece of the first load
+    #[arg(long, value_name = "DAYS")]
+    initial_load_chunk_days: Option<u32>,
+    /// Whether the policy grants_and_legacy shows it to everybody
+    #[arg(long, value_name = "WHETHER")]
+    public: Option<bool>,
+}
+
+fn view_name(text: &str) -> Result<ViewName, String> {
+    ViewName::parse(text).map_err(|e| e.message().to_string())
+}
+
+fn table_id(text: &str) -> Result<TableId, String> {
+    TableId::parse(text).map_err(|e| e.message().to_string())
+}
+
+/// One of a few words.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(json!(text)).map_err(|e| e.to_string())
+}
+
+/// An optional text: empty takes it away, absent leaves it.
+fn set<T>(
+    slot: &mut Option<T>,
+    text: Option<String>,
+    parse: impl FnOnce(String) -> Result<T>,
+) -> Result<()> {
+    match text {
+        None => {}
+        Some(text) if text.is_empty() => *slot = None,
+        Some(text) => *slot = Some(parse(text)?),
+    }
+    Ok(())
+}
+
+impl Declared {
+    /// The declaration with what was given.
+    fn over(self, mut declaration: Declaration) -> Result<Declaration> {
+        let d = &mut declaration;
+        set(&mut d.source_type, self.source_type, Ok)?;
+        set(&mut d.bucket, self.bucket, Ok)?;
+        set(&mut d.source_table, self.source_table, Ok)?;
+        set(&mut d.source_query, self.source_query, Ok)?;
+        set(&mut d.sync_schedule, self.sync_schedule, Ok)?;
+        set(&mut d.description, self.description, Ok)?;
+        set(&mut d.folder, self.folder, Ok)?;
+        set(&mut d.incremental_column, self.incremental_column, ColumnName::parse)?;
+        set(&mut d.partition_by, self.partition_by, ColumnName::parse)?;
+        d.query_mode = self.query_mode.or(d.query_mode);
+        d.sync_strategy = self.sync_strategy.unwrap_or(d.sync_strategy);
+        d.partition_granularity = self.partition_granularity.or(d.partition_granularity);
+        d.incremental_window_days = self.incremental_window_days.or(d.incremental_window_days);
+        d.max_history_days = self.max_history_days.or(d.max_history_days);
+        d.initial_load_chunk_days = self.initial_load_chunk_days.or(d.initial_load_chunk_days);
+        d.is_public = self.public.unwrap_or(d.is_public);
+        if let Some(columns) = self.primary_key {
+            let columns = columns.split(',').map(str::trim).filter(|column| !column.is_empty());
+            d.primary_key = columns.map(ColumnName::parse).collect::<Result<_>>()?;
+        }
+        if let Some(filters) = self.where_filters {
+            d.where_filters = serde_json::from_str(&filters).map_err(|e| {
+                Error::new(Kind::Invalid, format!("--where-filters is no JSON list: {e}"))
+            })?;
+        }
+        Ok(declaration)
+    }
+}
+
+impl Registry {
+    pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
+        let json = self.json;
+        let access = agnes.access()?;
+        let admin = access.admin(OPERATOR)?;
+        let known = |text: &str| {
+            access.resolve(text).ok_or_else(|| {
+                Error::new(
+                    Kind::NotFound,
+                    format!("no table `{text}` is registered; `agnes registry list` shows all"),
+                )
+            })
+        };
+        match self.command {
+            Command::List => json.list(output, &admin.tables(), list),
+            Command::Adopt { source } => {
+                let adoption = agnes.adopt(OPERATOR, source.as_ref())?;
+                json.one(output, &adoption, || adopted(&adoption))?;
+                for left in &adoption.left {
+                    output.note(format_args!("left out: {}", left.error.message()));
+                }
+                Ok(Done::whole_if(adoption.left.is_empty()))
+            }
+            Command::Register { name, id, declared } => {
+                let source = match declared.source.clone() {
+                    Some(source) => source,
+                    None => source_of(agnes, &name, declared.source_type.as_deref())?,
+                };
+                let declaration = declared.over(Declaration::default())?;
+                let table = admin.register(NewTable { id, name, source, declaration })?;
+                json.one(output, &table, || {
+                    format!("{}: registered as `{}`, of {}", table.name, table.id, table.source)
+                })
+            }
+            Command::Update { table, name, declared } => {
+                let table = known(&table)?;
+                let update = TableUpdate {
+                    name,
+                    source: declared.source.clone(),
+                    declaration: Some(declared.over(table.declaration)?),
+                };
+                let table = admin.update_table(&table.id, update)?;
+                json.one(output, &table, || format!("{}: changed", table.name))
+            }
+            Command::Unregister { table } => {
+                let table = known(&table)?;
+                let (table, report) = agnes.unregister(OPERATOR, &table.id, &output.progress())?;
+                let told = json!({"table": table, "rebuild": report});
+                json.one(output, &told, || match &report {
+                    Some(_) => format!("{}: out of the registry and not published", table.name),
+                    None => format!("{}: out of the registry", table.name),
+                })?;
+                Ok(Done::whole_if(report.is_none_or(|report| report.is_complete())))
+            }
+        }
+    }
+}
+
+/// The source that publishes a name, or the kind of system as its name.
+fn source_of(agnes: &Agnes, name: &ViewName, source_type: Option<&str>) -> Result<SourceName> {
+    let generation = agnes.generation()?;
+    if let Some(view) = generation.as_ref().and_then(|g| g.views.get(name)) {
+        return Ok(view.source.clone());
+    }
+    match source_type {
+        Some(text) => SourceName::parse(text),
+        None => Err(Error::new(
+            Kind::Invalid,
+            format!("nothing publishes `{name}` yet: say whose table it is, with --source"),
+        )),
+    }
+}
+
+fn list(tables: &[RegisteredTable], output: &Output) -> Result<()> {
+    let rows = tables.iter().map(|table| {
+        [
+            table.id.to_string(),
+            table.name.to_string(),
+            table.source.to_string(),
+            table.declaration.bucket.clone().unwrap_or_default(),
+            table.declaration.description.clone().unwrap_or_default(),
+        ]
+    });
+    output.table(["id", "table", "source", "bucket", "description"], &[], rows)
+}
+
+fn adopted(adoption: &Adoption) -> String {
+    let mut text = format!("registered: {}", count(adoption.registered.len(), "table"));
+    for table in &adoption.registered {
+        text.push_str(&format!("\n  {} of {}", table.name, table.source));
+    }
+    for taken in &adoption.taken_over {
+        let groups: Vec<&str> = taken.groups.iter().map(|g| g.as_str()).collect();
+        let who = match groups.as_slice() {
+            [] => "no group was granted it".to_string(),
+            groups => format!("granted to {}", groups.join(", ")),
+        };
+        text.push_str(&format!(
+            "\n  {} is {}'s now, no more {}'s: {who}",
+            taken.table.name, taken.table.source, taken.from
+        ));
+    }
+    text
+}
