@@ -11,13 +11,12 @@ use crate::disk::Disk;
 use crate::engine::Limits;
 use crate::layout::Layout;
 use crate::orchestrator::{
-    self, AttachPolicy, Context, Generation, NoSecrets, Progress, RebuildPlan, RebuildReport,
-    Secrets,
+    self, AttachPolicy, Context, Generation, Progress, RebuildPlan, RebuildReport,
 };
 use crate::query::{Gate, Means, QueryLimits, Session, Shelf};
 use crate::registry::IngestReport;
 use crate::store::Store;
-use crate::{Result, SourceName};
+use crate::{NoSecrets, Result, Secrets, SourceName};
 
 /// How Agnes works: plain data, the same for every call.
 #[derive(Debug, Clone)]
@@ -171,12 +170,11 @@ impl Agnes {
         if let Some(access) = &*slot {
             return Ok(access.clone());
         }
-        let Components { clock, resource_kinds, .. } = &self.components;
         let access = Arc::new(Access::open(
             self.store()?,
-            clock.clone(),
+            self.layout.state(),
             self.settings.table_policy,
-            resource_kinds.clone(),
+            &self.components,
         )?);
         *slot = Some(access.clone());
         Ok(access)

@@ -25,6 +25,11 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment so much later.
+    pub fn after(self, time: std::time::Duration) -> Self {
+        Timestamp(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// Reads the form that `Display` writes, and any other RFC 3339 time.
     pub fn parse(text: &str) -> Option<Self> {
         let time = DateTime::parse_from_rfc3339(text).ok()?;

@@ -51,6 +51,7 @@ mod agnes;
 mod engine;
 mod layout;
 mod name;
+mod secret;
 mod sql;
 
 pub use agnes::{Agnes, Components, Settings};
@@ -66,10 +67,10 @@ pub use name::{
     TableId, TableName, TokenEnv, ViewName,
 };
 pub use orchestrator::{
-    AttachPolicy, Generation, NoProgress, NoSecrets, Progress, RebuildPlan, RebuildReport, Secret,
-    Secrets,
+    AttachPolicy, Generation, NoProgress, Progress, RebuildPlan, RebuildReport,
 };
 pub use query::{QueryOptions, Rows, Session};
+pub use secret::{NoSecrets, Secret, Secrets};
 
 /// Arrow, in the version that rows come in.
 pub use arrow;

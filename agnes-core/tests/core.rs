@@ -25,3 +25,5 @@ mod remote;
 mod sessions;
 #[path = "core/support.rs"]
 mod support;
+#[path = "core/tokens.rs"]
+mod tokens;

@@ -30,7 +30,9 @@ impl Shell {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agnes"));
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
-        for variable in ["DATA_DIR", "STATE_DIR", "AGNES_REMOTE_ATTACH_EXTENSIONS"] {
+        for variable in
+            ["DATA_DIR", "STATE_DIR", "JWT_SECRET_KEY", "AGNES_REMOTE_ATTACH_EXTENSIONS"]
+        {
             command.env_remove(variable);
         }
         command
@@ -62,6 +64,7 @@ impl Shell {
         let text = self.log.replace(here.to_str().unwrap(), "$PWD");
         let mut settings = insta::Settings::clone_current();
         settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>");
+        settings.add_filter(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "<token>");
         settings.add_filter(r"Done in \d+\.\d+ s", "Done in <time>");
         settings.add_filter(r"\b[0-9a-f]{32}\b", "<md5>");
         settings.add_filter(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>");
@@ -86,7 +89,7 @@ fn help() {
     for command in ["ingest", "check", "rebuild", "query", "status", "demo"] {
         shell.agnes(&[command, "--help"]);
     }
-    for command in ["registry", "user", "group", "grant", "access", "break-glass"] {
+    for command in ["registry", "user", "group", "grant", "token", "access", "break-glass"] {
         shell.agnes(&[command, "--help"]);
     }
     shell.agnes(&["registry", "register", "--help"]);
@@ -204,6 +207,25 @@ fn who_may_see_what() {
         .agnes(&["group", "delete", "sales"])
         .agnes(&["grant", "list", "--json"]);
     shell.check("who_may_see_what");
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked() {
+    let mut shell = Shell::new();
+    shell
+        .agnes(&["user", "add", "ada@example.com"])
+        .agnes(&["token", "create", "ada@example.com", "--name", "ci"])
+        .agnes(&["token", "create", "ada@example.com", "--name", "for ever", "--ttl", "never"])
+        .agnes(&["token", "create", "ada@example.com", "--name", "ci", "--ttl", "soon"])
+        .agnes(&["token", "create", "ada@example.com", "--name", "ci", "--ttl", "0d"])
+        .agnes(&["token", "create", "eve@example.com", "--name", "ci"])
+        .agnes(&["token", "list"])
+        .agnes(&["token", "revoke", "nothing"]);
+    let output = shell.command(&["token", "list", "--json"]).output().unwrap();
+    let tokens: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let id = tokens[0]["id"].as_str().unwrap().to_string();
+    shell.agnes(&["token", "revoke", &id]).agnes(&["token", "list", "ada@example.com"]);
+    shell.check("tokens_are_made_listed_and_revoked");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn no_user(id: &UserId) -> Error {
     missing("user", id, "user list")
 }
 
-fn no_group(id: &GroupId) -> Error {
+pub(super) fn no_group(id: &GroupId) -> Error {
     missing("group", id, "group list")
 }
 
@@ -146,7 +146,7 @@ fn keeps_an_admin(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn not_sso(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
+pub(super) fn not_sso(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
     match is_sso(facts, user) {
         true => Err(conflict(format!(
             "can't {what} `{}`: Google Workspace manages this user",
@@ -158,7 +158,7 @@ fn not_sso(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
 }
 
 /// A new user.
-fn new_user(email: Email, name: Option<String>, now: Timestamp) -> User {
+pub(super) fn new_user(email: Email, name: Option<String>, now: Timestamp) -> User {
     User {
         id: UserId::fresh(),
         email,
@@ -178,8 +178,16 @@ impl<'a> Admin<'a> {
         admin.by(&access.facts()).map(|_| admin)
     }
 
+    pub(super) fn access(&self) -> &Access {
+        self.access
+    }
+
+    pub(super) fn principal(&self) -> &Principal {
+        self.principal
+    }
+
     /// Who this is, while she is still an admin.
-    fn by(&self, facts: &Facts) -> Result<By> {
+    pub(super) fn by(&self, facts: &Facts) -> Result<By> {
         let now = || self.access.now();
         let question = Question { policy: self.access.policy, now: &now };
         match question.standing(facts, self.principal) {
@@ -820,7 +828,7 @@ fn free(facts: &Facts, name: &GroupName, but: Option<&GroupId>) -> Result<()> {
 }
 
 /// A word of a permission.
-fn worded(text: &str, what: &str) -> Result<String> {
+pub(super) fn worded(text: &str, what: &str) -> Result<String> {
     let text = text.trim();
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
         return Err(Error::new(

@@ -111,6 +111,8 @@ pub(crate) struct Use {
 struct Waiting {
     events: Vec<AuditEvent>,
     uses: HashMap<TokenId, Use>,
+    /// The last use of each token that was used, written or not.
+    last: HashMap<TokenId, Use>,
     lost: usize,
     closing: bool,
 }
@@ -198,8 +200,16 @@ impl Books {
 
     /// Notes that a token was used.
     pub(crate) fn used(&self, token: TokenId, used: Use) {
-        self.shared.waiting().uses.insert(token, used);
+        let mut waiting = self.shared.waiting();
+        waiting.last.insert(token.clone(), used.clone());
+        waiting.uses.insert(token, used);
+        drop(waiting);
         self.wake();
+    }
+
+    /// The last use of a token that this process has seen.
+    pub(crate) fn last_use(&self, token: &TokenId) -> Option<Use> {
+        self.shared.waiting().last.get(token).cloned()
     }
 
     /// Writes what waits, now.

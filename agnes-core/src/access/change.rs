@@ -2,6 +2,7 @@
 //! [`Facts`](super::facts::Facts) take in.
 
 use super::facts::{Grant, Group, Membership, Permission, User};
+use super::request::AccessRequest;
 use super::token::PersonalToken;
 use super::{GrantId, GroupId, TokenId, UserId};
 use crate::Timestamp;
@@ -11,10 +12,11 @@ use crate::registry::RegisteredTable;
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
     PutUser(User),
-    /// The hash as a PHC string; none takes the password away.
+    /// The hash as a PHC string; none takes the password away. Sessions of another version end.
     SetPassword {
         user: UserId,
         hash: Option<String>,
+        session_version: u32,
     },
     RemoveUser(UserId),
     PutGroup(Group),
@@ -31,6 +33,7 @@ pub(crate) enum Change {
         user: UserId,
         dataset: String,
     },
+    PutRequest(Box<AccessRequest>),
     PutTable(Box<RegisteredTable>),
     /// What is known of the table goes too, and its source publishes it no more until it is
     /// declared again.
@@ -68,6 +71,7 @@ impl Change {
             Change::SetPassword { .. }
             | Change::PutMember(_)
             | Change::PutGrant(_)
+            | Change::PutRequest(_)
             | Change::PutToken { .. } => false,
         }
     }

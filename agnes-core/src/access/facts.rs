@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::audit::Use;
 use super::change::Change;
 use super::resource::Resource;
 use super::{Email, GrantId, GroupId, GroupName, TokenId, UserId};
@@ -167,6 +168,10 @@ pub(crate) struct TokenFacts {
     pub(crate) user: UserId,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) revoked: bool,
+    /// SHA-256 of the whole token, lower-case hex.
+    pub(crate) hash: String,
+    /// As it was when the facts were read.
+    pub(crate) last_use: Option<Use>,
 }
 
 /// A set of small numbers.
@@ -284,6 +289,8 @@ pub(crate) struct UserFacts {
     /// The numbers of her groups.
     pub(crate) groups: Bits,
     pub(crate) permissions: Vec<Permission>,
+    /// Counts up with whatever ends her sessions.
+    pub(crate) session_version: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -373,10 +380,11 @@ impl Facts {
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
             Change::PutUser(user) => self.put_user(user),
-            Change::SetPassword { user, hash } => {
+            Change::SetPassword { user, hash, session_version } => {
                 let number = self.users.number(user);
                 if let Some(facts) = number.and_then(|n| self.users.get_mut(n)) {
                     facts.user.has_password = hash.is_some();
+                    facts.session_version = *session_version;
                 }
             }
             Change::RemoveUser(id) => self.remove_user(id),
@@ -394,13 +402,18 @@ impl Facts {
                 }
             }
             Change::RemovePermission { user, dataset } => self.remove_permission(user, dataset),
+            // Nothing is decided by it.
+            Change::PutRequest(_) => {}
             Change::PutTable(table) => self.put_table(table),
             Change::RemoveTable { table, .. } => self.remove_table(&table.id),
-            Change::PutToken { token, .. } => {
+            Change::PutToken { token, hash } => {
+                let used = |at| Use { at, ip: token.last_used_ip.clone() };
                 let facts = TokenFacts {
                     user: token.user.clone(),
                     expires_at: token.expires_at,
                     revoked: token.revoked_at.is_some(),
+                    hash: hash.clone(),
+                    last_use: token.last_used_at.map(used),
                 };
                 Arc::make_mut(&mut self.tokens).insert(token.id.clone(), facts);
             }
@@ -426,6 +439,7 @@ impl Facts {
                     memberships: Vec::new(),
                     groups: Bits::default(),
                     permissions: Vec::new(),
+                    session_version: 0,
                 };
                 self.users.push(user.id.clone(), facts);
             }

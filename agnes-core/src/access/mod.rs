@@ -43,14 +43,18 @@ pub(crate) mod change;
 mod decision;
 pub(crate) mod facts;
 mod id;
+pub(crate) mod jwt;
 mod name;
+mod password;
 mod principal;
+mod request;
 mod resource;
 mod tables;
 mod token;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 pub use admin::{Admin, GrantOverview, GroupOverview, InGroup, Member, Overview};
 pub use audit::{AuditEvent, TELL_EVERY};
@@ -61,10 +65,15 @@ pub use decision::{
 pub use facts::{Grant, Group, MemberSource, Membership, Origin, Permission, User};
 pub use id::{GrantId, GroupId, ID_MAX, RequestId, TokenId, UserId};
 pub use name::{EMAIL_MAX, Email, GROUP_NAME_MAX, GroupName};
+pub use password::{LinkPurpose, PASSWORD_MAX, PASSWORD_MIN};
 pub use principal::{Principal, Via};
+pub use request::{AccessRequest, RequestStatus};
 pub use resource::{Block, Item, RESOURCE_ID_MAX, Resource, ResourceKind, ResourceType};
 pub use tables::{NewTable, TableUpdate};
-pub use token::PersonalToken;
+pub use token::{
+    BOOTSTRAP_SCOPE, NewToken, PersonalToken, SCHEDULER_EMAIL, SCHEDULER_SECRET_MIN,
+    SESSION_LIFETIME, SIGNING_KEY_MIN,
+};
 
 pub(crate) use decision::hidden;
 pub(crate) use watch::{Interrupt, Running, Watch, ended};
@@ -74,10 +83,12 @@ use change::Change;
 use decision::Question;
 use facts::Facts;
 
+use crate::agnes::Components;
 use crate::clock::Clock;
 use crate::registry::RegisteredTable;
 use crate::store::Store;
 use crate::{Result, TableId, Timestamp, ViewName};
+use crate::{Secret, Secrets};
 
 /// Who may see what, over one system database.
 ///
@@ -88,6 +99,10 @@ pub struct Access {
     clock: Arc<dyn Clock>,
     policy: TablePolicy,
     kinds: Vec<Arc<dyn ResourceKind>>,
+    secrets: Arc<dyn Secrets>,
+    /// Where the signing key lies that nobody gave.
+    key_file: PathBuf,
+    key: OnceLock<jwt::Key>,
     facts: RwLock<Arc<Facts>>,
     /// Held by whoever changes something.
     writing: Mutex<()>,
@@ -111,17 +126,20 @@ impl Access {
     /// Reads the facts and makes sure that the two groups which are always there are.
     pub(crate) fn open(
         store: Arc<Store>,
-        clock: Arc<dyn Clock>,
+        state: &Path,
         policy: TablePolicy,
-        kinds: Vec<Arc<dyn ResourceKind>>,
+        components: &Components,
     ) -> Result<Access> {
         let facts = store.facts()?;
         let access = Access {
             books: Books::new(store.clone()),
             store,
-            clock,
+            clock: components.clock.clone(),
             policy,
-            kinds,
+            kinds: components.resource_kinds.clone(),
+            secrets: components.secrets.clone(),
+            key_file: state.join(".jwt_secret"),
+            key: OnceLock::new(),
             facts: RwLock::new(Arc::new(facts)),
             writing: Mutex::new(()),
             watches: Mutex::new(Vec::new()),
@@ -163,6 +181,23 @@ impl Access {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The key that signs tokens: the secret `JWT_SECRET_KEY`, or one that is made once and kept
+    /// beside the system database.
+    fn key(&self) -> Result<&jwt::Key> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
+        }
+        let key = token::signing_key(&*self.secrets, &self.key_file)?;
+        Ok(self.key.get_or_init(|| key))
+    }
+
+    /// The scheduler's secret, if there is one that is long enough.
+    fn scheduler_secret(&self) -> Option<Secret> {
+        let name = crate::TokenEnv::parse("SCHEDULER_API_TOKEN").ok()?;
+        let secret = self.secrets.get(&name)?;
+        (secret.expose().len() >= SCHEDULER_SECRET_MIN).then_some(secret)
     }
 
     /// Leave to change things, for those who may.

@@ -4,58 +4,14 @@
 //! allowed. Without this list a hostile extract could name an extension that runs code, or
 //! send a secret of the process to an address of its own.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use duckdb::Connection;
 
 use crate::extract::RemoteAttach;
 use crate::sql::{self, AttachStatements};
-use crate::{AttachAlias, Error, ExtensionName, Key, Kind, Result, SourceName, TokenEnv, engine};
-
-/// A secret's value. It can be used, not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a value.
-    pub fn new(value: impl Into<String>) -> Self {
-        Secret(value.into())
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// Where the values of token variables come from: the environment, a vault, a test.
-pub trait Secrets: Send + Sync {
-    /// The value of a variable, or nothing when it is unset or empty.
-    fn get(&self, name: &TokenEnv) -> Option<Secret>;
-}
-
-/// No secrets at all.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoSecrets;
-
-impl Secrets for NoSecrets {
-    fn get(&self, _: &TokenEnv) -> Option<Secret> {
-        None
-    }
-}
-
-/// Secrets that are held in memory.
-impl Secrets for BTreeMap<String, Secret> {
-    fn get(&self, name: &TokenEnv) -> Option<Secret> {
-        BTreeMap::get(self, name.as_str()).filter(|s| !s.0.is_empty()).cloned()
-    }
-}
+use crate::{
+    AttachAlias, Error, ExtensionName, Key, Kind, Result, Secret, Secrets, SourceName, TokenEnv,
+    engine,
+};
 
 /// One thing that the operator allows.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -318,6 +274,8 @@ impl Attach {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn row(extension: &str, url: &str, token: &str) -> RemoteAttach {

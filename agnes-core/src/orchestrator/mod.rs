@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attach::{AttachPolicy, AttachRule, NoSecrets, Secret, Secrets};
+pub use attach::{AttachPolicy, AttachRule};
 pub use generation::{Column, Generation, Pin, View};
 pub use plan::{Collision, RebuildPlan, SourceState};
 
@@ -41,7 +41,7 @@ use crate::engine::Limits;
 use crate::extract::{Skipped, contract};
 use crate::layout::Layout;
 use crate::store::Store;
-use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, Timestamp, ViewName};
+use crate::{AttachAlias, Error, Key, Kind, Result, Secrets, SourceName, Timestamp, ViewName};
 
 /// Hears how far long work is. Called from several threads.
 pub trait Progress: Sync {

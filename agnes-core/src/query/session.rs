@@ -13,9 +13,10 @@ use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::rows::{Cancel, Message, QueryOptions, Rows};
 use super::shown::{Shelf, Shown};
+use crate::Secrets;
 use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
-use crate::orchestrator::{AttachPolicy, Secrets};
+use crate::orchestrator::AttachPolicy;
 use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.

@@ -15,9 +15,9 @@ use crate::access::Visibility;
 use crate::disk::Fingerprint;
 use crate::layout::Layout;
 use crate::orchestrator::{
-    AttachPolicy, Data, Generation, Held, Secrets, View, check_intact, resolve_attach,
+    AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
-use crate::{Error, Result, ViewName, engine, sql};
+use crate::{Error, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered.
 const VERDICTS_MAX: usize = 1000;

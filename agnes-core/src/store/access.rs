@@ -7,10 +7,11 @@ use super::Store;
 use crate::access::change::Change;
 use crate::access::facts::Facts;
 use crate::access::{
-    AuditEvent, Email, Grant, GrantId, Group, GroupId, GroupName, MemberSource, Membership,
-    Permission, PersonalToken, Resource, ResourceType, TokenId, User, UserId,
+    AccessRequest, AuditEvent, Email, Grant, GrantId, Group, GroupId, GroupName, MemberSource,
+    Membership, Permission, PersonalToken, RequestId, RequestStatus, Resource, ResourceType,
+    TokenId, User, UserId,
 };
-use crate::{Error, Kind, Result, Timestamp, engine};
+use crate::{Error, Kind, Result, TableId, Timestamp, engine};
 
 pub(super) fn timestamp(at: Timestamp) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, at.as_micros())
@@ -49,6 +50,7 @@ impl Store {
             Ok(())
         };
         take(users(&connection))?;
+        take(passwords(&connection))?;
         take(groups(&connection))?;
         take(super::registry::tables(&connection))?;
         take(members(&connection))?;
@@ -56,6 +58,102 @@ impl Store {
         take(permissions(&connection))?;
         take(tokens(&connection))?;
         Ok(facts)
+    }
+
+    /// Every personal token, the newest first.
+    pub(crate) fn personal_tokens(&self) -> Result<Vec<PersonalToken>> {
+        let changes = tokens(&self.lock())?;
+        let token = |change| match change {
+            Change::PutToken { token, .. } => Some(*token),
+            _ => None,
+        };
+        let mut tokens: Vec<PersonalToken> = changes.into_iter().filter_map(token).collect();
+        tokens.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        Ok(tokens)
+    }
+
+    /// Every access request, the newest first.
+    pub(crate) fn requests(&self) -> Result<Vec<AccessRequest>> {
+        rows(
+            &self.lock(),
+            "access_requests",
+            "SELECT id, user_id, user_email, table_id, reason, status, reviewed_by, \
+             epoch_us(reviewed_at), epoch_us(created_at) FROM access_requests \
+             ORDER BY created_at DESC, id",
+            |row| {
+                let names: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+                let status: String = row.get(5)?;
+                let rest = (row.get(4)?, row.get(6)?, moment_if_any(row, 7)?, moment(row, 8)?);
+                Ok((|| {
+                    let [id, user, email, table] = names;
+                    Ok(AccessRequest {
+                        id: RequestId::parse(id)?,
+                        user: UserId::parse(user)?,
+                        user_email: Email::parse(email)?,
+                        table_id: TableId::parse(table)?,
+                        reason: rest.0,
+                        status: RequestStatus::parse(&status).ok_or_else(|| {
+                            Error::new(Kind::Internal, format!("`{status}` is no status"))
+                        })?,
+                        reviewed_by: rest.1,
+                        reviewed_at: rest.2,
+                        created_at: rest.3,
+                    })
+                })())
+            },
+        )
+    }
+
+    /// The hash of a user's password, as a PHC string.
+    pub(crate) fn password_hash(&self, user: &UserId) -> Result<Option<String>> {
+        self.lock()
+            .query_row("SELECT password_hash FROM users WHERE id = ?", [user.as_str()], |row| {
+                row.get(0)
+            })
+            .or_else(|e| match e {
+                duckdb::Error::QueryReturnedNoRows => Ok(None),
+                e => Err(engine::error("read a password's hash", e)),
+            })
+    }
+
+    /// Remembers the hash of a link's token in place of earlier ones for its purpose.
+    pub(crate) fn put_link(
+        &self,
+        user: &UserId,
+        purpose: &str,
+        hash: &str,
+        now: Timestamp,
+        end: Timestamp,
+    ) -> Result<()> {
+        self.transaction("write a link", |c| {
+            c.prepare_cached("DELETE FROM one_shot_tokens WHERE user_id = ? AND purpose = ?")?
+                .execute(params![user.as_str(), purpose])?;
+            c.prepare_cached(
+                "INSERT INTO one_shot_tokens (user_id, purpose, token_hash, created_at, \
+                 expires_at) VALUES (?, ?, ?, ?, ?)",
+            )?
+            .execute(params![user.as_str(), purpose, hash, timestamp(now), timestamp(end)])
+            .map(drop)
+        })
+    }
+
+    /// Forgets a link's token. Whether it was there and held.
+    pub(crate) fn take_link(
+        &self,
+        user: &str,
+        purpose: &str,
+        hash: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
+        self.transaction("take a link", |c| {
+            let taken = c
+                .prepare_cached(
+                    "DELETE FROM one_shot_tokens WHERE user_id = ? AND purpose = ? AND \
+                     token_hash = ? AND expires_at > ?",
+                )?
+                .execute(params![user, purpose, hash, timestamp(now)])?;
+            Ok(taken == 1)
+        })
     }
 
     /// Writes changes in one transaction, and what is told about them. Where the telling
@@ -116,6 +214,24 @@ fn users(connection: &Connection) -> Result<Vec<Change>> {
                     deactivated_by,
                 }))
             })())
+        },
+    )
+}
+
+/// That there are passwords, and which sessions hold. The hashes stay where they are.
+fn passwords(connection: &Connection) -> Result<Vec<Change>> {
+    rows(
+        connection,
+        "users",
+        "SELECT id, session_version, password_hash IS NOT NULL FROM users",
+        |row| {
+            let (id, version): (String, i32) = (row.get(0)?, row.get(1)?);
+            let is_set: bool = row.get(2)?;
+            Ok(UserId::parse(id).map(|user| Change::SetPassword {
+                user,
+                hash: is_set.then(String::new),
+                session_version: version.unsigned_abs(),
+            }))
         },
     )
 }
@@ -260,9 +376,10 @@ fn write(c: &Connection, change: &Change) -> duckdb::Result<()> {
                 u.deactivated_by
             ],
         ),
-        Change::SetPassword { user, hash } => {
-            run("UPDATE users SET password_hash = ? WHERE id = ?", params![hash, user.as_str()])
-        }
+        Change::SetPassword { user, hash, session_version } => run(
+            "UPDATE users SET password_hash = ?, session_version = ? WHERE id = ?",
+            params![hash, session_version, user.as_str()],
+        ),
         Change::RemoveUser(id) => {
             let id: &[&dyn duckdb::ToSql] = params![id.as_str()];
             run("DELETE FROM user_group_members WHERE user_id = ?", id)?;
@@ -341,6 +458,21 @@ fn write(c: &Connection, change: &Change) -> duckdb::Result<()> {
         Change::RemovePermission { user, dataset } => run(
             "DELETE FROM dataset_permissions WHERE user_id = ? AND dataset = ?",
             params![user.as_str(), dataset],
+        ),
+        Change::PutRequest(r) => run(
+            "INSERT OR REPLACE INTO access_requests (id, user_id, user_email, table_id, reason, \
+             status, reviewed_by, reviewed_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                r.id.as_str(),
+                r.user.as_str(),
+                r.user_email.as_str(),
+                r.table_id.as_str(),
+                r.reason,
+                r.status.as_str(),
+                r.reviewed_by,
+                optional(r.reviewed_at),
+                timestamp(r.created_at)
+            ],
         ),
         Change::PutTable(table) => super::registry::put(c, table),
         Change::RemoveTable { table, at } => super::registry::remove(c, table, *at),

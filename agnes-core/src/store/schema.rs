@@ -108,6 +108,7 @@ CREATE TABLE users (
     email VARCHAR NOT NULL,
     name VARCHAR,
     password_hash VARCHAR,
+    session_version INTEGER NOT NULL DEFAULT 0,
     active BOOLEAN NOT NULL,
     created_at TIMESTAMP NOT NULL,
     updated_at TIMESTAMP NOT NULL,

@@ -605,3 +605,48 @@ fn an_unknown_token_is_worth_nothing() {
     assert_eq!(access.admin(&principal).unwrap_err().kind(), Kind::Denied);
     assert_eq!(names(&access.visibility(&principal)), "");
 }
+
+#[test]
+fn asking_for_a_table_and_getting_it() {
+    for policy in [TablePolicy::Grants, TablePolicy::GrantsAndLegacy] {
+        let place = Place::new();
+        let agnes = with_policy(&place, policy);
+        let access = agnes.access().unwrap();
+        let admin = access.admin(OPERATOR).unwrap();
+        admin.register(new_table("orders")).unwrap();
+        let ada = user(&admin, "ada@example.com");
+        let as_ada = Principal::user(ada.id.clone());
+        let id = |text: &str| TableId::parse(text).unwrap();
+        let request = access.request(&as_ada, id("Orders"), Some("to know".into())).unwrap();
+        let again = access.request(&as_ada, id("orders"), None).unwrap_err();
+        assert_eq!(again.kind(), Kind::Conflict);
+        // Whether there is such a table she doesn't learn.
+        let nothing = access.request(&as_ada, id("payroll"), None).unwrap();
+        assert_eq!(admin.pending_requests().unwrap().len(), 2);
+        assert_eq!(access.my_requests(&as_ada).unwrap().len(), 2);
+        let bob = user(&admin, "bob@example.com");
+        assert_eq!(access.my_requests(&Principal::user(bob.id.clone())).unwrap().len(), 0);
+        assert!(access.request(&Principal::Nobody, id("orders"), None).is_err());
+
+        let sales = group(&admin, "sales");
+        let outside = admin.approve(&request.id, Some(&sales.id)).unwrap_err();
+        assert_eq!(outside.kind(), Kind::Conflict, "{outside}");
+        assert!(!may(&access, &ada.id, "table:orders").allows());
+        let approved = admin.approve(&request.id, None).unwrap();
+        assert_eq!(approved.reviewed_by.as_deref(), Some("operator"));
+        assert!(may(&access, &ada.id, "table:orders").allows());
+        assert!(!may(&access, &bob.id, "table:orders").allows());
+        assert_eq!(admin.approve(&request.id, None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(admin.deny(&request.id).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(admin.approve(&nothing.id, None).unwrap_err().kind(), Kind::NotFound);
+        admin.deny(&nothing.id).unwrap();
+        assert_eq!(admin.pending_requests().unwrap().len(), 0);
+        // Denied is no bar to asking again.
+        let again = access.request(&as_ada, id("payroll"), None).unwrap();
+        admin.register(new_table("payroll")).unwrap();
+        admin.approve(&again.id, None).unwrap();
+        assert!(may(&access, &ada.id, "table:payroll").allows());
+        let groups = admin.user(&ada.id).unwrap().groups.len();
+        assert_eq!(groups, if policy == TablePolicy::Grants { 1 } else { 0 });
+    }
+}

@@ -11,6 +11,7 @@ mod query;
 mod rebuild;
 mod registry;
 mod status;
+mod token;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -83,6 +84,9 @@ enum Command {
     Group(people::Group),
     /// Let groups see tables
     Grant(people::Grant),
+    /// Make personal access tokens, with which programs act for a user
+    #[command(long_about = token::HELP)]
+    Token(token::Token),
     /// Say who may see what, and why
     Access(people::AccessOf),
     /// Make somebody an admin when no admin is left
@@ -180,6 +184,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::User(command) => command.run(&agnes()?, output),
         Command::Group(command) => command.run(&agnes()?, output),
         Command::Grant(command) => command.run(&agnes()?, output),
+        Command::Token(command) => command.run(&agnes()?, output),
         Command::Access(command) => command.run(&agnes()?, output),
         Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
             command.run(&agnes()?, output)

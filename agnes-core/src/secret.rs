@@ -1,0 +1,51 @@
+//! Secrets: values that can be used and are never shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::TokenEnv;
+
+/// A secret's value. It can be used, not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Secret(value.into())
+    }
+
+    /// The value, for whoever has to use it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Where the values of token variables come from: the environment, a vault, a test.
+pub trait Secrets: Send + Sync {
+    /// The value of a variable, or nothing when it is unset or empty.
+    fn get(&self, name: &TokenEnv) -> Option<Secret>;
+}
+
+/// No secrets at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn get(&self, _: &TokenEnv) -> Option<Secret> {
+        None
+    }
+}
+
+/// Secrets that are held in memory.
+impl Secrets for BTreeMap<String, Secret> {
+    fn get(&self, name: &TokenEnv) -> Option<Secret> {
+        BTreeMap::get(self, name.as_str()).filter(|s| !s.0.is_empty()).cloned()
+    }
+}
