@@ -41,3 +41,250 @@ mod names {
         }
     }
 }
+
+/// Statements that try to see more than they may, and statements that only look so.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod query_attacks {
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, Instant};
+
+    use agnes_core::access::{Email, GroupName, Principal, Resource};
+    use agnes_core::extract::WriteMode;
+    use agnes_core::query::{AllRows, QueryLimits, QueryOptions};
+    use agnes_core::{
+        Agnes, Components, Error, ExtractWriter, Kind, NoProgress, Result, Session, Settings,
+        TableName,
+    };
+
+    const SECRET: &str = "the-secret-of-the-house";
+
+    #[derive(serde::Deserialize)]
+    struct Cases {
+        cases: Vec<Case>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        class: String,
+        expect: Expect,
+        sql: Option<String>,
+        #[serde(default)]
+        parts: Vec<Part>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Part {
+        Once(String),
+        Often(String, usize),
+    }
+
+    #[derive(serde::Deserialize, Clone, Copy, Debug, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Expect {
+        Refused,
+        Hidden,
+        Limit,
+        Runs,
+    }
+
+    impl Case {
+        fn text(&self, house: &House) -> String {
+            let parts: String = self
+                .parts
+                .iter()
+                .map(|part| match part {
+                    Part::Once(text) => text.clone(),
+                    Part::Often(text, times) => text.repeat(*times),
+                })
+                .collect();
+            house.filled(self.sql.as_ref().unwrap_or(&parts))
+        }
+    }
+
+    /// A data folder with three tables, of which the session shows two.
+    struct House {
+        dir: tempfile::TempDir,
+        agnes: Agnes,
+        ada: Principal,
+    }
+
+    impl House {
+        fn new() -> House {
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("data");
+            let query = QueryLimits {
+                time: Duration::from_secs(2),
+                memory_bytes: 256 << 20,
+                ..QueryLimits::default()
+            };
+            let settings = Settings { query, ..Settings::default() };
+            let agnes = Agnes::open_with(&data, settings, Components::default()).unwrap();
+            let folder = data.join("extracts/hr");
+            let mut writer =
+                ExtractWriter::begin(&folder, WriteMode::Replace, agnes.now()).unwrap();
+            for (name, sql) in [
+                (
+                    "orders",
+                    "SELECT i::INTEGER AS id, 'c' || (i % 3) AS customer, \
+                     (i * 1.5)::DECIMAL(10, 2) AS amount, DATE '2026-01-01' + i::INTEGER AS day, \
+                     ['a', 'b'] AS tags, '{\"k\": 1}' AS info FROM range(6) t(i)",
+                ),
+                (
+                    "customers",
+                    "SELECT i::INTEGER AS id, 'c' || i AS name, 'CZ' AS country FROM range(3) t(i)",
+                ),
+                ("salaries", "SELECT 1 AS id, 'Eve' AS name, 31337 AS salary"),
+            ] {
+                writer.table_from_sql(&TableName::parse(name).unwrap(), sql).unwrap();
+            }
+            writer.finish().unwrap();
+            agnes.rebuild(None, &NoProgress).unwrap();
+            std::fs::write(dir.path().join("secret.txt"), SECRET).unwrap();
+            agnes.adopt(&Principal::Operator, None).unwrap();
+            let ada = {
+                let access = agnes.access().unwrap();
+                let admin = access.admin(&Principal::Operator).unwrap();
+                let ada = admin.add_user(Email::parse("ada@example.com").unwrap(), None).unwrap();
+                let group = admin.add_group(GroupName::parse("sales").unwrap(), None).unwrap();
+                admin.add_member(&group.id, &ada.id).unwrap();
+                for table in ["table:orders", "table:customers"] {
+                    admin.grant(&group.id, Resource::parse(table).unwrap()).unwrap();
+                }
+                Principal::user(ada.id)
+            };
+            House { dir, agnes, ada }
+        }
+
+        fn pin(&self, table: &str) -> PathBuf {
+            let folder = self.dir.path().join("data/analytics/pins/hr");
+            let start = format!("{table}.");
+            let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            files.find(|f| f.file_name().unwrap().to_str().unwrap().starts_with(&start)).unwrap()
+        }
+
+        fn filled(&self, text: &str) -> String {
+            let hidden = self.pin("salaries");
+            let name = hidden.file_stem().unwrap().to_str().unwrap().to_string();
+            let path = |path: PathBuf| path.to_str().unwrap().to_string();
+            text.replace("$GRANTED", &path(self.pin("orders")))
+                .replace("$HIDDEN", &path(hidden.clone()))
+                .replace("$SECRET", &path(self.dir.path().join("secret.txt")))
+                .replace("$OUT", &path(self.dir.path().join("out")))
+                .replace("$DIR", &path(self.dir.path().join("data")))
+                .replace("$NAME", &name)
+        }
+
+        fn session(&self) -> Session {
+            self.agnes.session_for(&self.ada).unwrap()
+        }
+
+        /// Nothing was written, and what was there is as it was.
+        fn is_untouched(&self, before: &[u8]) -> bool {
+            let outs = std::fs::read_dir(self.dir.path()).unwrap();
+            let no_out =
+                outs.flatten().all(|e| !e.file_name().to_str().unwrap().starts_with("out"));
+            no_out && std::fs::read(self.pin("orders")).unwrap() == before
+        }
+    }
+
+    fn run(session: &Session, sql: &str) -> Result<AllRows> {
+        session.query(sql, &QueryOptions::default())?.read_all()
+    }
+
+    /// What is wrong with what a session did, if anything.
+    fn fault(
+        case: &Case,
+        done: &Result<AllRows>,
+        twin: Option<&Error>,
+        house: &House,
+    ) -> Option<String> {
+        if let Ok(rows) = done {
+            let shown = format!("{:?}", rows.batches);
+            for secret in [SECRET, "31337", "Eve", house.dir.path().to_str().unwrap()] {
+                if shown.contains(secret) {
+                    return Some(format!("it shows {secret}"));
+                }
+            }
+        }
+        if let Err(error) = done
+            && error.message().contains(house.dir.path().to_str().unwrap())
+            && !case.text(house).contains(house.dir.path().to_str().unwrap())
+        {
+            return Some(format!("its error names a path: {error}"));
+        }
+        match (case.expect, done) {
+            (Expect::Runs, Ok(_)) => None,
+            (Expect::Runs, Err(error)) => {
+                Some(format!("it should run: {:?} {error}", error.kind()))
+            }
+            (Expect::Limit, _) => None,
+            (_, Ok(_)) => Some("it ran".to_string()),
+            (Expect::Refused, Err(error)) => {
+                let refused = matches!(error.kind(), Kind::Denied | Kind::Invalid | Kind::Limit);
+                (!refused).then(|| format!("{:?} {error}", error.kind()))
+            }
+            (Expect::Hidden, Err(error)) if error.kind() != Kind::Denied => {
+                Some(format!("{:?} {error}", error.kind()))
+            }
+            (Expect::Hidden, Err(error)) => {
+                let plain = |text: &str| {
+                    let text = text.to_lowercase();
+                    text.replace("salaries", "…").replace("payrolls", "…")
+                };
+                let twin = twin.map(|twin| (twin.kind(), plain(twin.message())));
+                let differs = twin != Some((error.kind(), plain(error.message())));
+                differs.then(|| format!("{error}, but for a table that isn't there {twin:?}"))
+            }
+        }
+    }
+
+    /// The same statement about a table that doesn't exist.
+    fn twin(text: &str) -> String {
+        let mut twin = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.to_ascii_lowercase().find("salaries") {
+            twin.push_str(&rest[..at]);
+            let word = &rest[at..at + 8];
+            let other: String = word
+                .chars()
+                .zip("payrolls".chars())
+                .map(|(a, b)| if a.is_uppercase() { b.to_ascii_uppercase() } else { b })
+                .collect();
+            twin.push_str(&other);
+            rest = &rest[at + 8..];
+        }
+        twin + rest
+    }
+
+    #[test]
+    fn no_statement_sees_more_than_its_session() {
+        let cases: Cases = serde_json::from_str(include_str!("cases/query-attacks.json")).unwrap();
+        assert!(cases.cases.len() >= 200);
+        let house = House::new();
+        let granted = std::fs::read(house.pin("orders")).unwrap();
+        let session = house.session();
+        let mut faults = Vec::new();
+        for case in &cases.cases {
+            let text = case.text(&house);
+            let begun = Instant::now();
+            let done = run(&session, &text);
+            let other = matches!(case.expect, Expect::Hidden).then(|| run(&session, &twin(&text)));
+            let other = other.and_then(Result::err);
+            let mut found = fault(case, &done, other.as_ref(), &house);
+            if !house.is_untouched(&granted) {
+                found = Some("it wrote".to_string());
+            }
+            if begun.elapsed() > Duration::from_secs(8) {
+                found.get_or_insert(format!("it took {:?}", begun.elapsed()));
+            }
+            if let Some(found) = found {
+                faults.push(format!("{} / {}: {found}\n    {:.200}", case.class, case.name, text));
+            }
+        }
+        let _: &Path = house.dir.path();
+        assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    }
+}

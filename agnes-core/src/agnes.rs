@@ -97,7 +97,7 @@ pub struct Agnes {
     components: Components,
     store: Mutex<Option<Arc<Store>>>,
     access: Mutex<Option<Arc<Access>>>,
-    shelf: Shelf,
+    shelf: Arc<Shelf>,
     gate: Arc<Gate>,
 }
 
@@ -128,7 +128,7 @@ impl Agnes {
             components,
             store: Mutex::new(None),
             access: Mutex::new(None),
-            shelf: Shelf::default(),
+            shelf: Arc::default(),
         })
     }
 

@@ -235,6 +235,12 @@ pub(crate) fn in_one_transaction(statements: &[Sql]) -> Sql {
     Sql(text)
 }
 
+/// Bounds on what some functions of the engine cost, for an instance in which strangers' statements
+/// run.
+pub(crate) fn bounds() -> Sql {
+    Sql(include_str!("query/bounds.sql").to_string())
+}
+
 /// What the engine would do about a statement that the guard has accepted.
 pub(crate) fn explain(statement: &str) -> Sql {
     Sql(format!("EXPLAIN {statement}"))

@@ -8,11 +8,13 @@
 //! Two judges use it: the one of a foreign view in [`crate::extract`], which also replaces
 //! what it reads by the files that Agnes knows, and the one of a session.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use duckdb::Connection;
 use serde_json::Value;
 
+use super::arguments::{self, Call};
+use super::functions::{self, Verdict};
 use crate::{Error, Kind, Result, engine};
 
 /// The longest statement, in bytes.
@@ -23,8 +25,28 @@ const NESTING_MAX: usize = 200;
 /// finding a field 10,000 levels down takes the engine minutes in which nothing interrupts it.
 const JOINS_MAX: usize = 100;
 const PARTS_MAX: usize = 100;
-/// The deepest tree that is walked.
-const DEPTH_MAX: usize = 500;
+/// The most tables of a statement, each WITH counted as often as it is read: the engine writes it
+/// out where it is read, and `a AS (FROM b, b), b AS (FROM c, c), …` doubles with each.
+const TABLES_MAX: usize = 2000;
+/// The most parts of an UNION and its like.
+const SETS_MAX: usize = 500;
+/// The most nodes of a column of a SELECT list, each name of an earlier one counted with all of
+/// its nodes: the engine writes those out, too.
+const ALIAS_MAX: usize = 20_000;
+/// The deepest nesting of lambdas: each goes through a list for each value of a list.
+const LAMBDAS_MAX: usize = 2;
+/// The most digits of a number: more are of a type with which the engine ends itself.
+const DIGITS_MAX: usize = 38;
+/// The deepest tree that is walked, and the stack for it: at most 200 levels of parentheses, of
+/// at most seven nodes each.
+const DEPTH_MAX: usize = 1500;
+const STACK: usize = 32 << 20;
+/// The nesting up to which a thread's own stack will do.
+const SHALLOW: usize = 40;
+
+/// Names of catalogs and schemas of the engine: a function that is called by one of them isn't
+/// the one that the session has put there.
+const SCHEMAS: &[&str] = &["main", "system", "memory", "temp", "pg_catalog", "information_schema"];
 
 /// Query nodes, table references and modifiers. What is not here is refused, among it
 /// `INSERT_QUERY_NODE`, `COPY_QUERY_NODE` and their like, which write.
@@ -74,26 +96,6 @@ const EXPRESSIONS: &[&str] = &[
     "TYPE",
     "WINDOW",
 ];
-
-/// Functions that tell about the process instead of the data.
-const REFUSED_FUNCTIONS: &[&str] = &[
-    "getenv",
-    "current_setting",
-    "getvariable",
-    "write_log",
-    // They end the process on deep values, or show the paths of views.
-    "json_contains",
-    "json_serialize_plan",
-    "pg_get_viewdef",
-    "variant_group_array",
-];
-
-/// A cast of deeply nested JSON to this type ends the process (DuckDB 2.0.0).
-const REFUSED_TYPES: &[&str] = &["variant"];
-
-/// Table functions that read nothing but their arguments.
-const TABLE_FUNCTIONS: &[&str] =
-    &["range", "generate_series", "unnest", "repeat", "json_each", "json_tree"];
 
 /// The lists of tables and columns that people's tools ask for.
 pub(crate) const INFORMATION_SCHEMA: &[&str] = &[
@@ -156,6 +158,11 @@ pub(crate) trait Judge {
     /// A table function that reads more than its arguments.
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()>;
 
+    /// `SHOW x`, which describes a table, and shows a setting where there is none.
+    fn show(&mut self, name: &str) -> Result<()> {
+        Err(refused(&format!("SHOW {}", crate::name::shown(name))))
+    }
+
     /// `SHOW TABLES` and its like, which list what there is.
     fn listing(&mut self) -> Result<()> {
         Err(refused("a list of what the database holds"))
@@ -172,7 +179,24 @@ fn limit(what: String) -> Error {
 
 /// The engine's parse tree of exactly one SELECT.
 #[derive(Debug, Clone)]
-pub(crate) struct Tree(Value);
+pub(crate) struct Tree {
+    value: Value,
+    nesting: usize,
+}
+
+/// Runs `work` where there is room for a deep tree.
+fn with_stack<T: Send>(nesting: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if nesting <= SHALLOW {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, work).map_err(|e| {
+            Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
 
 impl Tree {
     /// Parses one statement.
@@ -196,17 +220,18 @@ impl Tree {
             .prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
             .map_err(|e| engine::error("parse a statement", e))?;
         for text in texts {
-            trees.push(fits(text, longest).and_then(|()| {
+            trees.push(fits(text, longest).and_then(|nesting| {
                 let json: String = statement
                     .query_row([text], |row| row.get(0))
                     .map_err(|e| engine::error("parse a statement", e))?;
-                Tree::from_json(&json, text)
+                let value = with_stack(nesting, || Tree::from_json(&json, text))?;
+                Ok(Tree { value, nesting })
             }));
         }
         Ok(trees)
     }
 
-    fn from_json(json: &str, text: &str) -> Result<Tree> {
+    fn from_json(json: &str, text: &str) -> Result<Value> {
         // The tree of a statement within the limits above is deeper than serde's default of
         // 128 levels, and never as deep as this thread's stack.
         let mut reader = serde_json::Deserializer::from_str(json);
@@ -239,7 +264,7 @@ impl Tree {
             });
         }
         match tree.get("statements").and_then(Value::as_array).map(Vec::len) {
-            Some(1) => Ok(Tree(tree)),
+            Some(1) => Ok(tree),
             Some(0) | None => Err(Error::new(Kind::Invalid, "there is no statement to run")),
             Some(many) => Err(Error::new(
                 Kind::Invalid,
@@ -252,14 +277,25 @@ impl Tree {
     ///
     /// # Errors
     /// `Denied` for anything that is on no allow-list; whatever the judge says.
-    pub(crate) fn judge(&mut self, judge: &mut dyn Judge) -> Result<()> {
-        let mut walk = Walk { judge, ctes: Vec::new(), depth: 0, joins: 0 };
-        walk.value(&mut self.0)
+    pub(crate) fn judge(&mut self, judge: &mut (dyn Judge + Send)) -> Result<()> {
+        let Tree { value, nesting } = self;
+        with_stack(*nesting, || {
+            let mut walk = Walk {
+                judge,
+                ctes: Vec::new(),
+                depth: 0,
+                joins: 0,
+                sets: 0,
+                tables: 0,
+                lambdas: 0,
+            };
+            walk.value(value)
+        })
     }
 
     /// The table reference of a statement that is nothing but `SELECT * FROM` it.
     pub(crate) fn plain_source(&self) -> Option<&Value> {
-        let node = self.0.pointer("/statements/0/node")?;
+        let node = self.value.pointer("/statements/0/node")?;
         let empty = |key: &str| match node.get(key) {
             None | Some(Value::Null) => true,
             Some(Value::Array(a)) => a.is_empty(),
@@ -300,7 +336,7 @@ impl Tree {
     /// The statement as SQL text again, with what the judge replaced.
     pub(crate) fn to_sql(&self, connection: &Connection) -> Result<String> {
         connection
-            .query_row("SELECT json_deserialize_sql(?::JSON)", [self.0.to_string()], |row| {
+            .query_row("SELECT json_deserialize_sql(?::JSON)", [self.value.to_string()], |row| {
                 row.get(0)
             })
             .map_err(|e| engine::error("write a statement", e))
@@ -320,7 +356,7 @@ pub(crate) fn function_name(node: &Value) -> Option<&str> {
 }
 
 /// Length and nesting, before the engine's parser sees the text: it is slow on deep nesting.
-fn fits(text: &str, longest: usize) -> Result<()> {
+fn fits(text: &str, longest: usize) -> Result<usize> {
     if text.len() > longest {
         return Err(Error::new(
             Kind::Limit,
@@ -330,29 +366,61 @@ fn fits(text: &str, longest: usize) -> Result<()> {
     if text.contains('\0') {
         return Err(Error::new(Kind::Invalid, "the statement holds a NUL character"));
     }
-    let mut depth = 0usize;
-    for byte in text.bytes() {
+    let deepest = nesting(text.bytes());
+    // What stands in quotes doesn't nest. Where a quote may be something else everything counts.
+    let unclear = text.contains(['\\', '$']) || text.contains("--") || text.contains("/*");
+    let counts = match unclear {
+        true => deepest,
+        false => {
+            let mut quote = None;
+            nesting(text.bytes().filter(|byte| {
+                match quote {
+                    None if b"'\"".contains(byte) => quote = Some(*byte),
+                    Some(open) if open == *byte => quote = None,
+                    _ => {}
+                }
+                quote.is_none()
+            }))
+        }
+    };
+    if counts > NESTING_MAX {
+        return Err(Error::new(
+            Kind::Limit,
+            format!("the statement nests more than {NESTING_MAX} levels deep"),
+        ));
+    }
+    // Other ways to nest, such as CASE and NOT, need no parentheses.
+    let words = text.split(|c: char| !c.is_ascii_alphabetic());
+    let nesting = ["case", "not", "select", "from", "explain"];
+    let words = words.filter(|word| nesting.iter().any(|n| word.eq_ignore_ascii_case(n))).count();
+    let signs = text.bytes().filter(|b| b"-+~!".contains(b)).count();
+    Ok(deepest.max(words).max(signs))
+}
+
+/// How deep brackets nest.
+fn nesting(bytes: impl Iterator<Item = u8>) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for byte in bytes {
         match byte {
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > NESTING_MAX {
-            return Err(Error::new(
-                Kind::Limit,
-                format!("the statement nests more than {NESTING_MAX} levels deep"),
-            ));
-        }
+        deepest = deepest.max(depth);
     }
-    Ok(())
+    deepest
 }
 
 struct Walk<'a> {
-    judge: &'a mut dyn Judge,
-    /// Names that a WITH has defined, innermost last; lower case.
-    ctes: Vec<HashSet<String>>,
+    judge: &'a mut (dyn Judge + Send),
+    /// Names that a WITH has defined, innermost last, in lower case, each with the number of
+    /// tables that it stands for.
+    ctes: Vec<HashMap<String, usize>>,
     depth: usize,
     joins: usize,
+    sets: usize,
+    tables: usize,
+    lambdas: usize,
 }
 
 impl Walk<'_> {
@@ -387,6 +455,21 @@ impl Walk<'_> {
                 }
                 self.children(value)
             }
+            "SET_OPERATION_NODE" => {
+                self.sets += 1;
+                if self.sets > SETS_MAX {
+                    return Err(limit(format!("puts more than {SETS_MAX} queries together")));
+                }
+                self.node_with_ctes(value)
+            }
+            "SELECT_NODE" => {
+                aliases_fit(value)?;
+                self.node_with_ctes(value)
+            }
+            "PIVOT" => {
+                pivot(value)?;
+                self.children(value)
+            }
             "BASE_TABLE" => self.base_table(value),
             "TABLE_FUNCTION" => self.table_function(value),
             "SHOW_REF" => {
@@ -403,12 +486,11 @@ impl Walk<'_> {
     fn listing(&mut self, value: &mut Value) -> Result<()> {
         const LISTS: [&str; 4] =
             ["\"tables\"", "__show_tables_expanded", "\"databases\"", "\"schemas\""];
-        self.judge.listing()?;
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
         let name = text("table_name");
         match text("show_type").as_str() {
-            "SHOW_SPECIAL" if LISTS.contains(&name.as_str()) => Ok(()),
-            "SHOW" => self.judge.table(&[name], value),
+            "SHOW_SPECIAL" if LISTS.contains(&name.as_str()) => self.judge.listing(),
+            "SHOW" => self.judge.show(&name),
             _ => Err(refused("this form of SHOW")),
         }
     }
@@ -420,8 +502,9 @@ impl Walk<'_> {
             return self.children(value);
         };
         let Value::Array(mut entries) = map else { return Err(refused("an unknown form of WITH")) };
-        self.ctes.push(HashSet::new());
+        self.ctes.push(HashMap::new());
         for entry in &mut entries {
+            let before = std::mem::take(&mut self.tables);
             let name = entry.get("key").and_then(Value::as_str).unwrap_or("").to_ascii_lowercase();
             let Some(body) = entry.get_mut("value") else {
                 return Err(refused("an unknown form of WITH"));
@@ -435,7 +518,7 @@ impl Walk<'_> {
                 };
                 let mut first = first.take();
                 self.value(&mut first)?;
-                self.define(&name);
+                self.define(&name, 1);
                 self.value(body)?;
                 if let Some(slot) = body.pointer_mut("/query_node/left") {
                     *slot = first;
@@ -443,7 +526,8 @@ impl Walk<'_> {
             } else {
                 self.value(body)?;
             }
-            self.define(&name);
+            let stands_for = std::mem::replace(&mut self.tables, before);
+            self.define(&name, stands_for);
         }
         let done = self.children(value);
         self.ctes.pop();
@@ -453,23 +537,40 @@ impl Walk<'_> {
         done
     }
 
-    fn define(&mut self, name: &str) {
+    fn define(&mut self, name: &str, tables: usize) {
         if let Some(scope) = self.ctes.last_mut() {
-            scope.insert(name.to_string());
+            scope.insert(name.to_string(), tables);
+        }
+    }
+
+    /// Counts tables that the engine has to plan.
+    fn count_tables(&mut self, tables: usize) -> Result<()> {
+        self.tables = self.tables.saturating_add(tables);
+        match self.tables > TABLES_MAX {
+            true => Err(limit(format!("reads more than {TABLES_MAX} tables, WITHs written out"))),
+            false => Ok(()),
         }
     }
 
     fn base_table(&mut self, value: &mut Value) -> Result<()> {
         let name = name_parts(value);
-        if let [only] = name.as_slice() {
+        // What a recursive WITH has found so far is called `recurring`.
+        let of_cte = match name.as_slice() {
+            [schema, of] if schema.eq_ignore_ascii_case("recurring") => std::slice::from_ref(of),
+            parts => parts,
+        };
+        if let [only] = of_cte {
             let folded = only.to_ascii_lowercase();
-            if self.ctes.iter().any(|scope| scope.contains(&folded)) {
+            let known = self.ctes.iter().rev().find_map(|scope| scope.get(&folded));
+            if let Some(tables) = known {
+                self.count_tables((*tables).max(1))?;
                 return self.children(value);
             }
         }
         if name.is_empty() {
             return Err(refused("a table without a name"));
         }
+        self.count_tables(1)?;
         self.children(value)?;
         self.judge.table(&name, value)
     }
@@ -487,35 +588,58 @@ impl Walk<'_> {
         if let Some(arguments) = value.pointer_mut("/function/arguments") {
             self.value(arguments)?;
         }
-        if TABLE_FUNCTIONS.contains(&name.as_str()) {
-            return Ok(());
+        match functions::table_function(&name) {
+            Verdict::Allowed(checks) => {
+                let arguments = value.get("function").map(arguments_of).unwrap_or_default();
+                arguments::check(&Call { name: &name, arguments, is_method: false }, checks)
+            }
+            Verdict::Refused | Verdict::Unknown => self.judge.table_function(&name, value),
         }
-        self.judge.table_function(&name, value)
     }
 
     fn expression(&mut self, class: &str, value: &mut Value) -> Result<()> {
         if !EXPRESSIONS.contains(&class) {
             return Err(refused(&format!("`{}`", crate::name::shown(class))));
         }
-        if class == "FUNCTION" || class == "WINDOW" {
-            let name = value.get("function_name").and_then(Value::as_str).unwrap_or("");
-            if REFUSED_FUNCTIONS.contains(&name.to_ascii_lowercase().as_str()) {
-                return Err(refused(&format!("the function `{}`", crate::name::shown(name))));
+        match class {
+            "FUNCTION" | "WINDOW" | "AGGREGATE" => function(value)?,
+            "COLUMN_REF" => {
+                let parts = value.get("column_names").and_then(Value::as_array).map_or(0, Vec::len);
+                if parts > PARTS_MAX {
+                    return Err(limit(format!("names a column by more than {PARTS_MAX} parts")));
+                }
             }
-        }
-        if class == "COLUMN_REF" {
-            let parts = value.get("column_names").and_then(Value::as_array).map_or(0, Vec::len);
-            if parts > PARTS_MAX {
-                return Err(limit(format!("names a column by more than {PARTS_MAX} parts")));
-            }
-        }
-        if class == "TYPE" {
-            let name = value.get("type_name").and_then(Value::as_str).unwrap_or("");
-            if REFUSED_TYPES.contains(&name.to_ascii_lowercase().as_str()) {
-                return Err(refused(&format!("the type `{}`", crate::name::shown(name))));
-            }
+            "TYPE" => cast(value)?,
+            "CONSTANT" => constant(value)?,
+            "COLLATE" => collation(value)?,
+            "LAMBDA" => return self.lambda(value),
+            _ => {}
         }
         self.children(value)
+    }
+
+    /// A lambda, or what looks like one: `a -> '$.b'` takes something out of JSON.
+    fn lambda(&mut self, value: &mut Value) -> Result<()> {
+        if value.get("syntax_type").and_then(Value::as_str) != Some("LAMBDA_KEYWORD") {
+            let path = value.get("expr").unwrap_or(&Value::Null);
+            arguments::json_path(path).map_err(|why| {
+                Error::new(
+                    Kind::Denied,
+                    format!(
+                        "`->` takes something out of JSON, and {why}; a lambda is written \
+                             `lambda x: x + 1`"
+                    ),
+                )
+            })?;
+            return self.children(value);
+        }
+        self.lambdas += 1;
+        if self.lambdas > LAMBDAS_MAX {
+            return Err(limit(format!("has lambdas in lambdas more than {LAMBDAS_MAX} deep")));
+        }
+        self.children(value)?;
+        self.lambdas -= 1;
+        Ok(())
     }
 
     fn children(&mut self, value: &mut Value) -> Result<()> {
@@ -524,6 +648,146 @@ impl Walk<'_> {
             Value::Array(items) => items.iter_mut().try_for_each(|child| self.value(child)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The parts of a function's name.
+fn path_of(value: &Value) -> Vec<&str> {
+    if let Some(path) = value.pointer("/qualified_name/path").and_then(Value::as_array) {
+        return path.iter().filter_map(Value::as_str).collect();
+    }
+    let part = |key: &str| value.get(key).and_then(Value::as_str).filter(|part| !part.is_empty());
+    ["catalog", "schema", "function_name", "type_name"].into_iter().filter_map(part).collect()
+}
+
+fn arguments_of(value: &Value) -> Vec<&Value> {
+    let list = value.get("arguments").or_else(|| value.get("children")).and_then(Value::as_array);
+    let list = list.into_iter().flatten();
+    list.map(|argument| argument.get("expression").unwrap_or(argument)).collect()
+}
+
+/// Judges a function by its name, and its arguments where there is something to check.
+fn function(value: &Value) -> Result<()> {
+    let spelled = value.get("function_name").and_then(Value::as_str).unwrap_or("");
+    let name = spelled.to_ascii_lowercase();
+    let not_allowed = || refused(&format!("the function `{}`", crate::name::shown(spelled)));
+    let is_method = match path_of(value).as_slice() {
+        [] | [_] => false,
+        // `x.f(y)`, where `x` is a column.
+        [first, _] if !SCHEMAS.iter().any(|schema| first.eq_ignore_ascii_case(schema)) => true,
+        _ => {
+            return Err(refused(&format!(
+                "the function `{}` by a qualified name",
+                crate::name::shown(spelled)
+            )));
+        }
+    };
+    if value.get("export_state").and_then(Value::as_bool) == Some(true) {
+        return Err(refused("EXPORT_STATE"));
+    }
+    match functions::function(&name) {
+        Verdict::Allowed([]) => Ok(()),
+        Verdict::Allowed(checks) => {
+            let arguments = arguments_of(value);
+            arguments::check(&Call { name: &name, arguments, is_method }, checks)
+        }
+        Verdict::Refused => Err(not_allowed()),
+        Verdict::Unknown => Err(Error::new(
+            Kind::Denied,
+            format!("there is no function `{}` here", crate::name::shown(spelled)),
+        )),
+    }
+}
+
+fn cast(value: &Value) -> Result<()> {
+    let spelled = value.get("type_name").and_then(Value::as_str).unwrap_or("");
+    let shown = crate::name::shown(spelled);
+    if path_of(value).len() > 1 {
+        return Err(refused(&format!("the type `{shown}` by a qualified name")));
+    }
+    match functions::cast(&spelled.to_ascii_lowercase()) {
+        Verdict::Allowed(_) => Ok(()),
+        Verdict::Refused => Err(refused(&format!("the type `{shown}`"))),
+        Verdict::Unknown => {
+            Err(Error::new(Kind::Denied, format!("there is no type `{shown}` here")))
+        }
+    }
+}
+
+/// A collation, or a few one after the other: those of the engine, or the name of a language.
+fn collation(value: &Value) -> Result<()> {
+    const OWN: &[&str] = &["binary", "c", "posix", "nocase", "noaccent", "nfc"];
+    const MOST: usize = 4;
+    let text = value.get("collation").and_then(Value::as_str).unwrap_or("").to_ascii_lowercase();
+    let is_language = |part: &str| {
+        let mut words = part.split('_');
+        let letters = |word: &str| word.bytes().all(|b| b.is_ascii_lowercase());
+        words.next().is_some_and(|word| (2..=3).contains(&word.len()) && letters(word))
+            && words.all(|word| (2..=4).contains(&word.len()) && letters(word))
+    };
+    let parts: Vec<&str> = text.split('.').collect();
+    let known = parts.len() <= MOST && parts.iter().all(|p| OWN.contains(p) || is_language(p));
+    match known {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Denied,
+            format!("there is no collation `{}` here", crate::name::shown(&text)),
+        )),
+    }
+}
+
+/// A PIVOT by a type's name would tell which types there are.
+fn pivot(value: &Value) -> Result<()> {
+    let pivots = value.get("pivots").and_then(Value::as_array).into_iter().flatten();
+    let by_type = |pivot: &Value| {
+        pivot.get("pivot_enum").and_then(Value::as_str).is_some_and(|name| !name.is_empty())
+    };
+    match pivots.into_iter().any(by_type) {
+        true => Err(refused("a PIVOT by the name of a type")),
+        false => Ok(()),
+    }
+}
+
+fn constant(value: &Value) -> Result<()> {
+    let part = |key: &str| value.pointer(key).and_then(Value::as_str).unwrap_or("");
+    let digits = part("/literal/text").bytes().filter(u8::is_ascii_digit).count();
+    match part("/literal/kind") != "STRING" && digits > DIGITS_MAX {
+        true => Err(limit(format!("holds a number of more than {DIGITS_MAX} digits"))),
+        false => Ok(()),
+    }
+}
+
+/// Whether the columns of a SELECT list stay small when the names of earlier ones in them are
+/// written out.
+fn aliases_fit(select: &Value) -> Result<()> {
+    let list = select.get("select_list").and_then(Value::as_array);
+    let mut sizes: HashMap<String, usize> = HashMap::new();
+    for column in list.into_iter().flatten() {
+        let size = size(column, &sizes);
+        if size > ALIAS_MAX {
+            return Err(limit(format!(
+                "has a column of more than {ALIAS_MAX} parts, the names of others written out"
+            )));
+        }
+        let alias = column.get("alias").and_then(Value::as_str).unwrap_or("");
+        if !alias.is_empty() {
+            sizes.insert(alias.to_ascii_lowercase(), size);
+        }
+    }
+    Ok(())
+}
+
+fn size(value: &Value, sizes: &HashMap<String, usize>) -> usize {
+    let named = match value.get("column_names").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([Value::String(name)]) => sizes.get(&name.to_ascii_lowercase()).copied(),
+        _ => None,
+    };
+    let here = named.unwrap_or(usize::from(value.get("class").is_some()));
+    let add = |sum: usize, child: &Value| sum.saturating_add(size(child, sizes));
+    match value {
+        Value::Array(items) => items.iter().fold(here, add),
+        Value::Object(map) => map.values().fold(here, add),
+        _ => here,
     }
 }
 
@@ -616,6 +880,10 @@ mod tests {
                 Ok(())
             }
             fn table_function(&mut self, _: &str, _: &mut Value) -> Result<()> {
+                Ok(())
+            }
+            fn show(&mut self, name: &str) -> Result<()> {
+                self.0.push(name.to_string());
                 Ok(())
             }
             fn listing(&mut self) -> Result<()> {

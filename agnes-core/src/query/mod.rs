@@ -30,11 +30,15 @@
 //!
 //! `docs/query-safety.md` says what the walls promise, and what only a process of its own could.
 
+mod arguments;
+mod functions;
 pub(crate) mod guard;
 mod limits;
 mod rows;
 mod session;
 mod shown;
+#[cfg(test)]
+mod walls;
 
 pub use limits::QueryLimits;
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};

@@ -25,7 +25,8 @@ use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
 /// It ends when one of its tables is taken from its principal: what runs is interrupted, and
 /// every later statement is `Denied`. It can be shared between threads.
 pub struct Session {
-    shown: Arc<Shown>,
+    shown: Mutex<Arc<Shown>>,
+    shelf: Arc<Shelf>,
     watch: Arc<Watch>,
     /// Asked before each statement whether the principal still stands; none for the operator.
     access: Option<Arc<Access>>,
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("principal", self.watch.principal())
-            .field("generation", &self.shown.generation().number)
+            .field("generation", &self.generation())
             .finish_non_exhaustive()
     }
 }
@@ -66,7 +67,7 @@ enum Runs {
 /// What sessions need besides what they show.
 pub(crate) struct Means<'a> {
     pub(crate) layout: &'a Layout,
-    pub(crate) shelf: &'a Shelf,
+    pub(crate) shelf: &'a Arc<Shelf>,
     pub(crate) gate: &'a Arc<Gate>,
     pub(crate) limits: &'a QueryLimits,
     pub(crate) policy: &'a AttachPolicy,
@@ -115,6 +116,10 @@ impl Judge for Names<'_> {
                 crate::name::shown(name)
             ),
         ))
+    }
+
+    fn show(&mut self, name: &str) -> Result<()> {
+        self.table(&[name.to_string()], &mut Value::Null)
     }
 
     fn listing(&mut self) -> Result<()> {
@@ -180,7 +185,8 @@ impl Session {
         access: Option<Arc<Access>>,
     ) -> Result<Session> {
         Ok(Session {
-            shown: means.shelf.show(means.layout, watch.visible(), means.limits)?,
+            shown: Mutex::new(means.shelf.show(means.layout, watch.visible(), means.limits)?),
+            shelf: means.shelf.clone(),
             watch,
             access,
             gate: means.gate.clone(),
@@ -192,7 +198,7 @@ impl Session {
 
     /// The number of the generation that the session sees.
     pub fn generation(&self) -> u64 {
-        self.shown.generation().number
+        self.held().generation().number
     }
 
     /// Who it was opened for.
@@ -201,8 +207,19 @@ impl Session {
     }
 
     /// The tables that it shows, by name.
-    pub fn tables(&self) -> impl Iterator<Item = &ViewName> {
-        self.shown.views().keys()
+    pub fn tables(&self) -> Vec<ViewName> {
+        self.held().views().keys().cloned().collect()
+    }
+
+    fn held(&self) -> Arc<Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What it shows, in an instance that nobody has spoiled.
+    fn sound(&self) -> Result<Arc<Shown>> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shown = self.shelf.sound(&shown)?;
+        Ok(shown.clone())
     }
 
     /// Runs one query.
@@ -215,10 +232,11 @@ impl Session {
     /// the session has ended; `Limit` when a limit is passed; `Unavailable` when too much runs,
     /// when a file was changed behind Agnes' back or a remote system can't be reached.
     pub fn query(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
-        self.begin(text, options).map_err(|error| self.shown.scrubbed(error))
+        let shown = self.sound()?;
+        self.begin(&shown, text, options).map_err(|error| shown.told(error))
     }
 
-    fn begin(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
+    fn begin(&self, shown: &Arc<Shown>, text: &str, options: &QueryOptions) -> Result<Rows> {
         self.watch.check()?;
         if let Some(access) = &self.access {
             access.stands(self.watch.principal())?;
@@ -228,12 +246,12 @@ impl Session {
             Some(query) => (query, true),
             None => (text, false),
         };
-        let checked = self.shown.verdict(query, |connection| self.check(connection, query))?;
+        let checked = shown.verdict(query, |connection| check(shown, connection, query))?;
         let names = &checked.names;
         let connection = match checked.runs {
-            Runs::Shared => self.shown.connection(names)?,
-            Runs::Remote => self.shown.remote(names, &self.policy, &*self.secrets)?,
-            Runs::Catalog => self.shown.catalog()?,
+            Runs::Shared => shown.connection(names)?,
+            Runs::Remote => shown.remote(names, &self.policy, &*self.secrets)?,
+            Runs::Catalog => shown.catalog()?,
         };
         let statement = match explained {
             true => sql::explain(query),
@@ -242,7 +260,7 @@ impl Session {
         let interrupt = interrupt(&connection);
         let running = self.watch.run(number(), interrupt.of_now.clone())?;
         let work = Work {
-            shown: self.shown.clone(),
+            shown: shown.clone(),
             checked,
             statement,
             parameters: options.parameters.iter().map(duckdb::types::Value::from).collect(),
@@ -262,26 +280,26 @@ impl Session {
         let time = options.time.unwrap_or(self.limits.time);
         Rows::begin(received, cancel, self.watch.clone(), options, time)
     }
+}
 
-    /// Asks the guard about a text.
-    fn check(&self, connection: &Connection, text: &str) -> Result<Checked> {
-        let mut names = Names { shown: &self.shown, views: BTreeSet::new(), catalog: false };
-        Tree::parse(connection, text)?.judge(&mut names)?;
-        let Names { views, catalog, .. } = names;
-        let runs = match (catalog, views.iter().any(|name| self.shown.is_remote(name))) {
-            (false, false) => Runs::Shared,
-            (false, true) => Runs::Remote,
-            (true, _) if views.is_empty() => Runs::Catalog,
-            (true, _) => {
-                return Err(Error::new(
-                    Kind::Invalid,
-                    "a list of tables or columns can't be joined with rows of a table; ask for \
-                     one after the other",
-                ));
-            }
-        };
-        Ok(Checked { names: views, runs })
-    }
+/// Asks the guard about a text.
+pub(super) fn check(shown: &Shown, connection: &Connection, text: &str) -> Result<Checked> {
+    let mut names = Names { shown, views: BTreeSet::new(), catalog: false };
+    Tree::parse(connection, text)?.judge(&mut names)?;
+    let Names { views, catalog, .. } = names;
+    let runs = match (catalog, views.iter().any(|name| shown.is_remote(name))) {
+        (false, false) => Runs::Shared,
+        (false, true) => Runs::Remote,
+        (true, _) if views.is_empty() => Runs::Catalog,
+        (true, _) => {
+            return Err(Error::new(
+                Kind::Invalid,
+                "a list of tables or columns can't be joined with rows of a table; ask for one \
+                 after the other",
+            ));
+        }
+    };
+    Ok(Checked { names: views, runs })
 }
 
 /// A number for each statement, to tell them apart.
@@ -330,9 +348,9 @@ impl Work {
             // A file that was rewritten in place meanwhile has given rows of two contents.
             self.shown.intact(names)
         };
-        let done = work().map_err(|error| self.shown.scrubbed(error));
+        let done = work().map_err(|error| self.shown.told(error));
         *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.checked.runs == Runs::Shared {
+        if self.checked.runs == Runs::Shared && done.is_ok() {
             self.shown.give_back(connection);
         }
         // Whoever hears of the end may begin the next one at once.

@@ -5,6 +5,7 @@
 //! lives in it. A view is made when a statement first names its table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duckdb::Connection;
@@ -17,7 +18,7 @@ use crate::layout::Layout;
 use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
-use crate::{Error, Result, Secrets, ViewName, engine, sql};
+use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered.
 const VERDICTS_MAX: usize = 1000;
@@ -26,6 +27,9 @@ const VERDICTS_MAX: usize = 1000;
 pub(super) struct Shown {
     layout: Layout,
     held: Arc<Held>,
+    key: Key,
+    /// Whether a statement has spoiled the instance: the engine then refuses everything.
+    spoiled: AtomicBool,
     /// None for all views of the generation.
     only: Option<BTreeMap<ViewName, Arc<View>>>,
     limits: QueryLimits,
@@ -50,6 +54,7 @@ impl Shown {
     fn open(
         layout: &Layout,
         held: Arc<Held>,
+        key: Key,
         only: Option<BTreeMap<ViewName, Arc<View>>>,
         limits: &QueryLimits,
     ) -> Result<Shown> {
@@ -58,6 +63,8 @@ impl Shown {
         Ok(Shown {
             layout: layout.clone(),
             held,
+            key,
+            spoiled: AtomicBool::new(false),
             only,
             limits: limits.clone(),
             local: Mutex::new(Local { connection, made: BTreeSet::new() }),
@@ -65,6 +72,12 @@ impl Shown {
             catalog: Mutex::default(),
             verdicts: Mutex::default(),
         })
+    }
+
+    /// The same in an instance of its own.
+    pub(super) fn again(&self) -> Result<Shown> {
+        let (held, only) = (self.held.clone(), self.only.clone());
+        Shown::open(&self.layout, held, self.key.clone(), only, &self.limits)
     }
 
     pub(super) fn generation(&self) -> &Generation {
@@ -142,6 +155,7 @@ impl Shown {
                 let tables = tables.collect::<Result<Vec<_>>>()?;
                 let connection = engine::in_memory(&engine_limits(&self.limits))?;
                 engine::run(&connection, "list the tables", &sql::in_one_transaction(&tables))?;
+                engine::run(&connection, "open a session", &sql::bounds())?;
                 engine::run(&connection, "lock the session", &sql::lock::<&str>(&[])?)?;
                 catalog.insert(connection)
             }
@@ -159,6 +173,7 @@ impl Shown {
     ) -> Result<Connection> {
         let views = || names.iter().filter_map(|n| self.views().get(n));
         let connection = engine::in_memory(&engine_limits(&self.limits))?;
+        engine::run(&connection, "open a session", &sql::bounds())?;
         let mut attached = BTreeSet::new();
         for view in views() {
             let Data::Remote { aliases, .. } = &view.data else { continue };
@@ -186,10 +201,21 @@ impl Shown {
         views.into_iter().try_for_each(|(name, view)| check_intact(&self.layout, name, view))
     }
 
-    /// The same error without the place of the data folder, which is nothing that a query
-    /// should tell.
-    pub(super) fn scrubbed(&self, error: Error) -> Error {
+    /// What a caller hears of an error: not where the data folder lies, nor the engine's own
+    /// account of how it failed, which names the files of the machine.
+    pub(super) fn told(&self, error: Error) -> Error {
+        if error.kind() == Kind::Internal {
+            self.spoiled.store(true, Ordering::SeqCst);
+            return Error::new(
+                Kind::Internal,
+                "the engine failed on this statement; nothing was lost, but it can't be run",
+            );
+        }
         error.without_home(&format!("{}/", self.layout.root().display()))
+    }
+
+    fn is_spoiled(&self) -> bool {
+        self.spoiled.load(Ordering::SeqCst)
     }
 
     fn make_views<'n>(
@@ -238,6 +264,7 @@ fn instance<'v>(
     views: impl Iterator<Item = &'v Arc<View>>,
 ) -> Result<Connection> {
     let connection = engine::in_memory(&engine_limits(limits))?;
+    engine::run(&connection, "open a session", &sql::bounds())?;
     wall_in(layout, &connection, views)?;
     Ok(connection)
 }
@@ -317,21 +344,47 @@ impl Shelf {
             let number = held.generation.number;
             if let Some((used, shown)) = kept.shown.get_mut(&key)
                 && shown.generation().number == number
+                && !shown.is_spoiled()
             {
                 *used = now;
                 return Ok(shown.clone());
             }
         }
-        let shown = Arc::new(Shown::open(layout, held, only, limits)?);
+        let shown = Arc::new(Shown::open(layout, held, key, only, limits)?);
+        self.keep(&shown, limits);
+        Ok(shown)
+    }
+
+    /// What shows the same as one that may have been spoiled.
+    pub(super) fn sound(&self, shown: &Arc<Shown>) -> Result<Arc<Shown>> {
+        if !shown.is_spoiled() {
+            return Ok(shown.clone());
+        }
+        if let Some((_, kept)) = lock(&self.state).shown.get(&shown.key)
+            && kept.generation().number == shown.generation().number
+            && !kept.is_spoiled()
+        {
+            return Ok(kept.clone());
+        }
+        let fresh = Arc::new(shown.again()?);
+        self.keep(&fresh, &shown.limits);
+        Ok(fresh)
+    }
+
+    fn keep(&self, shown: &Arc<Shown>, limits: &QueryLimits) {
         let mut kept = lock(&self.state);
+        let current = kept.current.as_ref().map(|(_, held)| held.generation.number);
+        if current != Some(shown.generation().number) {
+            // Only those who hold it need what shows an older one.
+            return;
+        }
         let now = kept.uses;
-        kept.shown.insert(key, (now, shown.clone()));
+        kept.shown.insert(shown.key.clone(), (now, shown.clone()));
         while kept.shown.len() > limits.kept.max(1) {
             let oldest = kept.shown.iter().min_by_key(|(_, (used, _))| *used);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else { break };
             kept.shown.remove(&key);
         }
-        Ok(shown)
     }
 
     /// The current generation; what shows an older one is let go of.

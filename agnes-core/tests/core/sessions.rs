@@ -69,7 +69,7 @@ fn a_session_shows_what_was_granted_and_nothing_else() {
     let session = shop.session();
     assert_eq!(query_in(&session, "SELECT count(*), sum(amount) FROM orders"), "5|15.00");
     assert_eq!(query_in(&session, "SHOW TABLES"), "customers\norders");
-    let tables: Vec<&str> = session.tables().map(|name| name.as_str()).collect();
+    let tables: Vec<String> = session.tables().iter().map(ToString::to_string).collect();
     assert_eq!(tables, ["customers", "orders"]);
     // What is hidden and what doesn't exist are one answer, and nothing hidden is suggested.
     let answer = |table: &str| {
