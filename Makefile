@@ -40,7 +40,7 @@ docs: ## The library's documentation
 	@$(with_shared) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: ## The figures of benches/README.md
-	@$(with_static) cargo build --release --package agnes-server && cargo bench --quiet --package agnes-benches --bench figures -- $(BENCH)
+	@$(with_static) cargo build --release --package agnes-server && cargo bench --quiet --package agnes-benches --bench figures --bench access -- $(BENCH)
 
 release: ## One file that runs on another machine
 	@$(with_static) cargo build --release --package agnes-server

@@ -1,0 +1,231 @@
+//! The figures of `benches/README.md` about access and queries: `make bench BENCH=access`.
+//!
+//! Measured inside one process: what a program that embeds the library waits for. What is
+//! compared with plain DuckDB runs in turn with it.
+#![allow(missing_docs)]
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use agnes_benches::{agnes, median, table_name, write_extracts};
+use agnes_core::access::{Principal, Resource, UserId, Visibility};
+use agnes_core::query::QueryOptions;
+use agnes_core::{Agnes, NoProgress, Session, TableId};
+use duckdb::Connection;
+
+fn main() {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|a| name.contains(a));
+    if !["access-decide", "access-session", "access-query"].iter().any(|name| wanted(name)) {
+        return;
+    }
+    println!("| what | median | limit |\n|---|---|---|");
+    if wanted("access-decide") {
+        decisions();
+    }
+    if wanted("access-session") {
+        sessions(2, 500, "≤ 60 ms");
+        sessions(20, 500, "≤ 400 ms");
+    }
+    if wanted("access-query") {
+        queries();
+    }
+}
+
+fn line(what: &str, shown: String, limit: &str) {
+    println!("| {what} | {shown} | {limit} |");
+}
+
+fn place(name: &str) -> PathBuf {
+    let place = agnes().parent().expect("a file has a folder").join("bench-data").join(name);
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).expect("folders can be made");
+    place
+}
+
+fn shown(time: Duration) -> String {
+    match time.as_nanos() {
+        0..10_000 => format!("{} ns", time.as_nanos()),
+        10_000..10_000_000 => format!("{:.0} µs", time.as_nanos() as f64 / 1e3),
+        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+    }
+}
+
+/// The median time of one of `batch` calls, over `times` batches.
+fn timed(times: usize, batch: u32, mut work: impl FnMut()) -> Duration {
+    let mut all = Vec::with_capacity(times);
+    for _ in 0..times {
+        let begun = Instant::now();
+        (0..batch).for_each(|_| work());
+        all.push(begun.elapsed() / batch);
+    }
+    median(all)
+}
+
+/// Rows for the system database, written before anybody has it open.
+fn fill(home: &Path, sql: &str) {
+    drop(Agnes::open(home).and_then(|agnes| agnes.access().map(drop)));
+    let connection = Connection::open_in_memory().expect("DuckDB opens");
+    let file = home.join("state/system.duckdb");
+    connection
+        .execute_batch(&format!("ATTACH '{}' AS state; USE state; {sql}", file.display()))
+        .expect("the rows are written");
+}
+
+/// 10,000 tables, 1,000 groups with 10 grants each, and a user in 100 of them.
+fn decisions() {
+    let home = place("decisions");
+    fill(
+        &home,
+        "INSERT INTO users (id, email, active, created_at, updated_at)
+           SELECT 'user-' || i, 'user' || i || '@example.com', true, now()::TIMESTAMP, now()::TIMESTAMP FROM range(1000) t(i);
+         INSERT INTO user_groups SELECT 'group-' || i, 'group ' || i, NULL, false, now()::TIMESTAMP, NULL FROM range(1000) t(i);
+         INSERT INTO user_group_members SELECT 'user-' || u, 'group-' || ((u + g * 7) % 1000), 'admin', now()::TIMESTAMP, NULL FROM range(1000) a(u), range(100) b(g);
+         INSERT INTO table_registry (id, name, source_name, sync_strategy, is_public, registered_at)
+           SELECT 'table_' || i, 'table_' || i, 'shop', 'full_refresh', false, now()::TIMESTAMP FROM range(10000) t(i);
+         INSERT INTO resource_grants SELECT 'grant-' || i, 'group-' || (i // 10), 'table', 'table_' || i, now()::TIMESTAMP, NULL FROM range(10000) t(i);",
+    );
+    let agnes = Agnes::open(&home).expect("the folder opens");
+    let access = agnes.access().expect("the access opens");
+    let user = Principal::user(UserId::parse("user-7").expect("an id"));
+    let resources: Vec<Resource> = (0..1000)
+        .map(|i| Resource::table(TableId::parse(format!("table_{}", i * 7 % 10_000)).expect("an id")))
+        .collect();
+    let mut at = 0;
+    let one = timed(200, 1000, || {
+        at = (at + 1) % resources.len();
+        black_box(access.decide(&user, &resources[at]).is_allowed());
+    });
+    line("decide: 10,000 tables, 1,000 groups, a user in 100", shown(one), "≤ 200 ns");
+    let all = timed(100, 10, || {
+        if let Visibility::Only(tables) = access.visibility(&user) {
+            black_box(tables.len());
+        }
+    });
+    line("visibility of 10,000 tables", shown(all), "≤ 300 µs");
+    let operator = Principal::Operator;
+    let admin = access.admin(&operator).expect("the operator is one");
+    let group = admin.groups()[5].group.id.clone();
+    let resource = Resource::parse("table:table_9999").expect("a resource");
+    let (mut granted, mut revoked) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        let begun = Instant::now();
+        let grant = admin.grant(&group, resource.clone()).expect("it is granted");
+        granted.push(begun.elapsed());
+        let begun = Instant::now();
+        admin.revoke(&grant.id).expect("it is revoked");
+        revoked.push(begun.elapsed());
+    }
+    let both = format!("{} and {}", shown(median(granted)), shown(median(revoked)));
+    line("grant and revoke, durable, 10,000 grants present", both, "≤ 10 ms");
+}
+
+/// A data folder whose tables are all granted to one user.
+fn house(sources: usize, tables: usize) -> (PathBuf, Principal) {
+    let home = place(&format!("access-{sources}x{tables}"));
+    write_extracts(&home, sources, tables);
+    let agnes = Agnes::open(&home).expect("the folder opens");
+    agnes.rebuild(None, &NoProgress).expect("it is published");
+    agnes.adopt(&Principal::Operator, None).expect("it is registered");
+    drop(agnes);
+    fill(
+        &home,
+        "INSERT INTO users (id, email, active, created_at, updated_at) VALUES ('ada', 'ada@example.com', true, now()::TIMESTAMP, now()::TIMESTAMP);
+         INSERT INTO user_groups VALUES ('all', 'all', NULL, false, now()::TIMESTAMP, NULL);
+         INSERT INTO user_group_members VALUES ('ada', 'all', 'admin', now()::TIMESTAMP, NULL);
+         INSERT INTO resource_grants SELECT 'grant-' || id, 'all', 'table', id, now()::TIMESTAMP, NULL FROM table_registry;",
+    );
+    (home, Principal::user(UserId::parse("ada").expect("an id")))
+}
+
+fn count(session: &Session, sql: &str) -> usize {
+    let options = QueryOptions { max_rows: None, max_bytes: None, ..QueryOptions::default() };
+    let rows = session.query(sql, &options).expect("it runs");
+    rows.map(|batch| batch.expect("rows come").num_rows()).sum()
+}
+
+/// The first session of a program, up to its first rows.
+fn sessions(sources: usize, tables: usize, limit: &str) {
+    let (home, ada) = house(sources, tables);
+    let sql = format!("SELECT count(*) FROM {}", table_name(0, 0));
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let agnes = Agnes::open(&home).expect("the folder opens");
+        agnes.access().expect("the access opens");
+        let begun = Instant::now();
+        let session = agnes.session_for(&ada).expect("a session opens");
+        assert_eq!(count(&session, &sql), 1);
+        times.push(begun.elapsed());
+    }
+    let what = format!("open a session with {} visible tables, first query", sources * tables);
+    line(&what, shown(median(times)), limit);
+}
+
+/// Statements in a session, beside the same ones in plain DuckDB.
+fn queries() {
+    let home = place("queries");
+    let csv = home.join("big.csv");
+    let plain = Connection::open_in_memory().expect("DuckDB opens");
+    plain
+        .execute_batch(&format!(
+            "COPY (SELECT i AS id, i % 100 AS kind, i * 1.5 AS amount, 'name ' || i AS name, DATE '2026-01-01' + (i % 365)::INTEGER AS day, i % 2 = 0 AS flag, i * i AS square, 'text ' || i % 10 AS text FROM range(100000) t(i)) TO '{}' (FORMAT csv)",
+            csv.display()
+        ))
+        .expect("the rows are written");
+    let agnes = Agnes::open(home.join("data")).expect("the folder opens");
+    let files = agnes_core::connectors::files::FilesConnector::new(vec![csv], Default::default());
+    agnes.ingest(&"shop".parse().expect("a name"), &files, &NoProgress).expect("it is read");
+    agnes.rebuild(None, &NoProgress).expect("it is published");
+    let session = agnes.session().expect("a session opens");
+    let pins = home.join("data/analytics/pins/shop");
+    let pin = std::fs::read_dir(pins).expect("there are pins").next().expect("one").expect("a file");
+    plain
+        .execute_batch(&format!(
+            "SET threads = 2; CREATE VIEW big AS SELECT * FROM read_parquet('{}')",
+            pin.path().display()
+        ))
+        .expect("the view is made");
+    let in_duckdb = |sql: &str| -> usize {
+        let mut statement = plain.prepare(sql).expect("it is prepared");
+        statement.stream_arrow([]).expect("it runs").map(|b| b.expect("rows").num_rows()).sum()
+    };
+    let paired = |sql: &str, times: usize| {
+        assert_eq!(count(&session, sql), in_duckdb(sql));
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..times {
+            let begun = Instant::now();
+            black_box(count(&session, sql));
+            ours.push(begun.elapsed());
+            let begun = Instant::now();
+            black_box(in_duckdb(sql));
+            theirs.push(begun.elapsed());
+        }
+        (median(ours), median(theirs))
+    };
+    let compared = |(ours, theirs): (Duration, Duration)| {
+        let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+        format!("{} against {}: {ratio:.2}x", shown(ours), shown(theirs))
+    };
+    let small = paired("SELECT kind, sum(amount) FROM big WHERE id < 1000 GROUP BY kind", 300);
+    line("a statement seen before, against plain DuckDB", compared(small), "≤ 1.3x, or + 0.3 ms");
+    let large = paired("SELECT * FROM big", 60);
+    line("100,000 rows of 8 columns as Arrow", compared(large), "≤ 1.2x");
+    // A statement of 1 KB, new each time, beside the same one again.
+    let (mut new, mut again) = (Vec::new(), Vec::new());
+    for i in 0..200 {
+        let terms: Vec<String> =
+            (0..24).map(|t| format!("(kind = {t} AND amount > {i} AND name <> 'x')")).collect();
+        let sql = format!("SELECT count(*) FROM big WHERE {}", terms.join(" OR "));
+        assert!((1000..1300).contains(&sql.len()), "{}", sql.len());
+        let begun = Instant::now();
+        black_box(count(&session, &sql));
+        new.push(begun.elapsed());
+        let begun = Instant::now();
+        black_box(count(&session, &sql));
+        again.push(begun.elapsed());
+    }
+    let guard = median(new).saturating_sub(median(again));
+    line("the guard on a new statement of 1 KB", shown(guard), "≤ 1 ms");
+}
