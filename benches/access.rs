@@ -14,6 +14,10 @@ use agnes_core::query::QueryOptions;
 use agnes_core::{Agnes, NoProgress, Session, TableId};
 use duckdb::Connection;
 
+/// As the command has it; the engine's parser takes and gives back a lot of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -83,6 +87,8 @@ fn decisions() {
            SELECT 'user-' || i, 'user' || i || '@example.com', true, now()::TIMESTAMP, now()::TIMESTAMP FROM range(1000) t(i);
          INSERT INTO user_groups SELECT 'group-' || i, 'group ' || i, NULL, false, now()::TIMESTAMP, NULL FROM range(1000) t(i);
          INSERT INTO user_group_members SELECT 'user-' || u, 'group-' || ((u + g * 7) % 1000), 'admin', now()::TIMESTAMP, NULL FROM range(1000) a(u), range(100) b(g);
+         INSERT INTO users (id, email, active, created_at, updated_at) VALUES ('everywhere', 'everywhere@example.com', true, now()::TIMESTAMP, now()::TIMESTAMP);
+         INSERT INTO user_group_members SELECT 'everywhere', 'group-' || i, 'admin', now()::TIMESTAMP, NULL FROM range(1000) t(i);
          INSERT INTO table_registry (id, name, source_name, sync_strategy, is_public, registered_at)
            SELECT 'table_' || i, 'table_' || i, 'shop', 'full_refresh', false, now()::TIMESTAMP FROM range(10000) t(i);
          INSERT INTO resource_grants SELECT 'grant-' || i, 'group-' || (i // 10), 'table', 'table_' || i, now()::TIMESTAMP, NULL FROM range(10000) t(i);",
@@ -90,8 +96,11 @@ fn decisions() {
     let agnes = Agnes::open(&home).expect("the folder opens");
     let access = agnes.access().expect("the access opens");
     let user = Principal::user(UserId::parse("user-7").expect("an id"));
+    let everywhere = Principal::user(UserId::parse("everywhere").expect("an id"));
     let resources: Vec<Resource> = (0..1000)
-        .map(|i| Resource::table(TableId::parse(format!("table_{}", i * 7 % 10_000)).expect("an id")))
+        .map(|i| {
+            Resource::table(TableId::parse(format!("table_{}", i * 7 % 10_000)).expect("an id"))
+        })
         .collect();
     let mut at = 0;
     let one = timed(200, 1000, || {
@@ -100,11 +109,15 @@ fn decisions() {
     });
     line("decide: 10,000 tables, 1,000 groups, a user in 100", shown(one), "≤ 200 ns");
     let all = timed(100, 10, || {
-        if let Visibility::Only(tables) = access.visibility(&user) {
-            black_box(tables.len());
+        if let Visibility::Only(tables) = access.visibility(&everywhere) {
+            assert_eq!(tables.iter().count(), 10_000);
         }
     });
-    line("visibility of 10,000 tables", shown(all), "≤ 300 µs");
+    line(
+        "visibility of 10,000 tables by 1,000 groups, each table looked at",
+        shown(all),
+        "≤ 300 µs",
+    );
     let operator = Principal::Operator;
     let admin = access.admin(&operator).expect("the operator is one");
     let group = admin.groups()[5].group.id.clone();
@@ -180,7 +193,8 @@ fn queries() {
     agnes.rebuild(None, &NoProgress).expect("it is published");
     let session = agnes.session().expect("a session opens");
     let pins = home.join("data/analytics/pins/shop");
-    let pin = std::fs::read_dir(pins).expect("there are pins").next().expect("one").expect("a file");
+    let pin =
+        std::fs::read_dir(pins).expect("there are pins").next().expect("one").expect("a file");
     plain
         .execute_batch(&format!(
             "SET threads = 2; CREATE VIEW big AS SELECT * FROM read_parquet('{}')",
@@ -215,10 +229,8 @@ fn queries() {
     // A statement of 1 KB, new each time, beside the same one again.
     let (mut new, mut again) = (Vec::new(), Vec::new());
     for i in 0..200 {
-        let terms: Vec<String> =
-            (0..24).map(|t| format!("(kind = {t} AND amount > {i} AND name <> 'x')")).collect();
-        let sql = format!("SELECT count(*) FROM big WHERE {}", terms.join(" OR "));
-        assert!((1000..1300).contains(&sql.len()), "{}", sql.len());
+        let sql = STATEMENT.replace("$N", &i.to_string());
+        assert!((900..1100).contains(&sql.len()), "{}", sql.len());
         let begun = Instant::now();
         black_box(count(&session, &sql));
         new.push(begun.elapsed());
@@ -229,3 +241,19 @@ fn queries() {
     let guard = median(new).saturating_sub(median(again));
     line("the guard on a new statement of 1 KB", shown(guard), "≤ 1 ms");
 }
+
+/// What an analyst writes, in about 1,000 bytes.
+const STATEMENT: &str = "WITH monthly AS (
+    SELECT date_trunc('month', o.day) AS month, o.text, o.kind, sum(o.amount) AS revenue, count(DISTINCT o.name) AS customers
+    FROM big o JOIN big c ON c.id = o.id
+    WHERE o.day >= DATE '2026-01-01' AND o.text IN ('text 1', 'text 2', 'text 3') AND c.kind <> $N AND o.id < 100
+    GROUP BY ALL
+), ranked AS (
+    SELECT *, revenue / customers AS revenue_per_customer, row_number() OVER (PARTITION BY month ORDER BY revenue DESC) AS place,
+      lag(revenue) OVER (PARTITION BY text, kind ORDER BY month) AS revenue_before
+    FROM monthly
+)
+SELECT month, text, kind, round(revenue, 2) AS revenue, customers, round(revenue_per_customer, 2) AS per_customer,
+  round(100 * (revenue - revenue_before) / nullif(revenue_before, 0), 1) AS growth_percent,
+  CASE WHEN revenue > 1000 THEN 'large' WHEN revenue > 100 THEN 'medium' ELSE 'small' END AS size
+FROM ranked WHERE place <= 10 ORDER BY month, place LIMIT 100";

@@ -246,7 +246,7 @@ struct Candidate {
 
 /// What to do about a candidate.
 enum Step {
-    Register(NewTable),
+    Register(Box<NewTable>),
     TakeOver(TableId, SourceName),
     Nothing,
 }
@@ -272,12 +272,12 @@ fn step(admin: &Admin<'_>, candidate: &Candidate, take_over: bool) -> Result<Ste
         Some(table) if table.source == candidate.source => Ok(Step::Nothing),
         Some(table) if take_over => Ok(Step::TakeOver(table.id, table.source)),
         Some(table) => Err(another_source(&table, candidate)),
-        None => Ok(Step::Register(NewTable {
+        None => Ok(Step::Register(Box::new(NewTable {
             id: None,
             name: candidate.name.clone(),
             source: candidate.source.clone(),
             declaration: candidate.declaration.clone(),
-        })),
+        }))),
     }
 }
 
@@ -328,7 +328,7 @@ impl Agnes {
         for candidate in candidates {
             match step(&admin, &candidate, only.is_some()) {
                 Ok(Step::Nothing) => {}
-                Ok(Step::Register(table)) => new.push(table),
+                Ok(Step::Register(table)) => new.push(*table),
                 Ok(Step::TakeOver(id, source)) => {
                     let update =
                         TableUpdate { source: Some(candidate.source), ..TableUpdate::default() };
@@ -409,7 +409,7 @@ impl Agnes {
                 };
                 let candidate = Candidate { name, source: source.clone(), declaration };
                 match step(&admin, &candidate, false) {
-                    Ok(Step::Register(table)) => new.push(table),
+                    Ok(Step::Register(table)) => new.push(*table),
                     Ok(_) => {}
                     Err(error) => faults.push(error),
                 }

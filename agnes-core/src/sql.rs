@@ -98,11 +98,6 @@ fn reader_path(file: &Path) -> Result<String> {
     Ok(out)
 }
 
-fn list(items: impl Iterator<Item = Result<String>>) -> Result<String> {
-    let items: Vec<String> = items.collect::<Result<_>>()?;
-    Ok(format!("[{}]", items.join(", ")))
-}
-
 /// `SELECT * FROM` exactly these parquet files; `by_name` matches columns by name over all.
 pub(crate) fn select_parquet<P: AsRef<Path>>(files: &[P], by_name: bool) -> Result<Sql> {
     let paths = files.iter().map(|f| reader_path(f.as_ref())).collect::<Result<Vec<_>>>()?;
@@ -283,9 +278,19 @@ pub(crate) fn close_written(alias: &'static str) -> Sql {
 
 /// Leaves a session only these files, and nothing else of the world outside.
 pub(crate) fn lock<P: AsRef<Path>>(files: &[P]) -> Result<Sql> {
-    let files = list(files.iter().map(|f| path(f.as_ref())))?;
+    let paths = files.iter().map(|f| path(f.as_ref())).collect::<Result<Vec<_>>>()?;
+    // One long text is parsed in half the time of thousands of short ones.
+    let list = match paths.iter().any(|path| path.contains('\n')) {
+        false if !paths.is_empty() => {
+            let inside =
+                |path: &String| Some(path.strip_prefix('\'')?.strip_suffix('\'')?.to_string());
+            let inside: Vec<String> = paths.iter().filter_map(inside).collect();
+            format!("system.main.string_split('{}', chr(10))", inside.join("\n"))
+        }
+        _ => format!("[{}]", paths.join(", ")),
+    };
     Ok(Sql(format!(
-        "SET allowed_paths = {files}; SET enable_external_access = false; \
+        "SET allowed_paths = {list}; SET enable_external_access = false; \
          SET lock_configuration = true"
     )))
 }

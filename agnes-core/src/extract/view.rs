@@ -565,6 +565,10 @@ impl OwnFiles<'_, '_> {
 }
 
 impl Judge for OwnFiles<'_, '_> {
+    fn has_arrow_lambdas(&self) -> bool {
+        true
+    }
+
     fn table(&mut self, name: &[String], node: &mut Value) -> Result<()> {
         let outside = || {
             contract(format!(

@@ -35,8 +35,6 @@ const SETS_MAX: usize = 500;
 const ALIAS_MAX: usize = 20_000;
 /// The deepest nesting of lambdas: each goes through a list for each value of a list.
 const LAMBDAS_MAX: usize = 2;
-/// The most digits of a number: more are of a type with which the engine ends itself.
-const DIGITS_MAX: usize = 38;
 /// The deepest tree that is walked, and the stack for it: at most 200 levels of parentheses, of
 /// at most seven nodes each.
 const DEPTH_MAX: usize = 1500;
@@ -157,6 +155,12 @@ pub(crate) trait Judge {
 
     /// A table function that reads more than its arguments.
     fn table_function(&mut self, name: &str, node: &mut Value) -> Result<()>;
+
+    /// Whether `x -> x + 1` is a lambda, as the engine stores those of views; otherwise it takes
+    /// something out of JSON.
+    fn has_arrow_lambdas(&self) -> bool {
+        false
+    }
 
     /// `SHOW x`, which describes a table, and shows a setting where there is none.
     fn show(&mut self, name: &str) -> Result<()> {
@@ -620,8 +624,10 @@ impl Walk<'_> {
 
     /// A lambda, or what looks like one: `a -> '$.b'` takes something out of JSON.
     fn lambda(&mut self, value: &mut Value) -> Result<()> {
-        if value.get("syntax_type").and_then(Value::as_str) != Some("LAMBDA_KEYWORD") {
-            let path = value.get("expr").unwrap_or(&Value::Null);
+        let is_arrow = value.get("syntax_type").and_then(Value::as_str) != Some("LAMBDA_KEYWORD");
+        let path = value.get("expr").unwrap_or(&Value::Null);
+        let is_path = path.get("class").and_then(Value::as_str) == Some("CONSTANT");
+        if is_arrow && (is_path || !self.judge.has_arrow_lambdas()) {
             arguments::json_path(path).map_err(|why| {
                 Error::new(
                     Kind::Denied,
@@ -748,11 +754,15 @@ fn pivot(value: &Value) -> Result<()> {
     }
 }
 
+/// A whole number that 128 bits don't hold is of a type with which the engine ends itself.
 fn constant(value: &Value) -> Result<()> {
     let part = |key: &str| value.pointer(key).and_then(Value::as_str).unwrap_or("");
-    let digits = part("/literal/text").bytes().filter(u8::is_ascii_digit).count();
-    match part("/literal/kind") != "STRING" && digits > DIGITS_MAX {
-        true => Err(limit(format!("holds a number of more than {DIGITS_MAX} digits"))),
+    let text = part("/literal/text");
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = || text.parse::<i128>().is_ok() || text.parse::<u128>().is_ok();
+    match part("/literal/kind") != "STRING" && is_whole && !fits() {
+        true => Err(limit("holds a whole number of more than 128 bits".into())),
         false => Ok(()),
     }
 }

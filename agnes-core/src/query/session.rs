@@ -246,7 +246,8 @@ impl Session {
             Some(query) => (query, true),
             None => (text, false),
         };
-        let checked = shown.verdict(query, |connection| check(shown, connection, query))?;
+        let judge = || self.shelf.parse(|parser| check(shown, parser, query));
+        let checked = shown.verdict(query, judge)?;
         let names = &checked.names;
         let connection = match checked.runs {
             Runs::Shared => shown.connection(names)?,

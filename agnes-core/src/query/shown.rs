@@ -22,6 +22,8 @@ use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered.
 const VERDICTS_MAX: usize = 1000;
+/// The most parsers that are kept ready.
+const PARSERS_MAX: usize = 4;
 
 /// The views of a visibility in one generation.
 pub(super) struct Shown {
@@ -98,12 +100,12 @@ impl Shown {
     pub(super) fn verdict(
         &self,
         text: &str,
-        judge: impl FnOnce(&Connection) -> Result<Checked>,
+        judge: impl FnOnce() -> Result<Checked>,
     ) -> Result<Arc<Checked>> {
         if let Some(known) = lock(&self.verdicts).get(text) {
             return Ok(known.clone());
         }
-        let statement = Arc::new(judge(&lock(&self.local).connection)?);
+        let statement = Arc::new(judge()?);
         let mut verdicts = lock(&self.verdicts);
         if verdicts.len() >= VERDICTS_MAX {
             verdicts.clear();
@@ -291,6 +293,9 @@ enum Key {
 #[derive(Default)]
 pub(crate) struct Shelf {
     state: Mutex<Kept>,
+    /// Connections to an instance that parses and holds nothing. With one thread it does so in
+    /// half the time.
+    parsers: Mutex<Vec<Connection>>,
 }
 
 impl std::fmt::Debug for Shelf {
@@ -311,6 +316,33 @@ impl Shelf {
     /// Lets go of everything, as before a rebuild: what nobody holds may be cleared away.
     pub(crate) fn clear(&self) {
         *lock(&self.state) = Kept::default();
+    }
+
+    /// Parses with a connection that nobody else uses meanwhile.
+    pub(super) fn parse<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let idle = lock(&self.parsers).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => engine::in_memory(&engine::Limits { memory_bytes: 256 << 20, threads: 1 })?,
+        };
+        let done = work(&connection);
+        // One that failed may be spoiled.
+        if done.as_ref().is_err_and(|error| error.kind() == Kind::Internal) {
+            return done;
+        }
+        let mut parsers = lock(&self.parsers);
+        if parsers.len() < PARSERS_MAX {
+            parsers.push(connection);
+        }
+        done
+    }
+
+    /// Opens the first parser, which takes as long as an instance.
+    fn warm_up(&self) {
+        if lock(&self.parsers).is_empty() {
+            // Whoever parses first says what is wrong.
+            let _ = self.parse(|_| Ok(()));
+        }
     }
 
     /// What is visible of the current generation.
@@ -350,7 +382,11 @@ impl Shelf {
                 return Ok(shown.clone());
             }
         }
-        let shown = Arc::new(Shown::open(layout, held, key, only, limits)?);
+        let shown = std::thread::scope(|scope| {
+            scope.spawn(|| self.warm_up());
+            Shown::open(layout, held, key, only, limits)
+        });
+        let shown = Arc::new(shown?);
         self.keep(&shown, limits);
         Ok(shown)
     }
