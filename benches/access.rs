@@ -172,6 +172,13 @@ fn sessions(sources: usize, tables: usize, limit: &str) {
         assert_eq!(count(&session, &sql), 1);
         times.push(begun.elapsed());
     }
+    let agnes = Agnes::open(&home).expect("the folder opens");
+    let manifest = || agnes.manifest(&ada).expect("a manifest is made").tables.len();
+    assert_eq!(manifest(), sources * tables);
+    let made = timed(20, 1, || {
+        black_box(manifest());
+    });
+    line(&format!("manifest of {} tables", sources * tables), shown(made), "≤ 10 ms for 10,000");
     let what = format!("open a session with {} visible tables, first query", sources * tables);
     line(&what, shown(median(times)), limit);
 }

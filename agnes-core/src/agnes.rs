@@ -11,7 +11,7 @@ use crate::disk::Disk;
 use crate::engine::Limits;
 use crate::layout::Layout;
 use crate::orchestrator::{
-    self, AttachPolicy, Context, Generation, Progress, RebuildPlan, RebuildReport,
+    self, AttachPolicy, Context, Generation, Held, Progress, RebuildPlan, RebuildReport,
 };
 use crate::query::{Gate, Means, QueryLimits, Session, Shelf};
 use crate::registry::IngestReport;
@@ -260,6 +260,11 @@ impl Agnes {
         access.stands(principal)?;
         let watch = access.watch(principal);
         Session::open(&self.means(), watch, Some(access))
+    }
+
+    /// The current generation, held on to.
+    pub(crate) fn held(&self) -> Result<Arc<Held>> {
+        self.shelf.current(&self.layout)
     }
 
     fn means(&self) -> Means<'_> {

@@ -42,6 +42,7 @@ pub mod connectors;
 pub mod disk;
 pub mod error;
 pub mod extract;
+pub mod manifest;
 pub mod orchestrator;
 pub mod query;
 pub mod registry;

@@ -89,7 +89,9 @@ fn help() {
     for command in ["ingest", "check", "rebuild", "query", "status", "demo"] {
         shell.agnes(&[command, "--help"]);
     }
-    for command in ["registry", "user", "group", "grant", "token", "access", "break-glass"] {
+    for command in
+        ["registry", "user", "group", "grant", "token", "access", "manifest", "break-glass"]
+    {
         shell.agnes(&[command, "--help"]);
     }
     shell.agnes(&["registry", "register", "--help"]);
@@ -184,6 +186,7 @@ fn who_may_see_what() {
         .agnes(&["access", "explain", "ada@example.com", "orders"])
         .agnes(&["access", "explain", "ada@example.com", "customers", "--json"])
         .agnes(&["access", "who", "orders"])
+        .agnes(&["manifest", "--as", "ada@example.com"])
         .agnes(&["query", "--as", "ada@example.com", "SELECT count(*) AS n FROM orders"])
         .agnes(&["query", "--as", "ada@example.com", "SHOW TABLES"])
         .agnes(&["query", "--as", "ada@example.com", "FROM customers"])

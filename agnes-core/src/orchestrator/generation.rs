@@ -122,6 +122,13 @@ pub struct Pin {
     pub(crate) origin: Fingerprint,
 }
 
+impl Pin {
+    /// Bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.pinned.size
+    }
+}
+
 impl View {
     /// The parquet files that hold the rows; none for a remote table.
     pub fn files(&self) -> &[Pin] {

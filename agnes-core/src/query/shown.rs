@@ -424,7 +424,7 @@ impl Shelf {
     }
 
     /// The current generation; what shows an older one is let go of.
-    fn current(&self, layout: &Layout) -> Result<Arc<Held>> {
+    pub(crate) fn current(&self, layout: &Layout) -> Result<Arc<Held>> {
         let file = Fingerprint::of_path(&layout.generation());
         let mut kept = lock(&self.state);
         if let Some((known, held)) = &kept.current

@@ -445,3 +445,50 @@ fn sessions_that_show_the_same_are_apart() {
     assert_eq!(query_error(&his, "SELECT 1").kind(), Kind::Denied);
     rows.next().unwrap().unwrap();
 }
+
+#[test]
+fn a_manifest_lists_what_she_may_see() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let names = |who: &Principal| -> Vec<String> {
+        let manifest = shop.agnes.manifest(who).unwrap();
+        manifest.tables.keys().map(ToString::to_string).collect()
+    };
+    assert_eq!(names(&shop.ada), ["customers", "orders"]);
+    assert_eq!(names(OPERATOR), ["customers", "orders", "salaries"]);
+    let manifest = shop.agnes.manifest(&shop.ada).unwrap();
+    let orders = manifest.tables.values().nth(1).unwrap();
+    assert_eq!((orders.rows, orders.hash.len(), orders.hash_blake3.len()), (5, 32, 64));
+    assert_eq!(orders.source_type, "local");
+    assert_eq!(orders.updated.unwrap().to_string(), "2026-01-02T03:04:05Z");
+    let json = serde_json::to_value(&manifest).unwrap();
+    let entry = &json["tables"]["orders"];
+    for key in ["hash", "updated", "size_bytes", "rows", "query_mode", "source_type"] {
+        assert!(!entry[key].is_null(), "{key}: {entry}");
+    }
+    shop.revoke("table:orders");
+    assert_eq!(names(&shop.ada), ["customers"]);
+    assert_eq!(shop.agnes.manifest(&Principal::Nobody).unwrap_err().kind(), Kind::Denied);
+}
+
+/// A table in several files is offered as its parts.
+#[test]
+fn a_manifest_names_the_parts_of_a_table() {
+    let place = Place::new();
+    place.foreign(
+        "jira",
+        "COPY (SELECT 1 AS id) TO '$D/data/a.parquet' (FORMAT parquet);
+         COPY (SELECT 2 AS id UNION ALL SELECT 3) TO '$D/data/b.parquet' (FORMAT parquet);
+         CREATE VIEW issues AS SELECT * FROM read_parquet(['$D/data/a.parquet', '$D/data/b.parquet']);
+         INSERT INTO _meta VALUES ('issues', NULL, 0, 0, NULL, 'local');",
+    );
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let manifest = agnes.manifest(OPERATOR).unwrap();
+    let issues = manifest.tables.values().next().unwrap();
+    assert_eq!((issues.hash.as_str(), issues.rows, issues.parts.len()), ("", 3, 2));
+    assert_eq!(issues.size_bytes, issues.parts.iter().map(|part| part.size_bytes).sum::<u64>());
+    assert!(issues.parts.iter().all(|part| part.hash.len() == 32));
+    // Nobody has registered it.
+    assert_eq!((issues.id.clone(), issues.source_type.as_str()), (None, ""));
+}

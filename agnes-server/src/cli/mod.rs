@@ -5,6 +5,7 @@ mod demo;
 mod environment;
 mod format;
 mod ingest;
+mod manifest;
 mod output;
 mod people;
 mod query;
@@ -89,6 +90,8 @@ enum Command {
     Token(token::Token),
     /// Say who may see what, and why
     Access(people::AccessOf),
+    /// List what a user may download, with hashes
+    Manifest(manifest::Manifest),
     /// Make somebody an admin when no admin is left
     #[command(long_about = people::BREAK_GLASS_HELP)]
     BreakGlass(people::BreakGlass),
@@ -186,6 +189,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::Grant(command) => command.run(&agnes()?, output),
         Command::Token(command) => command.run(&agnes()?, output),
         Command::Access(command) => command.run(&agnes()?, output),
+        Command::Manifest(command) => command.run(&agnes()?, output),
         Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
             command.run(&agnes()?, output)
         }

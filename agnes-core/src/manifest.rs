@@ -1,0 +1,134 @@
+//! The manifest: a principal's list of tables with content hashes, by which a client tells what
+//! it has to download.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::access::{Principal, Visibility};
+use crate::extract::QueryMode;
+use crate::orchestrator::View;
+use crate::registry::RegisteredTable;
+use crate::{Agnes, Result, TableId, Timestamp, ViewName};
+
+/// What a principal may see, with hashes.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Manifest {
+    /// The tables, by the name under which they are published.
+    pub tables: BTreeMap<ViewName, ManifestEntry>,
+    /// Other things to download, which the core has none of.
+    pub assets: BTreeMap<String, Asset>,
+    /// When it was made.
+    pub server_time: Timestamp,
+}
+
+/// One table of a manifest.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ManifestEntry {
+    /// MD5 of the table's one file, 32 lower-case hex digits. Empty for a table in several files
+    /// and for one whose rows stay in a remote system.
+    pub hash: String,
+    /// When its data was last read from its source.
+    pub updated: Option<Timestamp>,
+    /// Bytes of its parquet files; what its source claims for a remote table.
+    pub size_bytes: u64,
+    /// Rows; what its source claims for a remote table.
+    pub rows: u64,
+    /// Where its rows are queried.
+    pub query_mode: QueryMode,
+    /// What kind of system it comes from; empty for a table that isn't registered.
+    pub source_type: String,
+    /// Its id in the registry, if it is registered.
+    pub id: Option<TableId>,
+    /// BLAKE3 of its content, lower-case hex; empty for a remote table.
+    pub hash_blake3: String,
+    /// The files of a table that has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// One of the files of a table.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Part {
+    /// What the extract calls it.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// MD5 of its bytes, lower-case hex.
+    pub hash: String,
+    /// BLAKE3 of its bytes, lower-case hex.
+    pub hash_blake3: String,
+}
+
+/// Something else to download.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Asset {
+    /// Changes with its content.
+    pub hash: String,
+}
+
+impl Agnes {
+    /// The tables that a principal may see now, with hashes.
+    ///
+    /// Made of the current generation and the access of this moment; nothing is read but what
+    /// is in memory, once a generation was looked at.
+    ///
+    /// # Errors
+    /// `Denied` when she may do nothing at all; `Unavailable` when the generation or the system
+    /// database can't be read.
+    pub fn manifest(&self, principal: &Principal) -> Result<Manifest> {
+        let access = self.access()?;
+        access.stands(principal)?;
+        let held = self.held()?;
+        let views = &held.generation.views;
+        let tables = match access.visibility(principal) {
+            Visibility::All => {
+                // An admin also sees what nobody has registered.
+                let entry = |(name, view): (&ViewName, &Arc<View>)| {
+                    let table = access.resolve(name.as_str());
+                    let table = table.filter(|t| t.name == *name && t.source == view.source);
+                    (name.clone(), entry(view, table.as_ref()))
+                };
+                views.iter().map(entry).collect()
+            }
+            Visibility::Only(tables) => tables
+                .iter()
+                .filter_map(|table| {
+                    let (name, view) = views.get_key_value(&table.name)?;
+                    let is_its = view.source == table.source;
+                    is_its.then(|| (name.clone(), entry(view, Some(table))))
+                })
+                .collect(),
+        };
+        Ok(Manifest { tables, assets: BTreeMap::new(), server_time: self.now() })
+    }
+}
+
+fn entry(view: &View, table: Option<&RegisteredTable>) -> ManifestEntry {
+    let source_type = table.map(|table| table.declaration.source_type.clone().unwrap_or_default());
+    let parts = match view.files() {
+        [] | [_] => Vec::new(),
+        many => many
+            .iter()
+            .map(|pin| Part {
+                name: pin.name.clone(),
+                rows: pin.rows,
+                size_bytes: pin.size_bytes(),
+                hash: pin.md5.clone(),
+                hash_blake3: pin.blake3.clone(),
+            })
+            .collect(),
+    };
+    ManifestEntry {
+        hash: view.md5().to_string(),
+        updated: view.extracted_at,
+        size_bytes: view.size_bytes,
+        rows: view.rows,
+        query_mode: view.query_mode,
+        source_type: source_type.unwrap_or_default(),
+        id: table.map(|table| table.id.clone()),
+        hash_blake3: view.blake3(),
+        parts,
+    }
+}
