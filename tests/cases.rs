@@ -1,6 +1,8 @@
 //! What every door must answer alike: the cases of `cases/*.json`, through the Rust library.
 //! Each other language has a runner of its own.
 
+mod oracle;
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod names {

@@ -83,4 +83,6 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../../docs/contract.md")]
     mod contract {}
+    #[doc = include_str!("../../docs/access.md")]
+    mod access {}
 }

@@ -492,3 +492,81 @@ fn a_manifest_names_the_parts_of_a_table() {
     // Nobody has registered it.
     assert_eq!((issues.id.clone(), issues.source_type.as_str()), (None, ""));
 }
+
+/// Functions that make much out of little are bounded, whether their arguments are written out,
+/// computed or come from a column; what people do with them works.
+#[test]
+fn what_one_argument_multiplies_is_bounded() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    for call in [
+        "repeat('x', {n} * 1000000)",
+        "repeat([1], {n} * 1000000)",
+        "'x'.repeat({n} * 1000000)",
+        "lpad('x', {n} * 1000000, 'y')",
+        "rpad('x', {n} * 1000000, 'y')",
+        "list_resize([1], {n} * 1000000)",
+        "array_resize([1], {n} * 1000000, 7)",
+        "bitstring('1', {n} * 1000000)",
+        "range({n} * 1000000)",
+        "range(0, {n} * 1000000)",
+        "range(0, {n} * 1000000, 2)",
+        "range(0, -{n} * 1000000, -2)",
+        "generate_series(TIMESTAMP '2026-01-01', TIMESTAMP '2026-01-01' + to_days({n} * 10000), INTERVAL 1 DAY)",
+        "replace(repeat('a', {n} * 10000), 'a', repeat('b', {n} * 10000))",
+        "levenshtein(repeat('a', {n} * 20000), repeat('b', {n} * 20000))",
+        "editdist3(repeat('a', {n} * 20000), repeat('b', {n} * 20000))",
+        "damerau_levenshtein(repeat('a', {n} * 20000), repeat('b', {n} * 20000))",
+        "jaro_similarity(repeat('a', {n} * 20000), 'b')",
+        "jaro_winkler_similarity(repeat('a', {n} * 20000), 'b')",
+        "string_split(repeat('a', {n} * 40000), '')",
+        "split_part(repeat('a', {n} * 40000), '', 3)",
+    ] {
+        // Constants, which the engine computes before it runs, and columns.
+        for n in ["1::INTEGER", "customers.id::INTEGER"] {
+            let call = call.replace("{n}", n);
+            let sql = format!("SELECT ({call})::VARCHAR FROM customers WHERE id = 1");
+            let error = query_error(&session, &sql);
+            assert!(
+                error.message().contains("more than") || error.message().contains("longer than"),
+                "{sql}: {error}"
+            );
+        }
+    }
+    for (sql, rows) in [
+        (
+            "SELECT repeat('ab', 3), repeat([1], 2), lpad('7', 3, '0'), rpad('7', 3, '.')",
+            "ababab|[1, 1]|007|7..",
+        ),
+        (
+            "SELECT range(3), range(1, 3), range(0, 5, 2), range(3, 0, -1), range(1, 2, 0)",
+            "[0, 1, 2]|[1, 2]|[0, 2, 4]|[3, 2, 1]|[]",
+        ),
+        ("SELECT len(generate_series(DATE '2026-01-01', DATE '2026-01-03', INTERVAL 1 DAY))", "3"),
+        (
+            "SELECT levenshtein('ab', 'ac'), damerau_levenshtein('ab', 'ba'), jaro_similarity('a', 'a')",
+            "1|1|1.0",
+        ),
+        (
+            "SELECT string_split('a,b', ','), split_part('a-b', '-', 2), replace('aXb', 'X', '--')",
+            "[a, b]|b|a--b",
+        ),
+        (
+            "SELECT replace(customer, 'c', 'k') AS k, count(*) FROM orders GROUP BY k ORDER BY k LIMIT 1",
+            "k0|2",
+        ),
+        (
+            "SELECT id FROM orders QUALIFY row_number() OVER (PARTITION BY replace(customer, 'c', '') ORDER BY id) = 2 ORDER BY 1",
+            "3\n4",
+        ),
+        ("SELECT string_agg(name, repeat('-', 2) ORDER BY name) FROM customers", "c0--c1--c2"),
+        ("SELECT count(*) FROM range(1000000)", "1000000"),
+        (
+            "SELECT NULL::VARCHAR.repeat(3), repeat(NULL, 3), list_resize([1], 2)",
+            "NULL|NULL|[1, NULL]",
+        ),
+    ] {
+        assert_eq!(query_in(&session, sql), rows, "{sql}");
+    }
+}
