@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::extract::{Codec, ParquetOptions};
+use crate::store::old::As;
 use crate::{
     AttachAlias, ColumnName, Error, ExtensionName, Kind, Result, TableName, TokenEnv, ViewName,
 };
@@ -254,6 +255,19 @@ pub(crate) fn select_remote(alias: &AttachAlias, path: &[crate::ColumnName]) -> 
 /// A table of the attached extract that the contract names.
 pub(crate) fn from_extract(table: &'static str) -> Sql {
     Sql(format!("FROM {}.main.{table}", quoted(EXTRACT)))
+}
+
+/// Columns of a table of the attached file as text, moments as microseconds since 1970.
+pub(crate) fn select_as_text(table: &'static str, columns: &[(&'static str, As)]) -> Sql {
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|(column, read)| match read {
+            As::Text => format!("{}::VARCHAR", quoted(column)),
+            As::Moment => format!("epoch_us({}::TIMESTAMP)::VARCHAR", quoted(column)),
+            As::List => format!("to_json({})::VARCHAR", quoted(column)),
+        })
+        .collect();
+    Sql(format!("SELECT {} FROM {}.main.{table}", columns.join(", "), quoted(EXTRACT)))
 }
 
 /// Lets go of the attached extract.

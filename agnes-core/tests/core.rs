@@ -13,6 +13,8 @@ mod extracts;
 mod faults;
 #[path = "core/files.rs"]
 mod files;
+#[path = "core/imports.rs"]
+mod imports;
 #[path = "core/names.rs"]
 mod names;
 #[path = "core/plans.rs"]

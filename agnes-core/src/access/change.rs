@@ -7,6 +7,7 @@ use super::token::PersonalToken;
 use super::{GrantId, GroupId, TokenId, UserId};
 use crate::Timestamp;
 use crate::registry::RegisteredTable;
+use crate::store::{MetricRow, SyncState};
 
 /// One change. What hangs on a thing that is removed goes with it.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub(crate) enum Change {
         dataset: String,
     },
     PutRequest(Box<AccessRequest>),
+    PutSyncState(Box<SyncState>),
+    PutMetric(Box<MetricRow>),
     PutTable(Box<RegisteredTable>),
     /// What is known of the table goes too, and its source publishes it no more until it is
     /// declared again.
@@ -72,6 +75,8 @@ impl Change {
             | Change::PutMember(_)
             | Change::PutGrant(_)
             | Change::PutRequest(_)
+            | Change::PutSyncState(_)
+            | Change::PutMetric(_)
             | Change::PutToken { .. } => false,
         }
     }

@@ -43,6 +43,7 @@ pub(crate) mod change;
 mod decision;
 pub(crate) mod facts;
 mod id;
+mod import;
 pub(crate) mod jwt;
 mod name;
 mod password;
@@ -64,6 +65,7 @@ pub use decision::{
 };
 pub use facts::{Grant, Group, MemberSource, Membership, Origin, Permission, User};
 pub use id::{GrantId, GroupId, ID_MAX, RequestId, TokenId, UserId};
+pub use import::{ImportOptions, ImportReport, LeftOut};
 pub use name::{EMAIL_MAX, Email, GROUP_NAME_MAX, GroupName};
 pub use password::{LinkPurpose, PASSWORD_MAX, PASSWORD_MIN};
 pub use principal::{Principal, Via};
@@ -297,9 +299,10 @@ impl Access {
         let _writing: MutexGuard<'_, ()> =
             self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.facts();
-        let Planned { changes, events, value } = plan(&before, self.now())?;
+        let now = self.now();
+        let Planned { changes, events, value } = plan(&before, now)?;
         if !changes.is_empty() {
-            let untold = self.store.apply(&changes, &events)?;
+            let untold = self.store.apply(&changes, &events, now)?;
             self.books.tell(untold.iter().cloned());
             let mut after = Facts::clone(&before);
             changes.iter().for_each(|change| after.apply(change));

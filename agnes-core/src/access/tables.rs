@@ -176,7 +176,12 @@ fn event(at: Timestamp, action: &str, table: &RegisteredTable) -> AuditEvent {
 
 /// Whether no other table has this id or name, as its id or as its name: whoever names a table
 /// by either means one.
-fn is_free(facts: &Facts, id: &TableId, name: &ViewName, but: Option<&TableId>) -> Result<()> {
+pub(super) fn is_free(
+    facts: &Facts,
+    id: &TableId,
+    name: &ViewName,
+    but: Option<&TableId>,
+) -> Result<()> {
     let as_name = ViewName::parse(id.as_str()).ok();
     let as_id = TableId::parse(name.as_str()).ok();
     let taken = [

@@ -162,10 +162,11 @@ impl Store {
         &self,
         changes: &[Change],
         events: &'e [AuditEvent],
+        now: Timestamp,
     ) -> Result<&'e [AuditEvent]> {
         let write = |events: &[AuditEvent]| {
             self.transaction("write who may see what", |c| {
-                changes.iter().try_for_each(|change| write(c, change))?;
+                changes.iter().try_for_each(|change| write(c, change, now))?;
                 super::audit::append(c, events)
             })
         };
@@ -354,7 +355,7 @@ fn tokens(connection: &Connection) -> Result<Vec<Change>> {
 }
 
 /// Writes one change. What hangs on a thing goes with it: DuckDB does no cascades.
-fn write(c: &Connection, change: &Change) -> duckdb::Result<()> {
+fn write(c: &Connection, change: &Change, now: Timestamp) -> duckdb::Result<()> {
     let run = |sql: &'static str, with: &[&dyn duckdb::ToSql]| {
         c.prepare_cached(sql)?.execute(with).map(drop)
     };
@@ -474,6 +475,8 @@ fn write(c: &Connection, change: &Change) -> duckdb::Result<()> {
                 timestamp(r.created_at)
             ],
         ),
+        Change::PutSyncState(state) => super::sync_state::put_if_new(c, state),
+        Change::PutMetric(row) => super::metrics::put(c, row, now),
         Change::PutTable(table) => super::registry::put(c, table),
         Change::RemoveTable { table, at } => super::registry::remove(c, table, *at),
         Change::PutToken { token: t, hash } => run(

@@ -8,6 +8,8 @@
 
 mod access;
 mod audit;
+mod metrics;
+pub(crate) mod old;
 mod ownership;
 mod registry;
 mod schema;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use duckdb::Connection;
 
+pub(crate) use metrics::MetricRow;
 pub use sync_state::{SyncEvent, SyncState};
 
 use crate::clock::Timestamp;

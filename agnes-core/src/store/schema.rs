@@ -12,7 +12,7 @@ use crate::{Error, Key, Kind, Result, engine};
 
 /// Each step takes the schema from the version that is its index to the next one. A step
 /// that was released is never changed; a new one follows it.
-const STEPS: &[&str] = &[V1, V2];
+const STEPS: &[&str] = &[V1, V2, V3];
 
 /// Version 1: what syncing and rebuilding remember, and the registry of tables.
 const V1: &str = "
@@ -186,6 +186,34 @@ CREATE TABLE audit_log (
 );
 ";
 
+/// Version 3: metric definitions. Lists are JSON.
+const V3: &str = "
+CREATE TABLE metric_definitions (
+    id VARCHAR PRIMARY KEY,
+    name VARCHAR NOT NULL,
+    display_name VARCHAR NOT NULL,
+    category VARCHAR NOT NULL,
+    description VARCHAR,
+    type VARCHAR,
+    unit VARCHAR,
+    grain VARCHAR,
+    table_name VARCHAR,
+    tables VARCHAR,
+    expression VARCHAR,
+    time_column VARCHAR,
+    dimensions VARCHAR,
+    filters VARCHAR,
+    synonyms VARCHAR,
+    notes VARCHAR,
+    sql VARCHAR NOT NULL,
+    sql_variants VARCHAR,
+    validation VARCHAR,
+    source VARCHAR,
+    created_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL
+);
+";
+
 /// The version of an open database; none when it is new.
 pub(super) fn version(connection: &Connection) -> Result<Option<u32>> {
     let fail = |e| engine::error("read the schema's version", e);
@@ -330,12 +358,12 @@ mod tests {
             let connection = super::super::attach(&path, Duration::ZERO).unwrap();
             migrate_to(connection, &path, &Disk::real(), NOW, Duration::ZERO, steps)
         };
-        let bad = [V1, V2, "CREATE TABLE third (a INTEGER); CREATE TABLE third (a INTEGER)"];
+        let bad = [V1, V2, V3, "CREATE TABLE fourth (a INTEGER); CREATE TABLE fourth (a INTEGER)"];
         assert!(migrate(&bad).is_err());
         assert!(with_suffix(&path, ".pre-migrate").exists());
-        let good = [V1, V2, "CREATE TABLE third (a INTEGER)"];
+        let good = [V1, V2, V3, "CREATE TABLE fourth (a INTEGER)"];
         let connection = migrate(&good).unwrap();
-        assert_eq!(version(&connection).unwrap(), Some(3));
+        assert_eq!(version(&connection).unwrap(), Some(4));
     }
 
     #[test]

@@ -214,6 +214,26 @@ fn state_of(view: &View) -> (u64, u64, usize, String, Option<Timestamp>, &str) {
     (view.rows, view.size_bytes, view.columns.len(), hash, view.extracted_at, view.source.as_str())
 }
 
+/// Writes a sync state that another system database had, where this one has none.
+pub(super) fn put_if_new(c: &Connection, state: &SyncState) -> duckdb::Result<()> {
+    c.prepare_cached(
+        "INSERT INTO sync_state (table_id, source_name, last_sync, rows, file_size_bytes, columns, \
+         hash, status, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?
+    .execute(duckdb::params![
+        state.table_id,
+        state.source,
+        state.last_sync.map_or(Value::Null, timestamp),
+        count(state.rows),
+        count(state.file_size_bytes),
+        i32::try_from(state.columns).unwrap_or(i32::MAX),
+        state.hash,
+        state.status,
+        state.error
+    ])
+    .map(drop)
+}
+
 fn append_states(
     connection: &Connection,
     changed: &[(&ViewName, &View)],

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod environment;
 mod format;
+mod import;
 mod ingest;
 mod manifest;
 mod output;
@@ -92,6 +93,9 @@ enum Command {
     Access(people::AccessOf),
     /// List what a user may download, with hashes
     Manifest(manifest::Manifest),
+    /// Take over the system database of another installation
+    #[command(long_about = import::HELP)]
+    Import(import::Import),
     /// Make somebody an admin when no admin is left
     #[command(long_about = people::BREAK_GLASS_HELP)]
     BreakGlass(people::BreakGlass),
@@ -190,6 +194,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::Token(command) => command.run(&agnes()?, output),
         Command::Access(command) => command.run(&agnes()?, output),
         Command::Manifest(command) => command.run(&agnes()?, output),
+        Command::Import(command) => command.run(&agnes()?, output),
         Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
             command.run(&agnes()?, output)
         }
