@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::access::{Principal, Visibility};
 use crate::extract::QueryMode;
-use crate::orchestrator::View;
+use crate::orchestrator::{Pin, View};
 use crate::registry::RegisteredTable;
 use crate::{Agnes, Result, TableId, Timestamp, ViewName};
 
@@ -24,12 +24,12 @@ pub struct Manifest {
 /// One table of a manifest.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ManifestEntry {
-    /// MD5 of the table's one file, 32 lower-case hex digits. Empty for a table in several files
-    /// and for one whose rows stay in a remote system.
+    /// MD5 of the table's one file, 32 lower-case hex digits: its own, or what its several were
+    /// merged to. Empty for a table whose rows stay in a remote system.
     pub hash: String,
     /// When its data was last read from its source.
     pub updated: Option<Timestamp>,
-    /// Bytes of its parquet files; what its source claims for a remote table.
+    /// Bytes of that file; what its source claims for a remote table.
     pub size_bytes: u64,
     /// Rows; what its source claims for a remote table.
     pub rows: u64,
@@ -41,7 +41,7 @@ pub struct ManifestEntry {
     pub id: Option<TableId>,
     /// BLAKE3 of its content, lower-case hex; empty for a remote table.
     pub hash_blake3: String,
-    /// The files of a table that has several.
+    /// The files of a table that has several, for a client that brings only what changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
 }
@@ -123,7 +123,7 @@ fn entry(view: &View, table: Option<&RegisteredTable>) -> ManifestEntry {
     ManifestEntry {
         hash: view.md5().to_string(),
         updated: view.extracted_at,
-        size_bytes: view.size_bytes,
+        size_bytes: view.whole().map_or(view.size_bytes, Pin::size_bytes),
         rows: view.rows,
         query_mode: view.query_mode,
         source_type: source_type.unwrap_or_default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::generation::{Data, Generation, Pin, SkippedRecord, SourceRecord, View};
+use super::merge;
 use super::pin::{self, Failure, Target};
 use super::plan::{Make, RebuildPlan, ViewPlan, restate};
 use super::server_db::{self, Drafts};
@@ -81,11 +82,12 @@ pub(crate) fn apply(
     for ((name, make), outcome) in work.into_iter().zip(outcomes) {
         match outcome {
             Ok(data) => {
-                if let Data::Files { files, .. } = &data {
-                    written.extend(files.iter().map(|p| layout.analytics().join(&p.path)));
+                let view = view_of(&make, data);
+                if matches!(view.data, Data::Files { .. }) {
+                    written.extend(view.pins().map(|p| layout.analytics().join(&p.path)));
                     written.push(layout.pins().join(make.source.as_str()));
                 }
-                views.insert(name.clone(), Arc::new(view_of(&make, data)));
+                views.insert(name.clone(), Arc::new(view));
                 made.insert(name, make);
             }
             Err(Failure::Table(error)) => {
@@ -193,13 +195,23 @@ fn view_of(make: &Make, data: Data) -> View {
 
 /// The pins of the previous generation, by what they were made from: an unchanged shard of
 /// a changed table is not read again.
-struct Known<'a>(HashMap<(&'a str, &'a str, Fingerprint), &'a Pin>);
+struct Known<'a> {
+    files: HashMap<(&'a str, &'a str, Fingerprint), &'a Pin>,
+    /// What several files were merged to, by their paths in order.
+    merged: HashMap<Vec<&'a str>, &'a Pin>,
+}
 
 impl<'a> Known<'a> {
     fn of(previous: &'a Generation) -> Self {
-        let shards = previous.views.values().filter(|v| v.files().len() > 1);
-        let pins = shards.flat_map(|v| v.files().iter().map(move |p| (v, p)));
-        Known(pins.map(|(v, p)| ((v.source.as_str(), p.name.as_str(), p.origin), p)).collect())
+        let shards = || previous.views.values().filter(|v| v.files().len() > 1);
+        let pins = shards().flat_map(|v| v.files().iter().map(move |p| (v, p)));
+        let merged = shards().filter_map(|v| {
+            Some((v.files().iter().map(|p| p.path.as_str()).collect(), v.whole()?))
+        });
+        Known {
+            files: pins.map(|(v, p)| ((v.source.as_str(), p.name.as_str(), p.origin), p)).collect(),
+            merged: merged.collect(),
+        }
     }
 }
 
@@ -220,12 +232,18 @@ fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Da
             for (index, (path, expected)) in make.files.iter().enumerate() {
                 let name = path.to_string_lossy();
                 let key = (make.source.as_str(), name.as_ref(), *expected);
-                match known.0.get(&key).filter(|_| !expected.is_racy(now_ns)) {
+                match known.files.get(&key).filter(|_| !expected.is_racy(now_ns)) {
                     Some(pin) => files.push((*pin).clone()),
                     None => files.push(target.pin(&folder, path, *expected, index)?),
                 }
             }
-            Ok(Data::Files { files, by_name: *by_name })
+            let paths: Vec<&str> = files.iter().map(|pin| pin.path.as_str()).collect();
+            let merged = match (files.len(), known.merged.get(&paths)) {
+                (0 | 1, _) => None,
+                (_, Some(pin)) => Some((*pin).clone()),
+                (_, None) => merge::merge(&target, &files, *by_name, context)?,
+            };
+            Ok(Data::Files { files, by_name: *by_name, merged: merged.map(Box::new) })
         }
         Content::Export(query) => {
             let out = target.export_path();
@@ -251,7 +269,8 @@ fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Da
                     ))),
                 });
             }
-            Ok(Data::Files { files: vec![target.pin_export()?], by_name: false })
+            let files = vec![target.pin_export()?];
+            Ok(Data::Files { files, by_name: false, merged: None })
         }
         Content::Remote { query, aliases } => {
             Ok(Data::Remote { query: query.as_str().to_string(), aliases: aliases.clone() })

@@ -99,8 +99,17 @@ pub struct Column {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Data {
-    Files { files: Vec<Pin>, by_name: bool },
-    Remote { query: String, aliases: Vec<AttachAlias> },
+    Files {
+        files: Vec<Pin>,
+        by_name: bool,
+        /// The same rows in one file, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        merged: Option<Box<Pin>>,
+    },
+    Remote {
+        query: String,
+        aliases: Vec<AttachAlias>,
+    },
 }
 
 /// A parquet file that a generation holds on to.
@@ -138,6 +147,27 @@ impl View {
         }
     }
 
+    /// The one file with all rows: the table's own, or what its several were merged to. None for
+    /// a remote table, and where they don't fit together.
+    pub fn whole(&self) -> Option<&Pin> {
+        match &self.data {
+            Data::Files { files, merged, .. } => match files.as_slice() {
+                [one] => Some(one),
+                _ => merged.as_deref(),
+            },
+            Data::Remote { .. } => None,
+        }
+    }
+
+    /// Every file that the generation holds on to for it.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = &Pin> {
+        let merged = match &self.data {
+            Data::Files { merged, .. } => merged.as_deref(),
+            Data::Remote { .. } => None,
+        };
+        self.files().iter().chain(merged)
+    }
+
     /// Whether two views are the same to everybody who reads them.
     pub(crate) fn publishes_as(&self, other: &View) -> bool {
         self.has_same_rows(other)
@@ -151,21 +181,19 @@ impl View {
     /// Whether two views read the same: the same source, files and columns.
     pub(crate) fn has_same_rows(&self, other: &View) -> bool {
         let same_data = match (&self.data, &other.data) {
-            (Data::Files { files: a, by_name: x }, Data::Files { files: b, by_name: y }) => {
-                x == y && a.iter().map(|p| &p.path).eq(b.iter().map(|p| &p.path))
-            }
+            (
+                Data::Files { files: a, by_name: x, .. },
+                Data::Files { files: b, by_name: y, .. },
+            ) => x == y && a.iter().map(|p| &p.path).eq(b.iter().map(|p| &p.path)),
             (a, b) => a == b && self.origin == other.origin,
         };
         same_data && self.source == other.source && self.columns == other.columns
     }
 
-    /// MD5 of a table that is one file; empty for shards and remote tables, as existing
-    /// clients expect it.
+    /// MD5 of the table's one file, its own or the merged one; empty where there is none, as
+    /// existing clients expect it.
     pub fn md5(&self) -> &str {
-        match self.files() {
-            [one] => &one.md5,
-            _ => "",
-        }
+        self.whole().map_or("", |whole| &whole.md5)
     }
 
     /// BLAKE3 over the table's content: the file's own, or one over those of the shards.
@@ -414,7 +442,7 @@ pub(crate) fn collect(
         .iter()
         .chain([current])
         .flat_map(|g| g.views.values())
-        .flat_map(|view| view.files())
+        .flat_map(|view| view.pins())
         .map(|pin| pin.path.as_str())
         .collect();
     let pins = layout.pins();

@@ -14,6 +14,7 @@
 mod apply;
 mod attach;
 mod generation;
+mod merge;
 mod pin;
 mod plan;
 mod scan;
@@ -303,7 +304,7 @@ fn last_generation(layout: &Layout) -> Result<Generation> {
     let mut is_there = |view: &View| {
         let names = folders.entry(view.source.clone()).or_insert_with(|| list(&view.source));
         let name = |pin: &Pin| Path::new(&pin.path).file_name().map(OsStr::to_os_string);
-        view.files().iter().all(|pin| name(pin).is_some_and(|name| names.contains(&name)))
+        view.pins().all(|pin| name(pin).is_some_and(|name| names.contains(&name)))
     };
     let count = last.views.len();
     let sources = &mut last.sources;

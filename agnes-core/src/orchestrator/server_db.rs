@@ -288,7 +288,7 @@ fn body(layout: &Layout, view: &View) -> Result<Sql> {
 /// Whether two views have the same definition in `server.duckdb`.
 fn has_same_body(a: &View, b: &View) -> bool {
     match (&a.data, &b.data) {
-        (Data::Files { files: a, by_name: x }, Data::Files { files: b, by_name: y }) => {
+        (Data::Files { files: a, by_name: x, .. }, Data::Files { files: b, by_name: y, .. }) => {
             x == y && a.iter().map(|p| &p.path).eq(b.iter().map(|p| &p.path))
         }
         (a, b) => a == b,

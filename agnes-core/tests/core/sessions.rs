@@ -471,26 +471,76 @@ fn a_manifest_lists_what_she_may_see() {
     assert_eq!(shop.agnes.manifest(&Principal::Nobody).unwrap_err().kind(), Kind::Denied);
 }
 
-/// A table in several files is offered as its parts.
+/// A table in several files is offered as its parts, and as one file for clients that know no
+/// parts.
 #[test]
-fn a_manifest_names_the_parts_of_a_table() {
-    let place = Place::new();
-    place.foreign(
-        "jira",
-        "COPY (SELECT 1 AS id) TO '$D/data/a.parquet' (FORMAT parquet);
-         COPY (SELECT 2 AS id UNION ALL SELECT 3) TO '$D/data/b.parquet' (FORMAT parquet);
-         CREATE VIEW issues AS SELECT * FROM read_parquet(['$D/data/a.parquet', '$D/data/b.parquet']);
-         INSERT INTO _meta VALUES ('issues', NULL, 0, 0, NULL, 'local');",
-    );
-    let agnes = place.agnes();
-    rebuild(&agnes);
-    let manifest = agnes.manifest(OPERATOR).unwrap();
-    let issues = manifest.tables.values().next().unwrap();
-    assert_eq!((issues.hash.as_str(), issues.rows, issues.parts.len()), ("", 3, 2));
-    assert_eq!(issues.size_bytes, issues.parts.iter().map(|part| part.size_bytes).sum::<u64>());
-    assert!(issues.parts.iter().all(|part| part.hash.len() == 32));
-    // Nobody has registered it.
-    assert_eq!((issues.id.clone(), issues.source_type.as_str()), (None, ""));
+fn a_table_in_several_files_is_offered_whole_and_in_parts() {
+    let shards = |b: &str| {
+        format!(
+            "COPY (SELECT 1 AS id, 'a' AS name) TO '$D/data/a.parquet' (FORMAT parquet);
+             COPY ({b}) TO '$D/data/b.parquet' (FORMAT parquet);
+             CREATE VIEW issues AS SELECT * FROM read_parquet(['$D/data/a.parquet', '$D/data/b.parquet'], union_by_name = true);
+             INSERT INTO _meta VALUES ('issues', NULL, 0, 0, NULL, 'local');"
+        )
+    };
+    // Of one schema, and of two, which are matched by name.
+    for (b, rows) in [
+        ("SELECT 2 AS id, 'b' AS name UNION ALL SELECT 3, 'c'", "1|a\n2|b\n3|c"),
+        (
+            "SELECT 'b' AS name, 2::BIGINT AS id, true AS more UNION ALL SELECT 'c', 3, false",
+            "1|a|NULL\n2|b|true\n3|c|false",
+        ),
+    ] {
+        let place = Place::new();
+        place.foreign("jira", &shards(b));
+        let agnes = place.agnes_later();
+        rebuild(&agnes);
+        let manifest = agnes.manifest(OPERATOR).unwrap();
+        let issues = manifest.tables.values().next().unwrap();
+        assert_eq!((issues.hash.len(), issues.rows, issues.parts.len()), (32, 3, 2));
+        assert!(issues.parts.iter().all(|part| part.hash.len() == 32));
+        // Nobody has registered it.
+        assert_eq!((issues.id.clone(), issues.source_type.as_str()), (None, ""));
+        let generation = agnes.generation().unwrap().unwrap();
+        let whole = generation.views.values().next().unwrap().whole().unwrap().clone();
+        let file = place.data().join("analytics/pins/jira");
+        let file = std::fs::read_dir(file).unwrap().map(|f| f.unwrap().path()).find(|path| {
+            use md5::Digest;
+            let md5: String = md5::Md5::digest(std::fs::read(path).unwrap())
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
+            md5 == issues.hash
+        });
+        let file = file.expect("the merged file is there");
+        assert_eq!(file.metadata().unwrap().len(), issues.size_bytes);
+        assert_eq!(whole.size_bytes(), issues.size_bytes);
+        let connection = duckdb::Connection::open_in_memory().unwrap();
+        let ours = query_in(&agnes.session().unwrap(), "FROM issues ORDER BY id");
+        assert_eq!(ours, rows);
+        let merged: String = connection
+            .query_row(
+                &format!(
+                    "SELECT string_agg(id || name, ' ' ORDER BY id) FROM '{}'",
+                    file.display()
+                ),
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(merged, "1a 2b 3c");
+        // Nothing changed, nothing made anew; and what is merged isn't cleared away.
+        rebuild(&agnes);
+        assert_eq!(agnes.manifest(OPERATOR).unwrap().tables, manifest.tables);
+        assert!(file.exists());
+        // One part changes, and with it the whole.
+        place.foreign("jira", &shards("SELECT 9 AS id, 'z' AS name"));
+        rebuild(&agnes);
+        let after = agnes.manifest(OPERATOR).unwrap();
+        let after = after.tables.values().next().unwrap();
+        assert_ne!(after.hash, issues.hash);
+        assert_eq!(after.parts[0].hash, issues.parts[0].hash);
+    }
 }
 
 /// Functions that make much out of little are bounded, whether their arguments are written out,
