@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::orchestrator::{
     self, AttachPolicy, Context, Generation, Held, Progress, RebuildPlan, RebuildReport,
 };
-use crate::query::{Gate, Means, QueryLimits, Session, Shelf};
+use crate::query::{Gate, Means, QueryLimits, Session, Shelf, Workers};
 use crate::registry::IngestReport;
 use crate::store::Store;
 use crate::{NoSecrets, Result, Secrets, SourceName};
@@ -99,6 +99,7 @@ pub struct Agnes {
     access: Mutex<Option<Arc<Access>>>,
     shelf: Arc<Shelf>,
     gate: Arc<Gate>,
+    workers: Arc<Workers>,
 }
 
 impl Agnes {
@@ -129,6 +130,7 @@ impl Agnes {
             store: Mutex::new(None),
             access: Mutex::new(None),
             shelf: Arc::default(),
+            workers: Arc::default(),
         })
     }
 
@@ -272,6 +274,7 @@ impl Agnes {
             layout: &self.layout,
             shelf: &self.shelf,
             gate: &self.gate,
+            workers: &self.workers,
             limits: &self.settings.query,
             policy: &self.settings.attach_policy,
             secrets: &self.components.secrets,

@@ -231,6 +231,10 @@ pub(crate) fn in_one_transaction(statements: &[Sql]) -> Sql {
     Sql(text)
 }
 
+/// A transaction that writes nothing, and its end.
+pub(crate) const BEGIN_READ_ONLY: &str = "BEGIN TRANSACTION READ ONLY";
+pub(crate) const ROLLBACK: &str = "ROLLBACK";
+
 /// Bounds on what some functions of the engine cost, for an instance in which strangers' statements
 /// run.
 pub(crate) fn bounds() -> Sql {

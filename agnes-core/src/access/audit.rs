@@ -194,17 +194,26 @@ impl Books {
 
     /// Notes that something was done.
     pub(crate) fn tell(&self, events: impl IntoIterator<Item = AuditEvent>) {
-        self.shared.waiting().push(events);
-        self.wake();
+        let mut waiting = self.shared.waiting();
+        let first = waiting.is_empty();
+        waiting.push(events);
+        drop(waiting);
+        if first {
+            self.wake();
+        }
     }
 
     /// Notes that a token was used.
     pub(crate) fn used(&self, token: TokenId, used: Use) {
         let mut waiting = self.shared.waiting();
+        // Whoever writes is awake while something waits.
+        let first = waiting.is_empty();
         waiting.last.insert(token.clone(), used.clone());
         waiting.uses.insert(token, used);
         drop(waiting);
-        self.wake();
+        if first {
+            self.wake();
+        }
     }
 
     /// The last use of a token that this process has seen.

@@ -39,6 +39,7 @@ mod session;
 mod shown;
 #[cfg(test)]
 mod walls;
+mod workers;
 
 pub use limits::QueryLimits;
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
@@ -47,3 +48,4 @@ pub use session::Session;
 pub(crate) use limits::Gate;
 pub(crate) use session::Means;
 pub(crate) use shown::Shelf;
+pub(crate) use workers::Workers;

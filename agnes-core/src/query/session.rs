@@ -13,6 +13,7 @@ use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::rows::{Cancel, Message, QueryOptions, Rows};
 use super::shown::{Shelf, Shown};
+use super::workers::Workers;
 use crate::Secrets;
 use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
@@ -31,6 +32,7 @@ pub struct Session {
     /// Asked before each statement whether the principal still stands; none for the operator.
     access: Option<Arc<Access>>,
     gate: Arc<Gate>,
+    workers: Arc<Workers>,
     limits: QueryLimits,
     policy: AttachPolicy,
     secrets: Arc<dyn Secrets>,
@@ -69,6 +71,7 @@ pub(crate) struct Means<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) shelf: &'a Arc<Shelf>,
     pub(crate) gate: &'a Arc<Gate>,
+    pub(crate) workers: &'a Arc<Workers>,
     pub(crate) limits: &'a QueryLimits,
     pub(crate) policy: &'a AttachPolicy,
     pub(crate) secrets: &'a Arc<dyn Secrets>,
@@ -190,6 +193,7 @@ impl Session {
             watch,
             access,
             gate: means.gate.clone(),
+            workers: means.workers.clone(),
             limits: means.limits.clone(),
             policy: means.policy.clone(),
             secrets: means.secrets.clone(),
@@ -271,12 +275,7 @@ impl Session {
         };
         // Two batches ahead, so that the engine works while the caller does.
         let (messages, received) = mpsc::sync_channel(2);
-        std::thread::Builder::new()
-            .name("agnes-query".into())
-            .spawn(move || work.run(connection, &messages))
-            .map_err(|e| {
-                Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
-            })?;
+        self.workers.run(Box::new(move || work.run(connection, &messages)))?;
         let cancel = Cancel::new(interrupt.of_now);
         let time = options.time.unwrap_or(self.limits.time);
         Rows::begin(received, cancel, self.watch.clone(), options, time)
@@ -345,7 +344,7 @@ impl Work {
         let names = &self.checked.names;
         let work = || {
             self.shown.intact(names)?;
-            self.stream(&connection, messages)?;
+            self.in_transaction(&connection, messages)?;
             // A file that was rewritten in place meanwhile has given rows of two contents.
             self.shown.intact(names)
         };
@@ -358,6 +357,20 @@ impl Work {
         let Work { _turn, _running, .. } = self;
         drop((_turn, _running));
         let _ = messages.send(Message::End(done));
+    }
+
+    /// Runs the statement where the catalog and attached databases can't be written.
+    fn in_transaction(
+        &self,
+        connection: &Connection,
+        messages: &SyncSender<Message>,
+    ) -> Result<()> {
+        let fail = |e| engine::error("run the query", e);
+        let run = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
+        run(sql::BEGIN_READ_ONLY).map_err(fail)?;
+        let done = self.stream(connection, messages);
+        let ended = run(sql::ROLLBACK).map_err(fail);
+        done.and(ended)
     }
 
     fn stream(&self, connection: &Connection, messages: &SyncSender<Message>) -> Result<()> {

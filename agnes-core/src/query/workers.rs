@@ -1,0 +1,113 @@
+//! Threads on which statements run, kept for the next one: starting a thread takes longer than
+//! many a statement.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::{Error, Kind, Result};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How long a thread waits for work before it goes.
+const IDLE: Duration = Duration::from_secs(30);
+/// The most threads that wait for work.
+const IDLE_MAX: usize = 16;
+
+/// The threads that wait for work.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    idle: Mutex<Vec<(u64, SyncSender<Job>)>>,
+    next: AtomicU64,
+}
+
+impl Workers {
+    /// Runs a job on a thread that has nothing to do, or on a new one.
+    pub(super) fn run(self: &Arc<Self>, job: Job) -> Result<()> {
+        let mut job = job;
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some((_, worker)) = idle else { return self.start(job) };
+            match worker.send(job) {
+                Ok(()) => return Ok(()),
+                // It has just gone.
+                Err(mpsc::SendError(back)) => job = back,
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, job: Job) -> Result<()> {
+        let (give, jobs) = mpsc::sync_channel::<Job>(1);
+        let workers = self.clone();
+        let me = (self.next.fetch_add(1, Ordering::Relaxed), give);
+        let work = move || {
+            job();
+            workers.wait_for(&me, &jobs);
+        };
+        std::thread::Builder::new().name("agnes-query".into()).spawn(work).map(drop).map_err(|e| {
+            Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
+        })
+    }
+
+    /// Takes jobs until none comes for a while.
+    fn wait_for(&self, me: &(u64, SyncSender<Job>), jobs: &Receiver<Job>) {
+        loop {
+            {
+                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                if idle.len() >= IDLE_MAX {
+                    return;
+                }
+                idle.push(me.clone());
+            }
+            match jobs.recv_timeout(IDLE) {
+                Ok(job) => job(),
+                Err(_) => {
+                    // Whoever took it from the list meanwhile has sent or will send a job.
+                    let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                    let before = idle.len();
+                    idle.retain(|(number, _)| *number != me.0);
+                    if idle.len() < before {
+                        return;
+                    }
+                    drop(idle);
+                    match jobs.recv() {
+                        Ok(job) => job(),
+                        Err(_) => return,
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_used_again_and_none_waits_for_another() {
+        let workers = Arc::new(Workers::default());
+        let (told, hear) = mpsc::channel();
+        for _ in 0..20 {
+            let told = told.clone();
+            workers.run(Box::new(move || told.send(std::thread::current().id()).unwrap())).unwrap();
+            hear.recv().unwrap();
+            // It waits for work again before the next one comes.
+            while workers.idle.lock().unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(workers.next.load(Ordering::Relaxed), 1);
+        // Jobs that wait for each other run at the same time.
+        let barrier = Arc::new(std::sync::Barrier::new(5));
+        for _ in 0..4 {
+            let barrier = barrier.clone();
+            let wait = move || {
+                barrier.wait();
+            };
+            workers.run(Box::new(wait)).unwrap();
+        }
+        barrier.wait();
+    }
+}
