@@ -93,7 +93,10 @@ pub(crate) fn error(operation: &str, error: duckdb::Error) -> Error {
         Kind::Limit
     } else if text.starts_with("INTERNAL") || text.starts_with("FATAL") {
         Kind::Internal
-    } else if is_lock_conflict(&text) || text.starts_with("Resource In Use") {
+    } else if is_lock_conflict(&text)
+        || text.starts_with("Resource In Use")
+        || text.contains("No space left on device")
+    {
         Kind::Unavailable
     } else if text.starts_with("Catalog Error") {
         Kind::NotFound

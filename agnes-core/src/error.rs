@@ -194,6 +194,12 @@ impl Error {
         self
     }
 
+    /// The same error without one piece of context.
+    pub(crate) fn without(mut self, key: Key) -> Self {
+        self.0.context.retain(|(other, _)| *other != key);
+        self
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         self.0.kind

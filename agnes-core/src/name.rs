@@ -25,13 +25,16 @@ pub const STRICT_MAX: usize = 64;
 /// The most characters that an [`ExternalName`] may have.
 pub const EXTERNAL_MAX: usize = 128;
 
+/// Marks that have no width or turn the direction of writing.
+pub(crate) fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// Text as it can be shown in a message: characters that a terminal obeys or that nobody
 /// sees are escaped, and it is cut at 80.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     const MOST: usize = 80;
-    // Marks that have no width or turn the direction of writing.
-    let unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    if text.len() <= MOST && !text.chars().any(|c| c.is_control() || c == '`' || unseen(c)) {
+    if text.len() <= MOST && !text.chars().any(|c| c.is_control() || c == '`' || is_unseen(c)) {
         return Cow::Borrowed(text);
     }
     let mut out: String =

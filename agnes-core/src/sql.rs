@@ -231,6 +231,9 @@ pub(crate) fn in_one_transaction(statements: &[Sql]) -> Sql {
     Sql(text)
 }
 
+/// What stands before a message of the bounds.
+pub(crate) const OVER_A_LIMIT: &str = "over a limit: ";
+
 /// A transaction that writes nothing, and its end.
 pub(crate) const BEGIN_READ_ONLY: &str = "BEGIN TRANSACTION READ ONLY";
 pub(crate) const ROLLBACK: &str = "ROLLBACK";

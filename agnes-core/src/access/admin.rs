@@ -254,8 +254,10 @@ impl<'a> Admin<'a> {
     /// Adds a user. She is in no group.
     ///
     /// # Errors
-    /// `Conflict` when somebody has this address, in whatever case.
+    /// `Conflict` when somebody has this address, in whatever case; `Invalid` for a name with
+    /// control characters or more than 256 bytes.
     pub fn add_user(&self, email: Email, name: Option<String>) -> Result<User> {
+        let name = name.map(|name| worded(&name, "name")).transpose()?;
         self.write(|facts, _, now| {
             if let Some(there) = facts.user_by_email(&email) {
                 return Err(conflict(format!("there is a user `{}` already", there.user.email)));
@@ -276,6 +278,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// `NotFound`.
     pub fn rename_user(&self, id: &UserId, name: Option<String>) -> Result<User> {
+        let name = name.map(|name| worded(&name, "name")).transpose()?;
         self.write(|facts, _, now| {
             let there = &facts.user(id).ok_or_else(|| no_user(id))?.user;
             let user = User { name, updated_at: now, ..there.clone() };

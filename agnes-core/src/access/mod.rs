@@ -195,6 +195,14 @@ impl Access {
         Ok(self.key.get_or_init(|| key))
     }
 
+    /// Whether the key that signs tokens was given and is shorter than [`SIGNING_KEY_MIN`], so
+    /// that it might be guessed.
+    pub fn has_weak_key(&self) -> bool {
+        let name = crate::TokenEnv::parse("JWT_SECRET_KEY").ok();
+        let secret = name.and_then(|name| self.secrets.get(&name));
+        secret.is_some_and(|secret| secret.expose().len() < SIGNING_KEY_MIN)
+    }
+
     /// The scheduler's secret, if there is one that is long enough.
     fn scheduler_secret(&self) -> Option<Secret> {
         let name = crate::TokenEnv::parse("SCHEDULER_API_TOKEN").ok()?;

@@ -22,6 +22,7 @@ fn email_fault(text: &str) -> Option<&'static str> {
         _ if text.chars().any(|c| c.is_control() || c.is_whitespace()) => {
             Some("has a space or a control character")
         }
+        _ if text.chars().any(crate::name::is_unseen) => Some("has a character that nobody sees"),
         _ => (text.len() > EMAIL_MAX).then_some("is longer than 254 bytes"),
     }
 }
@@ -33,6 +34,9 @@ fn group_fault(text: &str) -> Option<&'static str> {
     }
     if text.chars().any(char::is_control) {
         return Some("has a control character");
+    }
+    if text.chars().any(crate::name::is_unseen) {
+        return Some("has a character that nobody sees");
     }
     (text.len() > GROUP_NAME_MAX).then_some("is longer than 260 bytes")
 }

@@ -25,7 +25,8 @@ pub struct NewTable {
 /// What to change of a registered table. What is absent stays.
 #[derive(Debug, Clone, Default)]
 pub struct TableUpdate {
-    /// Another name to publish it under.
+    /// The name under which its source publishes it, where that has changed: the row and its
+    /// grants then stand for the table of that name.
     pub name: Option<ViewName>,
     /// Another source that it is a table of: its grants then reach that source's table.
     pub source: Option<SourceName>,

@@ -327,6 +327,9 @@ impl Access {
             let user = facts
                 .user(id)
                 .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no user `{id}`")))?;
+            if !user.user.active {
+                return Err(refused("deactivated", "the user is deactivated"));
+            }
             let token_id = TokenId::fresh();
             let expires_at = lifetime.map(|lifetime| now.after(lifetime));
             let mut claims = object(json!({
@@ -469,10 +472,14 @@ pub(crate) fn signing_key(
         Err(e) => return Err(Error::io("read the signing key", file, e)),
     };
     let text = text.trim();
-    if text.is_empty() {
+    if text.len() < SIGNING_KEY_MIN {
         return Err(Error::new(
             Kind::Unavailable,
-            format!("`{}` is empty; remove it, and every token ends", file.display()),
+            format!(
+                "`{}` holds no key: it has fewer than {SIGNING_KEY_MIN} characters; remove it, \
+                 and every token ends",
+                file.display()
+            ),
         )
         .with(Key::Path, file.display()));
     }

@@ -460,7 +460,8 @@ impl Walk<'_> {
                 self.children(value)
             }
             "SET_OPERATION_NODE" => {
-                self.sets += 1;
+                let parts = value.get("children").and_then(Value::as_array).map_or(2, Vec::len);
+                self.sets += parts.saturating_sub(1).max(1);
                 if self.sets > SETS_MAX {
                     return Err(limit(format!("puts more than {SETS_MAX} queries together")));
                 }
@@ -934,7 +935,8 @@ mod tests {
         let deep = format!("SELECT {}1{}", "(".repeat(201), ")".repeat(201));
         let joined = format!("SELECT 1 FROM t{}", ", t".repeat(101));
         let fields = format!("SELECT x{} FROM t", ".a".repeat(101));
-        for text in [deep, joined, fields] {
+        let united = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(501));
+        for text in [deep, joined, fields, united] {
             assert_eq!(read(&text).err().map(|e| e.kind()), Some(Kind::Limit), "{text}");
         }
         assert!(read(&format!("SELECT 1 FROM t{}", ", t".repeat(100))).is_ok());

@@ -12,6 +12,7 @@ use duckdb::Connection;
 
 use super::limits::QueryLimits;
 use super::session::Checked;
+use crate::Key as ErrorKey;
 use crate::access::Visibility;
 use crate::disk::Fingerprint;
 use crate::layout::Layout;
@@ -213,7 +214,8 @@ impl Shown {
                 "the engine failed on this statement; nothing was lost, but it can't be run",
             );
         }
-        error.without_home(&format!("{}/", self.layout.root().display()))
+        let error = error.without_home(&format!("{}/", self.layout.root().display()));
+        over_a_limit(error).without(ErrorKey::Path)
     }
 
     fn is_spoiled(&self) -> bool {
@@ -240,7 +242,7 @@ impl Shown {
                 engine::run(connection, "open a table", &statement).map_err(
                     |e| match check_intact(&self.layout, name, view) {
                         Err(changed) => changed,
-                        Ok(()) => e.with(crate::Key::View, name),
+                        Ok(()) => e.with(ErrorKey::View, name),
                     },
                 )?;
             }
@@ -253,6 +255,16 @@ impl Shown {
                 Err(error)
             }
         }
+    }
+}
+
+/// What a bound of the instance says, which comes as a value that couldn't be cast.
+fn over_a_limit(error: Error) -> Error {
+    let said = error.message().split_once(sql::OVER_A_LIMIT).map(|(_, said)| said);
+    let said = said.and_then(|said| said.split(['\'', '"']).next());
+    match said {
+        Some(said) => Error::new(Kind::Limit, said.to_string()),
+        None => error,
     }
 }
 

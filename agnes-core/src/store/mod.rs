@@ -55,7 +55,11 @@ impl Store {
         now: Timestamp,
         patience: Duration,
     ) -> Result<Store> {
+        let is_new = !layout.state().exists();
         disk.create_folder(layout.state())?;
+        if is_new {
+            private(layout.state(), 0o700)?;
+        }
         let path = layout.system_db();
         let lock_file = with_suffix(&path, ".lock");
         // Where it can't be written at all, nobody else is to blame.
@@ -69,6 +73,8 @@ impl Store {
         // For the message above; a stale number is never looked at.
         let _ = std::fs::write(&lock_file, std::process::id().to_string());
         let connection = attach(&path, patience)?;
+        // It holds hashes of passwords and tokens.
+        private(&path, 0o600)?;
         let connection = schema::migrate(connection, &path, disk, now, patience)?;
         Ok(Store { connection: Mutex::new(connection), path, _lock: lock })
     }
@@ -115,6 +121,13 @@ fn transaction<T>(
             Err(fail(error))
         }
     }
+}
+
+/// Leaves a file or folder to its owner.
+fn private(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|e| Error::io("keep others out of", path, e))
 }
 
 fn read_holder(lock_file: &Path) -> Option<u32> {

@@ -197,6 +197,33 @@ fn addresses_and_group_names_compare_without_case() {
     }
 }
 
+/// Nobody takes one for another whom she can't tell apart by looking.
+#[test]
+fn characters_that_nobody_sees_are_in_no_name() {
+    for text in ["ada@exam\u{200b}ple.com", "ad\u{ad}a@example.com", "ada@example.com\u{202e}"] {
+        assert!(Email::parse(text).is_err(), "{text:?}");
+    }
+    assert!(GroupName::parse("Admin\u{200b}").is_err());
+    let place = Place::new();
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    let error = admin.add_user(email("a@b.c"), Some("x\ny".into())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+}
+
+/// Hashes of passwords and tokens are nobody else's to read.
+#[test]
+fn the_system_database_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    drop(place.agnes().access().unwrap());
+    let mode =
+        |path: &str| place.data().join(path).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("state"), 0o700);
+    assert_eq!(mode("state/system.duckdb"), 0o600);
+}
+
 #[test]
 fn the_last_admin_stays_and_nobody_removes_herself() {
     let place = Place::new();

@@ -156,10 +156,14 @@ fn the_key_stays_and_is_nobody_elses() {
     let agnes = open([("JWT_SECRET_KEY".to_string(), Secret::new(key))].into_iter().collect());
     assert!(agnes.access().unwrap().authenticate(token.expose(), None).is_err());
     drop(agnes);
-    std::fs::write(&file, "").unwrap();
-    let agnes = open(BTreeMap::new());
-    let error = agnes.access().unwrap().authenticate(token.expose(), None).unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    for text in ["", "short"] {
+        std::fs::write(&file, text).unwrap();
+        let agnes = open(BTreeMap::new());
+        let error = agnes.access().unwrap().authenticate(token.expose(), None).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    }
+    let weak = open([("JWT_SECRET_KEY".to_string(), Secret::new("x"))].into_iter().collect());
+    assert!(weak.access().unwrap().has_weak_key());
 }
 
 #[test]

@@ -352,23 +352,27 @@ impl AccessOf {
                 let resource = table_resource(&access, table)?;
                 let decision = access.decide(&principal(&access, email)?, &resource);
                 let reasons = decision.reasons();
+                let published = published(agnes, &access, &resource)?;
                 let report = json!({
                     "user": email, "resource": resource, "allowed": decision.is_allowed(),
-                    "reasons": reasons,
+                    "reasons": reasons, "published": published.is_none(),
                 });
                 self.json.one(output, &report, || {
                     let verb = if decision.is_allowed() { "may see" } else { "may not see" };
                     let lines: Vec<String> =
                         reasons.iter().map(|reason| format!("  because {reason}")).collect();
-                    format!("{email} {verb} {resource}\n{}", lines.join("\n"))
+                    let but = published.map_or_else(String::new, |why| format!("\n  but {why}"));
+                    format!("{email} {verb} {resource}\n{}{but}", lines.join("\n"))
                 })
             }
             AccessCommand::List { email } => {
                 let tables = visible(agnes, &access, &principal(&access, email)?)?;
                 self.json.list(output, &tables, |tables, output| {
-                    let rows =
-                        tables.iter().map(|t| [t.name.clone(), t.id.clone(), t.source.clone()]);
-                    output.table(["table", "id", "source"], &[], rows)?;
+                    let rows = tables.iter().map(|t| {
+                        let now = if t.published { "" } else { "not published" }.to_string();
+                        [t.name.clone(), t.id.clone(), t.source.clone(), now]
+                    });
+                    output.table(["table", "id", "source", ""], &[], rows)?;
                     output.note(count(tables.len(), "table"));
                     Ok(())
                 })
@@ -389,6 +393,22 @@ impl AccessOf {
     }
 }
 
+/// Why a session shows nothing of a registered table, whoever may see it.
+fn published(agnes: &Agnes, access: &Access, resource: &Resource) -> Result<Option<String>> {
+    let Some(table) = access.resolve(resource.id()) else { return Ok(None) };
+    let generation = agnes.generation()?;
+    let view = generation.as_ref().and_then(|g| g.views.get(&table.name));
+    Ok(match view {
+        Some(view) if view.source == table.source => None,
+        Some(view) => Some(format!(
+            "what is published as `{}` is a table of `{}` and not of `{}`, which a grant doesn't \
+             reach (`agnes registry adopt {1}` hands it over)",
+            table.name, view.source, table.source
+        )),
+        None => Some(format!("`{}` publishes no table `{}` now", table.source, table.name)),
+    })
+}
+
 /// A registered table by id or name; any other text as the id of one that isn't.
 fn table_resource(access: &Access, text: &str) -> Result<Resource> {
     match access.resolve(text) {
@@ -403,14 +423,22 @@ struct Visible {
     id: String,
     name: String,
     source: String,
+    /// Whether its source publishes it now.
+    published: bool,
 }
 
 fn visible(agnes: &Agnes, access: &Access, principal: &Principal) -> Result<Vec<Visible>> {
     use agnes_core::access::Visibility;
-    let registered = |table: &agnes_core::registry::RegisteredTable| Visible {
-        id: table.id.to_string(),
-        name: table.name.to_string(),
-        source: table.source.to_string(),
+    let generation = agnes.generation()?;
+    let views = generation.as_ref().map(|g| &g.views);
+    let registered = |table: &agnes_core::registry::RegisteredTable| {
+        let view = views.and_then(|views| views.get(&table.name));
+        Visible {
+            id: table.id.to_string(),
+            name: table.name.to_string(),
+            source: table.source.to_string(),
+            published: view.is_some_and(|view| view.source == table.source),
+        }
     };
     let mut tables: Vec<Visible> = match access.visibility(principal) {
         Visibility::Only(tables) => tables.iter().map(registered).collect(),
@@ -419,10 +447,10 @@ fn visible(agnes: &Agnes, access: &Access, principal: &Principal) -> Result<Vec<
                 access.admin(OPERATOR)?.tables().iter().map(registered).collect();
             // An admin sees also what nobody has registered.
             let known: Vec<String> = tables.iter().map(|t| t.name.to_ascii_lowercase()).collect();
-            for (name, view) in agnes.generation()?.iter().flat_map(|g| &g.views) {
+            for (name, view) in views.into_iter().flatten() {
                 if !known.contains(&name.as_str().to_ascii_lowercase()) {
                     let (name, source) = (name.to_string(), view.source.to_string());
-                    tables.push(Visible { id: String::new(), name, source });
+                    tables.push(Visible { id: String::new(), name, source, published: true });
                 }
             }
             tables

@@ -53,7 +53,7 @@ enum Command {
     Update {
         /// Its id or name
         table: String,
-        /// Another name to publish it under
+        /// The name under which its source publishes it, where that has changed
         #[arg(long, value_parser = view_name)]
         name: Option<ViewName>,
         #[command(flatten)]

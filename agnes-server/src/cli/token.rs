@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agnes_core::access::{Email, NewToken, PersonalToken, TokenId};
+use agnes_core::access::{Email, NewToken, PersonalToken, SIGNING_KEY_MIN, TokenId};
 use agnes_core::{Agnes, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -88,6 +88,12 @@ impl Token {
                 let user = admin.user_by_email(&email)?.user;
                 let new = NewToken { name, lifetime: ttl.0, scope };
                 let (token, secret) = admin.create_token(&user.id, new)?;
+                if access.has_weak_key() {
+                    output.note(format_args!(
+                        "warning: JWT_SECRET_KEY has fewer than {SIGNING_KEY_MIN} characters: \
+                         whoever guesses it can make tokens"
+                    ));
+                }
                 let mut told = json!(token);
                 if let Some(told) = told.as_object_mut() {
                     told.insert("token".into(), secret.expose().into());
