@@ -10,7 +10,10 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 with_shared = link=$$(.ci/duckdb shared $(DUCKDB)) && eval "$$link" &&
 with_static = link=$$(.ci/duckdb static $(filter-out download,$(DUCKDB))) && eval "$$link" &&
 
-.PHONY: demo test test-rust test-python lint docs bench release duckdb clean-demo
+# How long `make fuzz` runs, in seconds.
+SECONDS ?= 600
+
+.PHONY: demo test test-rust test-python lint docs bench oracle fuzz release duckdb clean-demo
 
 demo: ## See Agnes work on real data
 	@$(with_shared) cargo run --quiet --package agnes-server -- demo
@@ -41,6 +44,16 @@ docs: ## The library's documentation
 
 bench: ## The figures of benches/README.md
 	@$(with_static) cargo build --release --package agnes-server && cargo bench --quiet --package agnes-benches --bench figures --bench access -- $(BENCH)
+
+oracle: ## 20,000 random statements give what a plain DuckDB gives; make test runs 500
+	@$(with_shared) ORACLE=20000 cargo test --quiet --package agnes-tests oracle
+
+# Instrumented code goes into a folder of its own; cargo-fuzz needs an option that is unstable.
+fuzz: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)-fuzz
+fuzz: ## Random statements against the guard, for SECONDS=600
+	@cargo fuzz --version > /dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz
+	@$(with_shared) RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none --fuzz-dir fuzz guard -- \
+	  -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=3000 -max_len=4096 -print_final_stats=1
 
 release: ## One file that runs on another machine
 	@$(with_static) cargo build --release --package agnes-server

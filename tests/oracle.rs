@@ -2,7 +2,7 @@
 //! DuckDB that holds nothing but the visible tables, or both refuse.
 //!
 //! Statements are made at random over the grammar that people use, with names of tables that are
-//! visible, hidden or not there at all. `ORACLE=20000 cargo test -p agnes-tests oracle` asks more.
+//! visible, hidden or not there at all. `make oracle` asks 20,000.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]

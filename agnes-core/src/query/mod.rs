@@ -32,7 +32,11 @@
 
 mod arguments;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub(crate) mod guard;
+#[cfg(any(test, fuzzing))]
+mod house;
 mod limits;
 mod rows;
 mod session;

@@ -55,6 +55,18 @@ pub(super) struct Checked {
     runs: Runs,
 }
 
+#[cfg(fuzzing)]
+impl Checked {
+    pub(super) fn tables(&self) -> &BTreeSet<ViewName> {
+        &self.names
+    }
+
+    /// Whether it lists tables or columns.
+    pub(super) fn lists(&self) -> bool {
+        self.runs == Runs::Catalog
+    }
+}
+
 /// Where a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runs {
