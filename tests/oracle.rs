@@ -260,7 +260,7 @@ mod tests {
             if !outer {
                 return core;
             }
-            match self.dice.roll(10) {
+            match self.dice.roll(11) {
                 0 => format!("{core} UNION ALL {}", self.select(depth.saturating_sub(1), false)),
                 1 => format!("{core} EXCEPT {}", self.select(depth.saturating_sub(1), false)),
                 2 => {
@@ -281,6 +281,11 @@ mod tests {
                     "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT i AS n, t FROM r, ({core}) q"
                 ),
                 7 => format!("DESCRIBE {core}"),
+                // With one value at least: without any a session refuses.
+                8 => format!(
+                    "PIVOT (SELECT n, coalesce(t, '-') AS k FROM ({core}) UNION ALL SELECT 1, 'c1') \
+                     ON k, n % 3 USING sum(n)::BIGINT GROUP BY n"
+                ),
                 _ => core,
             }
         }

@@ -244,6 +244,39 @@ pub(crate) fn bounds() -> Sql {
     Sql(include_str!("query/bounds.sql").to_string())
 }
 
+/// What a PIVOT of a source by an expression has for columns, as the engine names and orders them.
+/// All three are parts of a statement, of which the guard has still to see the whole.
+pub(crate) fn pivot_values(with: &str, on: &str, source: &str, most: usize) -> Sql {
+    Sql(format!(
+        "{with}SELECT v FROM (SELECT DISTINCT CAST(({on}\n) AS VARCHAR) AS v FROM {source}\n) \
+         WHERE v IS NOT NULL ORDER BY v LIMIT {most}"
+    ))
+}
+
+/// What a PIVOT is on, with the values that become its columns.
+pub(crate) fn pivot_in(on: &str, values: &[String]) -> Sql {
+    let values: Vec<String> = values.iter().map(|value| literal(value)).collect();
+    Sql(format!("({on}) IN ({})", values.join(", ")))
+}
+
+/// A query without its rows, for the names of its columns: those of `SELECT * FROM (query)` differ
+/// where two are the same. What [`with_texts`] says of the text holds here, too.
+pub(crate) fn without_rows(query: &str) -> Sql {
+    Sql(format!("({query}\n) LIMIT 0"))
+}
+
+/// A query with some of its columns as text; each comes with its name and whether it is one.
+/// The query is text that the guard has accepted, and has to accept again as a part of this.
+pub(crate) fn with_texts(query: &str, columns: &[(&str, bool)]) -> Sql {
+    let column = |(at, (name, as_text)): (usize, &(&str, bool))| match as_text {
+        true => format!("CAST(c{at} AS VARCHAR) AS {}", quoted(name)),
+        false => format!("c{at} AS {}", quoted(name)),
+    };
+    let selected: Vec<String> = columns.iter().enumerate().map(column).collect();
+    let names: Vec<String> = (0..columns.len()).map(|at| format!("c{at}")).collect();
+    Sql(format!("SELECT {} FROM ({query}\n) AS t({})", selected.join(", "), names.join(", ")))
+}
+
 /// What the engine would do about a statement that the guard has accepted.
 pub(crate) fn explain(statement: &str) -> Sql {
     Sql(format!("EXPLAIN {statement}"))

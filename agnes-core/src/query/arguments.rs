@@ -41,7 +41,10 @@ impl<'v> Call<'v> {
                 Err(self.refused(format_args!("{what} has at most {most} bytes")))
             }
             Some(("NULL_LITERAL", _)) => Ok(None),
-            _ => Err(self.refused(format_args!("{what} has to be written out"))),
+            _ => {
+                Err(self
+                    .refused(format_args!("{what} has to be written out or bound as a parameter")))
+            }
         }
     }
 
@@ -50,8 +53,9 @@ impl<'v> Call<'v> {
         match literal(argument) {
             Some(("INTEGER", text)) if text.parse::<i64>().is_ok_and(|n| n <= most) => Ok(()),
             Some(("NULL_LITERAL", _)) => Ok(()),
-            _ => Err(self
-                .refused(format_args!("its number has to be written out and be at most {most}"))),
+            _ => Err(self.refused(format_args!(
+                "its number has to be written out or bound, and be at most {most}"
+            ))),
         }
     }
 
@@ -176,7 +180,7 @@ pub(super) fn json_path(path: &Value) -> Result<(), &'static str> {
             Err("a path into JSON has at most one `..`")
         }
         Some(("STRING", _)) => Ok(()),
-        _ => Err("a path into JSON has to be written out"),
+        _ => Err("a path into JSON has to be written out or bound as a parameter"),
     }
 }
 

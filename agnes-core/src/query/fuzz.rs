@@ -105,7 +105,7 @@ impl Guard {
     pub fn fault(&self, text: &str) -> Option<String> {
         let checked = guard::explained(text).and_then(|query| {
             let query = query.unwrap_or(text);
-            Ok((query, check(&self.house.shown, &self.parser, query)?))
+            Ok((query, check(&self.house.shown, &self.parser, query, &[])?))
         });
         let (query, checked) = match checked {
             Ok(checked) => checked,

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::arguments::{self, Call};
 use super::functions::{self, Verdict};
+use super::rows::Parameter;
 use crate::{Error, Kind, Result, engine};
 
 /// The longest statement, in bytes.
@@ -252,8 +253,8 @@ impl Tree {
                 Some("not implemented") if text.to_ascii_lowercase().contains("pivot") => {
                     Error::new(
                         Kind::Denied,
-                        "a PIVOT has to name the values that become columns, as in `PIVOT t ON k \
-                         IN ('a', 'b') USING sum(x)`",
+                        "a PIVOT has to name the values that become columns here, as in `PIVOT t ON \
+                         k IN ('a', 'b') USING sum(x)`",
                     )
                 }
                 Some("not implemented") => Error::new(
@@ -294,6 +295,16 @@ impl Tree {
                 lambdas: 0,
             };
             walk.value(value)
+        })
+    }
+
+    /// Puts the values of parameters where their places are, as if they were written out. For
+    /// judging alone: what runs has them bound.
+    pub(crate) fn fill(&mut self, parameters: &[Parameter]) -> Result<()> {
+        let Tree { value, nesting } = self;
+        with_stack(*nesting, || {
+            fill(value, parameters);
+            Ok(())
         })
     }
 
@@ -345,6 +356,37 @@ impl Tree {
             })
             .map_err(|e| engine::error("write a statement", e))
     }
+}
+
+fn fill(value: &mut Value, parameters: &[Parameter]) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, parameters)),
+        Value::Object(map) => {
+            if map.get("class").and_then(Value::as_str) == Some("PARAMETER") {
+                let number =
+                    map.get("identifier").and_then(Value::as_str).and_then(|i| i.parse().ok());
+                let at = number.and_then(|number: usize| number.checked_sub(1));
+                if let Some(literal) = at.and_then(|at| parameters.get(at)).and_then(literal_of) {
+                    *value = serde_json::json!({ "class": "CONSTANT", "literal": literal });
+                }
+                return;
+            }
+            map.values_mut().for_each(|child| fill(child, parameters));
+        }
+        _ => {}
+    }
+}
+
+/// A value as the engine's parse tree has those that are written out. No check asks for another.
+fn literal_of(parameter: &Parameter) -> Option<Value> {
+    let (kind, text) = match parameter {
+        Parameter::Null => ("NULL_LITERAL", String::new()),
+        Parameter::Integer(value) => ("INTEGER", value.to_string()),
+        Parameter::Float(value) => ("NUMERIC", value.to_string()),
+        Parameter::Text(value) => ("STRING", value.clone()),
+        Parameter::Bool(_) | Parameter::Bytes(_) | Parameter::Timestamp(_) => return None,
+    };
+    Some(serde_json::json!({ "kind": kind, "text": text }))
 }
 
 /// The parts of a table reference's name.

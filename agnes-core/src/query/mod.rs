@@ -31,6 +31,7 @@
 //! `docs/query-safety.md` says what the walls promise, and what only a process of its own could.
 
 mod arguments;
+mod bent;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -38,13 +39,16 @@ pub(crate) mod guard;
 #[cfg(any(test, fuzzing))]
 mod house;
 mod limits;
+mod pivot;
 mod rows;
 mod session;
 mod shown;
+mod tokens;
 #[cfg(test)]
 mod walls;
 mod workers;
 
+pub use bent::TYPE_KEY;
 pub use limits::QueryLimits;
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
 pub use session::Session;

@@ -1,17 +1,22 @@
 //! A session: a read-only SQL connection over what one principal may see.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use duckdb::Connection;
-use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
+use arrow::array::AsArray;
+use arrow::datatypes::DataType;
+use duckdb::{Connection, Statement};
 use serde_json::Value;
 
+use super::bent::Bent;
 use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
-use super::rows::{Cancel, Message, QueryOptions, Rows};
+use super::pivot;
+use super::rows::{Cancel, Message, Parameter, QueryOptions, Rows};
 use super::shown::{Shelf, Shown};
 use super::workers::Workers;
 use crate::Secrets;
@@ -53,6 +58,15 @@ pub(super) struct Checked {
     /// The tables that it reads.
     names: BTreeSet<ViewName>,
     runs: Runs,
+    /// Whether it holds for these values of the parameters alone.
+    of_values: bool,
+}
+
+impl Checked {
+    /// Whether it holds whatever the values of the parameters are.
+    pub(super) fn of_the_text(&self) -> bool {
+        !self.of_values
+    }
 }
 
 #[cfg(fuzzing)]
@@ -249,7 +263,41 @@ impl Session {
     /// when a file was changed behind Agnes' back or a remote system can't be reached.
     pub fn query(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
         let shown = self.sound()?;
-        self.begin(&shown, text, options).map_err(|error| shown.told(error))
+        let run = || -> Result<Rows> {
+            let (text, options) = self.pivoted(&shown, text, options)?;
+            self.begin(&shown, &text, &options)
+        };
+        run().map_err(|error| shown.told(error))
+    }
+
+    /// The statement with the values that its PIVOTs find, and the time that is left for it.
+    fn pivoted<'a>(
+        &self,
+        shown: &Arc<Shown>,
+        text: &'a str,
+        options: &'a QueryOptions,
+    ) -> Result<(Cow<'a, str>, Cow<'a, QueryOptions>)> {
+        let begun = Instant::now();
+        let (mut text, mut options) = (Cow::Borrowed(text), Cow::Borrowed(options));
+        // Parameters would have to be counted again for each query.
+        if !options.parameters.is_empty() || text.len() > guard::TEXT_MAX {
+            return Ok((text, options));
+        }
+        let limit = options.time.unwrap_or(self.limits.time);
+        for _ in 0..pivot::PIVOTS_MAX {
+            let Some(open) = pivot::Open::find(&text) else { break };
+            let mut found = Vec::new();
+            for (at, query) in open.queries().enumerate() {
+                let time = Some(limit.saturating_sub(begun.elapsed()));
+                let mut rows =
+                    self.begin(shown, &query, &QueryOptions { time, ..Default::default() })?;
+                found.push(values(&mut rows, open.expression(at))?);
+            }
+            let filled = open.filled(&found);
+            text = Cow::Owned(filled);
+            options.to_mut().time = Some(limit.saturating_sub(begun.elapsed()));
+        }
+        Ok((text, options))
     }
 
     fn begin(&self, shown: &Arc<Shown>, text: &str, options: &QueryOptions) -> Result<Rows> {
@@ -262,7 +310,7 @@ impl Session {
             Some(query) => (query, true),
             None => (text, false),
         };
-        let judge = || self.shelf.parse(|parser| check(shown, parser, query));
+        let judge = || self.shelf.parse(|parser| check(shown, parser, query, &options.parameters));
         let checked = shown.verdict(query, judge)?;
         let names = &checked.names;
         let connection = match checked.runs {
@@ -281,6 +329,8 @@ impl Session {
             checked,
             statement,
             parameters: options.parameters.iter().map(duckdb::types::Value::from).collect(),
+            given: options.parameters.clone(),
+            shelf: self.shelf.clone(),
             interrupt: interrupt.slot,
             _turn: turn,
             _running: running,
@@ -294,10 +344,57 @@ impl Session {
     }
 }
 
-/// Asks the guard about a text.
-pub(super) fn check(shown: &Shown, connection: &Connection, text: &str) -> Result<Checked> {
+/// The values that become columns of a PIVOT.
+fn values(rows: &mut Rows, expression: &str) -> Result<Vec<String>> {
+    let mut values = Vec::new();
+    for batch in rows {
+        let texts = arrow::compute::cast(batch?.column(0), &DataType::Utf8)
+            .map_err(|e| Error::internal("values of a PIVOT are no text").because(e))?;
+        values.extend(texts.as_string::<i32>().iter().flatten().map(str::to_string));
+    }
+    let expression = crate::name::shown(expression);
+    let bytes: usize = values.iter().map(|value| value.len() + 4).sum();
+    if values.len() > pivot::VALUES_MAX || bytes > guard::TEXT_MAX / 2 {
+        return Err(Error::new(
+            Kind::Limit,
+            format!(
+                "the PIVOT on `{expression}` would have more than {} columns, or very long names; \
+                 say which ones: `{expression} IN ('a', 'b')`",
+                pivot::VALUES_MAX
+            ),
+        ));
+    }
+    match values.is_empty() {
+        true => Err(Error::new(
+            Kind::Invalid,
+            format!("the PIVOT on `{expression}` finds no values to make columns of"),
+        )),
+        false => Ok(values),
+    }
+}
+
+/// Asks the guard about a text. It looks at the values of the parameters only where something has
+/// to be known that isn't written out, such as a pattern.
+pub(super) fn check(
+    shown: &Shown,
+    connection: &Connection,
+    text: &str,
+    parameters: &[Parameter],
+) -> Result<Checked> {
+    let mut tree = Tree::parse(connection, text)?;
+    let filled = (!parameters.is_empty()).then(|| tree.clone());
+    match (judged(shown, &mut tree), filled) {
+        (Err(error), Some(mut filled)) if error.kind() == Kind::Denied => {
+            filled.fill(parameters)?;
+            Ok(Checked { of_values: true, ..judged(shown, &mut filled)? })
+        }
+        (judged, _) => judged,
+    }
+}
+
+fn judged(shown: &Shown, tree: &mut Tree) -> Result<Checked> {
     let mut names = Names { shown, views: BTreeSet::new(), catalog: false };
-    Tree::parse(connection, text)?.judge(&mut names)?;
+    tree.judge(&mut names)?;
     let Names { views, catalog, .. } = names;
     let runs = match (catalog, views.iter().any(|name| shown.is_remote(name))) {
         (false, false) => Runs::Shared,
@@ -311,7 +408,7 @@ pub(super) fn check(shown: &Shown, connection: &Connection, text: &str) -> Resul
             ));
         }
     };
-    Ok(Checked { names: views, runs })
+    Ok(Checked { names: views, runs, of_values: false })
 }
 
 /// A number for each statement, to tell them apart.
@@ -346,6 +443,8 @@ struct Work {
     checked: Arc<Checked>,
     statement: sql::Sql,
     parameters: Vec<duckdb::types::Value>,
+    given: Vec<Parameter>,
+    shelf: Arc<Shelf>,
     interrupt: Slot,
     _turn: Turn,
     _running: Running,
@@ -398,45 +497,45 @@ impl Work {
                 ),
             ));
         }
-        let bent = (0..statement.column_count())
-            .find_map(|at| Some((at, bent_by_arrow(&statement.column_logical_type(at))?)));
-        let parameters = duckdb::params_from_iter(self.parameters.iter());
-        let stream = statement.stream_arrow(parameters).map_err(fail)?;
-        let schema = stream.get_schema();
-        if let Some((at, kind)) = bent {
-            let name = schema.fields().get(at).map_or("", |field| field.name());
-            return Err(Error::new(
-                Kind::Invalid,
-                format!(
-                    "the column `{}` holds {kind}, which Arrow has no type for; cast it to \
-                     VARCHAR",
-                    crate::name::shown(name)
-                ),
-            )
-            .with(Key::Column, name));
+        let bent = Bent::of(&statement);
+        if let Some(bent) = &bent {
+            let names = {
+                let mut none = self.derived(connection, &Bent::names(self.statement.as_str()))?;
+                none.stream_arrow(self.values()).map_err(fail)?.get_schema()
+            };
+            let as_text = bent.as_text(self.statement.as_str(), &names)?;
+            statement = self.derived(connection, &as_text)?;
         }
-        if messages.send(Message::Columns(schema)).is_err() {
+        let stream = statement.stream_arrow(self.values()).map_err(fail)?;
+        let schema = stream.get_schema();
+        let schema = bent.map_or_else(|| schema.clone(), |bent| bent.told(&schema));
+        if messages.send(Message::Columns(schema.clone())).is_err() {
             return Ok(());
         }
         for batch in stream {
-            if messages.send(Message::Rows(batch.map_err(fail)?)).is_err() {
+            let batch = batch.map_err(fail)?.with_schema(schema.clone());
+            let batch = batch.map_err(|e| Error::internal("rows don't fit").because(e))?;
+            if messages.send(Message::Rows(batch)).is_err() {
                 // Nobody reads any more.
                 return Ok(());
             }
         }
         Ok(())
     }
-}
 
-/// A type whose values DuckDB hands to Arrow as something else: a large UHUGEINT as a negative
-/// number, a BIT as the bytes that store it, a TIMETZ without its zone.
-fn bent_by_arrow(kind: &LogicalTypeHandle) -> Option<&'static str> {
-    match kind.id() {
-        LogicalTypeId::UHugeint => Some("UHUGEINT"),
-        LogicalTypeId::Bit => Some("BIT"),
-        LogicalTypeId::TimeTZ => Some("TIME WITH TIME ZONE"),
-        LogicalTypeId::Bignum => Some("BIGNUM"),
-        _ => (0..kind.num_children()).find_map(|at| bent_by_arrow(&kind.child(at))),
+    fn values(&self) -> impl duckdb::Params {
+        duckdb::params_from_iter(self.parameters.iter())
+    }
+
+    /// Prepares a statement that was made of the one that the guard has accepted. It has to accept
+    /// this one, too: that a part of a text stays what it was is believed of no text.
+    fn derived<'c>(&self, connection: &'c Connection, made: &sql::Sql) -> Result<Statement<'c>> {
+        let checked =
+            self.shelf.parse(|parser| check(&self.shown, parser, made.as_str(), &self.given))?;
+        if checked.names != self.checked.names || checked.runs != self.checked.runs {
+            return Err(Error::internal("a statement reads something else as a part of another"));
+        }
+        connection.prepare(made.as_str()).map_err(|e| engine::error("run the query", e))
     }
 }
 

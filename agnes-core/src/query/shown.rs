@@ -107,6 +107,9 @@ impl Shown {
             return Ok(known.clone());
         }
         let statement = Arc::new(judge()?);
+        if !statement.of_the_text() {
+            return Ok(statement);
+        }
         let mut verdicts = lock(&self.verdicts);
         if verdicts.len() >= VERDICTS_MAX {
             verdicts.clear();

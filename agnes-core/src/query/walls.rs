@@ -64,7 +64,7 @@ fn the_guard_alone() {
     for case in cases().iter().filter(|case| !case.sql.is_empty()) {
         let text = house.filled(&case.sql);
         let verdict = guard::explained(&text)
-            .and_then(|query| check(&house.shown, &connection, query.unwrap_or(&text)));
+            .and_then(|query| check(&house.shown, &connection, query.unwrap_or(&text), &[]));
         let fault = match (case.expect.as_str(), &verdict) {
             ("runs", Err(error)) => Some(format!("refused: {error}")),
             ("refused" | "hidden", Ok(_)) if case.engine != Some(true) => Some("passed".into()),

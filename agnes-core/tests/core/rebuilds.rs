@@ -4,8 +4,7 @@ use agnes_core::extract::{ExtractWriter, WriteMode};
 use agnes_core::{Agnes, Kind, NoProgress, TableName, Timestamp, ViewName};
 
 use crate::support::{
-    Place, foreign_at, left_out, outside, query, query_error, query_in, rebuild, snapshot, source,
-    table,
+    Place, foreign_at, left_out, outside, query, query_error, rebuild, snapshot, source, table,
 };
 
 #[test]
@@ -432,31 +431,6 @@ fn a_plan_without_a_store_makes_none() {
     std::fs::remove_dir_all(place.data().join("state")).unwrap();
     place.foreign("a", &table("t", "SELECT 2 AS x"));
     assert!(!place.agnes().plan_rebuild(None).unwrap().is_complete());
-}
-
-#[test]
-fn a_value_that_arrow_would_bend_is_refused_by_name() {
-    let place = Place::new();
-    place.foreign("s", &table("t", "SELECT 1 AS x"));
-    let agnes = place.agnes();
-    rebuild(&agnes);
-    let session = agnes.session().unwrap();
-    for value in
-        ["5::UHUGEINT", "'101'::BIT", "[{'a': '10:00:00+02'::TIMETZ}]", "MAP {1: '1'::BIT}"]
-    {
-        let error =
-            crate::support::query_error(&session, &format!("SELECT x, {value} AS odd FROM t"));
-        assert_eq!(error.kind(), Kind::Invalid, "{error}");
-        assert!(
-            error.message().contains("`odd`") && error.message().contains("VARCHAR"),
-            "{error}"
-        );
-        query_in(&session, &format!("SELECT ({value})::VARCHAR FROM t"));
-    }
-    assert_eq!(
-        query(&agnes, "SELECT 170141183460469231731687303715884105727::HUGEINT"),
-        i128::MAX.to_string()
-    );
 }
 
 /// The folders in which the data lies are nobody's columns.

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use agnes_core::access::{Access, Principal, UserId};
-use agnes_core::query::{Parameter, QueryLimits, QueryOptions};
+use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, TYPE_KEY};
 use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings};
 
 use crate::access::{email, group, resource, user};
 use crate::support::{Place, query_error, query_in, rebuild, run, shown, source, table};
 
 const OPERATOR: &Principal = &Principal::Operator;
+
+const ORDERS: &str = "SELECT i::INTEGER AS id, 'c' || i % 3 AS customer, \
+    (i * 1.5)::DECIMAL(10, 2) AS amount, DATE '2026-01-01' + i::INTEGER AS day, \
+    i::BIGINT AS last_update FROM range(5) t(i)";
 
 /// Three tables, of which Ada may see `orders` and `customers`.
 pub struct Shop {
@@ -20,11 +24,8 @@ pub struct Shop {
 
 impl Shop {
     pub fn open(place: &Place, query: QueryLimits) -> Shop {
-        let sql = table(
-            "orders",
-            "SELECT i::INTEGER AS id, 'c' || i % 3 AS customer, (i * 1.5)::DECIMAL(10, 2) AS amount, \
-             DATE '2026-01-01' + i::INTEGER AS day, i::BIGINT AS last_update FROM range(5) t(i)",
-        ) + &table("customers", "SELECT i AS id, 'c' || i AS name FROM range(3) t(i)")
+        let sql = table("orders", ORDERS)
+            + &table("customers", "SELECT i AS id, 'c' || i AS name FROM range(3) t(i)")
             + &table("salaries", "SELECT 1 AS id, 'secret' AS name, 100 AS salary");
         place.foreign("hr", &sql);
         let settings = Settings { query, ..Settings::default() };
@@ -189,8 +190,58 @@ fn peoples_sql_works() {
     }
     assert_eq!(query_error(&session, "EXPLAIN FROM salaries").kind(), Kind::Denied);
     assert_eq!(query_error(&session, "EXPLAIN EXPLAIN FROM orders").kind(), Kind::Denied);
-    let pivot = query_error(&session, "PIVOT orders ON customer USING sum(amount)");
-    assert!(pivot.message().contains("name the values"), "{pivot}");
+}
+
+/// The engine would find the values by statements that the guard doesn't see.
+#[test]
+fn a_pivot_finds_its_columns_by_itself() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    let plain = duckdb::Connection::open_in_memory().unwrap();
+    plain.execute_batch(&format!("CREATE TABLE orders AS {ORDERS}")).unwrap();
+    for sql in [
+        "PIVOT orders ON customer USING sum(amount) GROUP BY day ORDER BY day",
+        "pivot orders on id, customer using max(amount) as m, count(*) group by day order by day desc",
+        "PIVOT orders ON customer IN ('c2', 'c0'), id % 2 USING count(*) ORDER BY ALL",
+        "PIVOT (SELECT day, customer AS k FROM orders) ON k || ' of ' || year(day)",
+        "SELECT c1 FROM (PIVOT orders ON customer USING count(*) GROUP BY id) ORDER BY id -- all",
+        "WITH o(n, k) AS (SELECT id, customer FROM orders) PIVOT o ON k /* each */ USING sum(n)",
+        "FROM (PIVOT (PIVOT orders ON customer USING count(*) GROUP BY id) ON c0 USING max(c1))",
+        // A value is text, and NULL is none.
+        "PIVOT (SELECT nullif(id, 0) AS k, 'it''s' AS t FROM orders WHERE id < 2) ON t, k",
+        "PIVOT orders ON amount, day USING first(id) GROUP BY last_update ORDER BY ALL",
+    ] {
+        let rows = run(&session, sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let mut statement = plain.prepare(sql).unwrap();
+        let expected = statement.query_arrow([]).unwrap();
+        assert_eq!(rows.schema, expected.get_schema(), "{sql}");
+        let expected = AllRows { batches: expected.collect(), ..rows.clone() };
+        assert_eq!(shown(&rows), shown(&expected), "{sql}");
+    }
+    // The engine itself doesn't see what a WITH defined before.
+    let sql = "WITH o AS (FROM orders WHERE id < 3), p AS (PIVOT o ON id USING max(amount) \
+               GROUP BY customer) SELECT \"2\" FROM p ORDER BY customer;";
+    assert_eq!(query_in(&session, sql), "NULL\nNULL\n3.00");
+    for (sql, kind, says) in [
+        ("PIVOT salaries ON name USING sum(salary)", Kind::Denied, "no table `salaries`"),
+        (
+            "PIVOT orders ON customer USING (SELECT max(salary) FROM salaries)",
+            Kind::Denied,
+            "salaries",
+        ),
+        ("PIVOT orders ON (SELECT max(name) FROM salaries)", Kind::Denied, "salaries"),
+        ("PIVOT orders ON getenv('HOME')", Kind::Denied, "getenv"),
+        ("PIVOT read_text('/etc/passwd') ON content", Kind::Denied, "read_text"),
+        ("PIVOT (FROM range(2000) t(i)) ON i USING sum(i)", Kind::Limit, "1000 columns"),
+        ("PIVOT (FROM orders WHERE false) ON id", Kind::Invalid, "no values"),
+        ("PIVOT orders ON nothing_of_it", Kind::Invalid, "nothing_of_it"),
+        ("EXPLAIN PIVOT orders ON id", Kind::Denied, "name the values"),
+    ] {
+        let error = query_error(&session, sql);
+        assert_eq!(error.kind(), kind, "{sql}: {error}");
+        assert!(error.message().contains(says), "{sql}: {error}");
+    }
 }
 
 #[test]
@@ -213,9 +264,63 @@ fn parameters_are_bound() {
     assert_eq!(shown(&rows), "' OR 1 = 1 --|-9223372036854775808|0.5|true|NULL|00ff");
     let rows = query("SELECT count(*) FROM orders WHERE id > $1", vec![Parameter::Integer(2)]);
     assert_eq!(shown(&rows.unwrap().read_all().unwrap()), "2");
+    // Where something has to be known beforehand, the value that is bound will do.
+    let text = |text: &str| Parameter::Text(text.into());
+    for (sql, parameters, expected) in [
+        ("SELECT count(*) FROM customers WHERE regexp_matches(name, ?)", vec![text("c[01]")], "2"),
+        ("SELECT '{\"k\": 7}'::JSON ->> $1", vec![text("$.k")], "7"),
+        ("SELECT strftime(DATE '2026-01-02', ?)", vec![text("%Y")], "2026"),
+        ("SELECT quantile_disc(id, ?) FROM orders", vec![Parameter::Float(0.5)], "2"),
+        ("SELECT max(id, ?)::VARCHAR FROM orders", vec![Parameter::Integer(2)], "[4, 3]"),
+    ] {
+        for _ in 0..2 {
+            let rows = query(sql, parameters.clone()).unwrap().read_all().unwrap();
+            assert_eq!(shown(&rows), expected, "{sql}");
+        }
+    }
+    // What is known of one value says nothing of another.
+    let sql = "SELECT regexp_matches(name, ?) FROM customers";
+    assert!(query(sql, vec![text("c")]).is_ok());
+    assert_eq!(query(sql, vec![text(&"c".repeat(1001))]).unwrap_err().kind(), Kind::Denied);
+    assert_eq!(query(sql, vec![Parameter::Bytes(vec![1])]).unwrap_err().kind(), Kind::Denied);
     assert_eq!(query("SELECT ?", Vec::new()).unwrap_err().kind(), Kind::Invalid);
     let many = vec![Parameter::Null, Parameter::Null];
     assert_eq!(query("SELECT ?", many).unwrap_err().kind(), Kind::Invalid);
+}
+
+/// Arrow has no type for these; DuckDB would hand them over as something else.
+#[test]
+fn a_value_that_arrow_would_bend_comes_as_text_and_says_so() {
+    let place = Place::new();
+    let session = shop(&place).session();
+    let sql = "SELECT id, '340282366920938463463374607431768211455'::UHUGEINT AS u, '0101'::BIT AS \"b;\"\"\", \
+               '10:00:00+02'::TIMETZ AS u \
+               FROM orders WHERE id = ? ORDER BY u; -- ;";
+    let options =
+        QueryOptions { parameters: vec![Parameter::Integer(3)], ..QueryOptions::default() };
+    let rows = session.query(sql, &options).unwrap().read_all().unwrap();
+    assert_eq!(shown(&rows), "3|340282366920938463463374607431768211455|0101|10:00:00+02");
+    let fields = rows.schema.fields().iter();
+    let told: Vec<_> = fields
+        .map(|f| (f.name().as_str(), f.metadata().get(TYPE_KEY).map(String::as_str)))
+        .collect();
+    assert_eq!(told.first(), Some(&("id", None)));
+    assert_eq!(told.get(2), Some(&("b;\"", Some("BIT"))));
+    assert_eq!(told.get(3), Some(&("u", Some("TIME WITH TIME ZONE"))));
+    let sorted = "SELECT id::BIT::VARCHAR AS t, id::BIT AS b FROM orders ORDER BY id DESC LIMIT 2";
+    let rows = query_in(&session, sorted);
+    let lines: Vec<(&str, &str)> = rows.lines().filter_map(|line| line.split_once('|')).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|(text, bits)| text == bits), "{rows}");
+    // Inside of others they are refused by name.
+    for value in ["[{'a': '10:00:00+02'::TIMETZ}]", "MAP {1: '1'::BIT}"] {
+        let error = query_error(&session, &format!("SELECT id, {value} AS odd FROM orders"));
+        assert_eq!(error.kind(), Kind::Invalid, "{error}");
+        assert!(error.message().contains("`odd`"), "{error}");
+        assert!(error.message().contains("VARCHAR"), "{error}");
+        query_in(&session, &format!("SELECT ({value})::VARCHAR FROM orders"));
+    }
+    let huge = "SELECT 170141183460469231731687303715884105727::HUGEINT";
+    assert_eq!(query_in(&session, huge), i128::MAX.to_string());
 }
 
 #[test]

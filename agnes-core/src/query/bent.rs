@@ -1,0 +1,109 @@
+//! Columns of types that Arrow has none for: they come as text, and the field says so.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use duckdb::Statement;
+use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
+
+use super::tokens::tokens;
+use crate::{Error, Key, Kind, Result, sql};
+
+/// Where a field that holds the text of another type says which: `BIT`, `TIME WITH TIME ZONE`, …
+pub const TYPE_KEY: &str = "agnes:type";
+
+/// What DuckDB hands to Arrow as something else: a large UHUGEINT as a negative number, a BIT as
+/// the bytes that store it, a TIMETZ without its zone.
+fn bent(kind: &LogicalTypeHandle) -> Option<&'static str> {
+    match kind.id() {
+        LogicalTypeId::UHugeint => Some("UHUGEINT"),
+        LogicalTypeId::Bit => Some("BIT"),
+        LogicalTypeId::TimeTZ => Some("TIME WITH TIME ZONE"),
+        LogicalTypeId::Bignum => Some("BIGNUM"),
+        _ => (0..kind.num_children()).find_map(|at| bent(&kind.child(at))),
+    }
+}
+
+/// The columns of a statement, where some would be bent.
+pub(super) struct Bent {
+    /// For each column what its type is, if that is bent, and whether it is the whole column.
+    columns: Vec<Option<(&'static str, bool)>>,
+}
+
+impl Bent {
+    /// None where Arrow carries everything.
+    pub(super) fn of(statement: &Statement<'_>) -> Option<Bent> {
+        let column = |at| {
+            let kind = statement.column_logical_type(at);
+            Some((bent(&kind)?, kind.num_children() == 0))
+        };
+        let columns: Vec<_> = (0..statement.column_count()).map(column).collect();
+        columns.iter().any(Option::is_some).then_some(Bent { columns })
+    }
+
+    /// A statement that gives the names of a query's columns.
+    pub(super) fn names(query: &str) -> sql::Sql {
+        sql::without_rows(without_end(query))
+    }
+
+    /// The query with text in place of what is bent, told the columns' names.
+    ///
+    /// # Errors
+    /// `Invalid` for a list and its like that holds such a type.
+    pub(super) fn as_text(&self, query: &str, names: &Schema) -> Result<sql::Sql> {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for (column, field) in self.columns.iter().zip(names.fields()) {
+            if let Some((kind, false)) = column {
+                return Err(Error::new(
+                    Kind::Invalid,
+                    format!(
+                        "the column `{}` holds {kind}, which Arrow has no type for; cast it to \
+                         VARCHAR",
+                        crate::name::shown(field.name())
+                    ),
+                )
+                .with(Key::Column, field.name()));
+            }
+            columns.push((field.name().as_str(), column.is_some()));
+        }
+        Ok(sql::with_texts(without_end(query), &columns))
+    }
+
+    /// The schema with what each text is.
+    pub(super) fn told(&self, schema: &SchemaRef) -> SchemaRef {
+        let fields =
+            schema.fields().iter().zip(&self.columns).map(|(field, column)| match column {
+                Some((kind, _)) => {
+                    let metadata = [(TYPE_KEY.to_string(), (*kind).to_string())];
+                    Arc::new(field.as_ref().clone().with_metadata(metadata))
+                }
+                None => field.clone(),
+            });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+}
+
+/// A statement without the semicolons at its end.
+fn without_end(query: &str) -> &str {
+    let tokens = tokens(query);
+    let last = tokens.iter().rev().find(|token| !token.is(";"));
+    last.and_then(|last| query.get(..last.end())).unwrap_or(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_end;
+
+    #[test]
+    fn semicolons_at_the_end_go() {
+        for (text, without) in [
+            ("SELECT ';'", "SELECT ';'"),
+            ("SELECT 1; ; -- that was ;\n", "SELECT 1"),
+            ("SELECT 1 /* ; -- */", "SELECT 1"),
+            (";", ";"),
+            ("", ""),
+        ] {
+            assert_eq!(without_end(text), without, "{text}");
+        }
+    }
+}
