@@ -86,59 +86,59 @@ CREATE MACRO jaro_winkler_similarity
 CREATE MACRO range
     (a) AS invoke(
         lambda a1: system.main.range(
-            CASE WHEN a1 > 5000
-            THEN CAST('over a limit: range: more than 5,000 values in a list; read FROM range(…) instead' AS INTEGER)
+            CASE WHEN a1 > 10000
+            THEN CAST('over a limit: range: more than 10,000 values in a list; read FROM range(…) instead' AS INTEGER)
             ELSE a1 END), a),
     (a, b) AS invoke(
         lambda a1, b1: system.main.range(a1,
-            CASE WHEN b1::HUGEINT - a1::HUGEINT > 5000
-            THEN CAST('over a limit: range: more than 5,000 values in a list; read FROM range(…) instead' AS INTEGER)
+            CASE WHEN b1::HUGEINT - a1::HUGEINT > 10000
+            THEN CAST('over a limit: range: more than 10,000 values in a list; read FROM range(…) instead' AS INTEGER)
             ELSE b1 END), a, b),
     (a BIGINT, b BIGINT, c BIGINT) AS invoke(
         lambda a1, b1, c1: system.main.range(a1,
-            CASE WHEN c1 <> 0 AND (b1::DOUBLE - a1::DOUBLE) / c1 > 5000
-            THEN CAST('over a limit: range: more than 5,000 values in a list; read FROM range(…) instead' AS INTEGER)
+            CASE WHEN c1 <> 0 AND (b1::DOUBLE - a1::DOUBLE) / c1 > 10000
+            THEN CAST('over a limit: range: more than 10,000 values in a list; read FROM range(…) instead' AS INTEGER)
             ELSE b1 END, c1), a, b, c),
     (a TIMESTAMP, b TIMESTAMP, c INTERVAL) AS invoke(
         lambda a1, b1, c1: system.main.range(a1,
             CASE WHEN epoch_us(c1) <> 0
-                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 5000
-            THEN CAST('over a limit: range: more than 5,000 values in a list; read FROM range(…) instead' AS TIMESTAMP)
+                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 10000
+            THEN CAST('over a limit: range: more than 10,000 values in a list; read FROM range(…) instead' AS TIMESTAMP)
             ELSE b1 END, c1), a, b, c),
     (a TIMESTAMPTZ, b TIMESTAMPTZ, c INTERVAL) AS invoke(
         lambda a1, b1, c1: system.main.range(a1,
             CASE WHEN epoch_us(c1) <> 0
-                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 5000
-            THEN CAST('over a limit: range: more than 5,000 values in a list; read FROM range(…) instead' AS TIMESTAMPTZ)
+                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 10000
+            THEN CAST('over a limit: range: more than 10,000 values in a list; read FROM range(…) instead' AS TIMESTAMPTZ)
             ELSE b1 END, c1), a, b, c);
 
 CREATE MACRO generate_series
     (a) AS invoke(
         lambda a1: system.main.generate_series(
-            CASE WHEN a1 > 5000
-            THEN CAST('over a limit: generate_series: more than 5,000 values in a list; read FROM generate_series(…) instead' AS INTEGER)
+            CASE WHEN a1 > 10000
+            THEN CAST('over a limit: generate_series: more than 10,000 values in a list; read FROM generate_series(…) instead' AS INTEGER)
             ELSE a1 END), a),
     (a, b) AS invoke(
         lambda a1, b1: system.main.generate_series(a1,
-            CASE WHEN b1::HUGEINT - a1::HUGEINT > 5000
-            THEN CAST('over a limit: generate_series: more than 5,000 values in a list; read FROM generate_series(…) instead' AS INTEGER)
+            CASE WHEN b1::HUGEINT - a1::HUGEINT > 10000
+            THEN CAST('over a limit: generate_series: more than 10,000 values in a list; read FROM generate_series(…) instead' AS INTEGER)
             ELSE b1 END), a, b),
     (a BIGINT, b BIGINT, c BIGINT) AS invoke(
         lambda a1, b1, c1: system.main.generate_series(a1,
-            CASE WHEN c1 <> 0 AND (b1::DOUBLE - a1::DOUBLE) / c1 > 5000
-            THEN CAST('over a limit: generate_series: more than 5,000 values in a list; read FROM generate_series(…) instead' AS INTEGER)
+            CASE WHEN c1 <> 0 AND (b1::DOUBLE - a1::DOUBLE) / c1 > 10000
+            THEN CAST('over a limit: generate_series: more than 10,000 values in a list; read FROM generate_series(…) instead' AS INTEGER)
             ELSE b1 END, c1), a, b, c),
     (a TIMESTAMP, b TIMESTAMP, c INTERVAL) AS invoke(
         lambda a1, b1, c1: system.main.generate_series(a1,
             CASE WHEN epoch_us(c1) <> 0
-                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 5000
-            THEN CAST('over a limit: generate_series: more than 5,000 values in a list; read FROM generate_series(…) instead' AS TIMESTAMP)
+                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 10000
+            THEN CAST('over a limit: generate_series: more than 10,000 values in a list; read FROM generate_series(…) instead' AS TIMESTAMP)
             ELSE b1 END, c1), a, b, c),
     (a TIMESTAMPTZ, b TIMESTAMPTZ, c INTERVAL) AS invoke(
         lambda a1, b1, c1: system.main.generate_series(a1,
             CASE WHEN epoch_us(c1) <> 0
-                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 5000
-            THEN CAST('over a limit: generate_series: more than 5,000 values in a list; read FROM generate_series(…) instead' AS TIMESTAMPTZ)
+                AND (epoch_us(b1)::DOUBLE - epoch_us(a1)::DOUBLE) / epoch_us(c1) > 10000
+            THEN CAST('over a limit: generate_series: more than 10,000 values in a list; read FROM generate_series(…) instead' AS TIMESTAMPTZ)
             ELSE b1 END, c1), a, b, c);
 
 CREATE MACRO replace(s, a, b) AS invoke(

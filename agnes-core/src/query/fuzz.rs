@@ -117,7 +117,12 @@ impl Guard {
         let text = format!("EXPLAIN (FORMAT json) {query}");
         let plan = self.planner.query_row(&text, [], |row| row.get::<_, String>(1));
         let plan: Value = match plan {
-            Ok(plan) => serde_json::from_str(&plan).unwrap(),
+            Ok(plan) => {
+                // Hundreds of UNIONs are a tree of hundreds of levels.
+                let mut reader = serde_json::Deserializer::from_str(&plan);
+                reader.disable_recursion_limit();
+                serde::Deserialize::deserialize(&mut reader).unwrap()
+            }
             Err(error) => {
                 let said = engine::message(&error);
                 let is_fault = ["Permission", "INTERNAL", "FATAL", "IO Error"];
