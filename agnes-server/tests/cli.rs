@@ -274,6 +274,29 @@ fn rows_as_arrow_and_parquet_are_read_back() {
 }
 
 #[test]
+fn a_value_that_a_format_has_no_form_for_is_text_in_it() {
+    let shell = Shell::new();
+    let rows = |sql: &str, format: &str| -> Vec<u8> {
+        let output = shell.command(&["query", sql, "-f", format]).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let sql = "SELECT histogram(x) AS h, ['inf'::DOUBLE, '-inf', 'nan', 1e300, 0.5, NULL] AS f,
+               MAP {DATE '2026-01-01': NULL, DATE '2026-01-02': {'g': 'inf'::FLOAT}} AS m,
+               '101'::BIT AS b FROM (VALUES (1), (1), (2)) t(x)";
+    let json: serde_json::Value = serde_json::from_slice(&rows(sql, "json")).unwrap();
+    let expected = serde_json::json!([{
+        "h": {"1": 2, "2": 1},
+        "f": ["Infinity", "-Infinity", "NaN", 1e300, 0.5, null],
+        "m": {"2026-01-01": null, "2026-01-02": {"g": "Infinity"}},
+        "b": "101",
+    }]);
+    assert_eq!(json, expected);
+    let parquet = rows("SELECT INTERVAL 3 DAY AS i, 1 AS n", "parquet");
+    assert!(parquet.starts_with(b"PAR1"));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let shell = Shell::new();
     let mut child = shell

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use parquet::arrow::ArrowWriter;
 
+use super::json::Encoders;
 use super::output::{Output, grouped};
 
 /// How rows are written.
@@ -78,7 +79,9 @@ impl<'a> Writer<'a> {
     /// Begins with the columns.
     pub(super) fn new(format: Format, schema: &SchemaRef, output: &'a Output) -> Result<Self> {
         let out = || io::BufWriter::with_capacity(1 << 16, Stdout(output));
-        let json = || JsonBuilder::new().with_explicit_nulls(true);
+        let json = || {
+            JsonBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Encoders))
+        };
         let form = match format {
             Format::Table => Form::Table { schema: schema.clone(), batches: Vec::new() },
             Format::Json => Form::Json(json().build(out())),
@@ -102,9 +105,12 @@ impl<'a> Writer<'a> {
                      --format",
                 ));
             }
-            Format::Parquet => Form::Parquet(Box::new(
-                ArrowWriter::try_new(out(), schema.clone(), None).map_err(failed)?,
-            )),
+            Format::Parquet => {
+                let none = RecordBatch::new_empty(schema.clone());
+                let schema = as_text(&none, is_interval).map_err(failed)?.schema();
+                let parquet = ArrowWriter::try_new(out(), schema, None).map_err(failed)?;
+                Form::Parquet(Box::new(parquet))
+            }
         };
         Ok(Writer { output, rows: 0, form })
     }
@@ -124,7 +130,9 @@ impl<'a> Writer<'a> {
                 csv.write(&as_text(&batch, DataType::is_nested).map_err(failed)?).map_err(failed)
             }
             Form::Arrow(arrow) => arrow.write(&batch).map_err(failed),
-            Form::Parquet(parquet) => parquet.write(&batch).map_err(failed),
+            Form::Parquet(parquet) => {
+                parquet.write(&as_text(&batch, is_interval).map_err(failed)?).map_err(failed)
+            }
         }
     }
 
@@ -157,6 +165,11 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Months, days and nanoseconds, which parquet's writer has no form for.
+fn is_interval(kind: &DataType) -> bool {
+    matches!(kind, DataType::Interval(_))
+}
+
 /// Whether a union is in a type.
 fn has_union(kind: &DataType) -> bool {
     match kind {
@@ -170,8 +183,8 @@ fn has_union(kind: &DataType) -> bool {
     }
 }
 
-/// The same rows with some columns as text: CSV has no form for nested values, and JSON's
-/// writer puts the message for a date that it can't write in the date's place.
+/// The same rows with some columns as text: CSV has no form for nested values, parquet none for
+/// intervals, and JSON's writer puts the message for a date that it can't write in the date's place.
 fn as_text(
     batch: &RecordBatch,
     wanted: impl Fn(&DataType) -> bool,

@@ -6,6 +6,7 @@ mod environment;
 mod format;
 mod import;
 mod ingest;
+mod json;
 mod manifest;
 mod output;
 mod people;

@@ -1,0 +1,93 @@
+//! JSON for what it has no form for: numbers that are none, and keys that are no text.
+
+use std::io::Write;
+
+use agnes_core::arrow::array::{Array, AsArray, PrimitiveArray};
+use agnes_core::arrow::datatypes::{
+    ArrowPrimitiveType, DataType, FieldRef, Float32Type, Float64Type,
+};
+use agnes_core::arrow::error::ArrowError;
+use agnes_core::arrow::json::writer::{
+    Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder,
+};
+use agnes_core::arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// Writes NaN and the infinities as text, as the JSON form of Protocol Buffers does, and the keys
+/// of a MAP as text, whatever they are. Arrow writes null, and fails.
+#[derive(Debug)]
+pub(super) struct Encoders;
+
+impl EncoderFactory for Encoders {
+    fn make_default_encoder<'a>(
+        &self,
+        _: &'a FieldRef,
+        array: &'a dyn Array,
+        options: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn Encoder + 'a> = match array.data_type() {
+            DataType::Float32 => Box::new(Floats(array.as_primitive::<Float32Type>())),
+            DataType::Float64 => Box::new(Floats(array.as_primitive::<Float64Type>())),
+            DataType::Map(entries, _) => {
+                let DataType::Struct(fields) = entries.data_type() else { return Ok(None) };
+                let [_, values] = fields.as_ref() else { return Ok(None) };
+                let map = array.as_map();
+                Box::new(Maps {
+                    offsets: map.value_offsets(),
+                    keys: ArrayFormatter::try_new(map.keys(), &PLAIN)?,
+                    values: make_encoder(values, map.values(), options)?,
+                })
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+const PLAIN: FormatOptions<'static> = FormatOptions::new();
+
+struct Floats<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
+
+impl<T: ArrowPrimitiveType<Native: Into<f64> + serde::Serialize>> Encoder for Floats<'_, T> {
+    fn encode(&mut self, at: usize, out: &mut Vec<u8>) {
+        let value = self.0.value(at);
+        let text = match value.into() {
+            number if number.is_nan() => "\"NaN\"",
+            f64::INFINITY => "\"Infinity\"",
+            f64::NEG_INFINITY => "\"-Infinity\"",
+            _ => return put(&value, out),
+        };
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+struct Maps<'a> {
+    offsets: &'a [i32],
+    keys: ArrayFormatter<'a>,
+    values: NullableEncoder<'a>,
+}
+
+impl Encoder for Maps<'_> {
+    fn encode(&mut self, at: usize, out: &mut Vec<u8>) {
+        let end = |at: usize| self.offsets.get(at).and_then(|end| usize::try_from(*end).ok());
+        let entries = end(at).unwrap_or(0)..end(at + 1).unwrap_or(0);
+        out.push(b'{');
+        let begin = entries.start;
+        for entry in entries {
+            if entry > begin {
+                out.push(b',');
+            }
+            put(&self.keys.value(entry).to_string(), out);
+            out.push(b':');
+            match self.values.is_null(entry) {
+                true => out.extend_from_slice(b"null"),
+                false => self.values.encode(entry, out),
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+fn put(value: &impl serde::Serialize, out: &mut Vec<u8>) {
+    // Neither a number nor a text can fail, nor a vector that is written to.
+    let _ = serde_json::to_writer(out.by_ref(), value);
+}
