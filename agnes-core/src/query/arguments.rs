@@ -27,6 +27,11 @@ impl<'v> Call<'v> {
         self.arguments.get(at.checked_sub(usize::from(self.is_method))?).copied()
     }
 
+    /// An argument that has to be written out is none that stands before the name.
+    fn is_before(&self, at: usize) -> bool {
+        self.is_method && at == 0
+    }
+
     fn refused(&self, why: impl std::fmt::Display) -> Error {
         let name = crate::name::shown(self.name);
         Error::new(Kind::Denied, format!("the function `{name}` is not allowed so: {why}"))
@@ -34,6 +39,9 @@ impl<'v> Call<'v> {
 
     /// A text that is written out.
     fn text(&self, at: usize, what: &str, most: usize) -> Result<Option<&'v str>> {
+        if self.is_before(at) {
+            return Err(self.refused(format_args!("{what} has to be written out")));
+        }
         let Some(argument) = self.at(at) else { return Ok(None) };
         match literal(argument) {
             Some(("STRING", text)) if text.len() <= most => Ok(Some(text)),
@@ -103,10 +111,7 @@ impl<'v> Call<'v> {
     }
 
     fn format(&self) -> Result<()> {
-        let text = match self.is_method {
-            true => return Err(self.refused("what it fills in has to be written out")),
-            false => self.text(0, "what it fills in", FORMAT_MAX)?,
-        };
+        let text = self.text(0, "what it fills in", FORMAT_MAX)?;
         match text.and_then(format_fault) {
             None => Ok(()),
             Some(fault) => Err(self.refused(fault)),
@@ -237,6 +242,13 @@ fn grows(value: &Value, name: &str) -> bool {
             .is_some_and(|f| TOGETHER.contains(&f.to_ascii_lowercase().as_str()));
     let is_list = value.get("type").and_then(Value::as_str) == Some("ARRAY_CONSTRUCTOR");
     if (together || is_list) && count(value, name) > 1 {
+        return true;
+    }
+    // Another lambda may have it under another name.
+    let arguments = value.get("arguments").and_then(Value::as_array);
+    let of_lambda =
+        |argument: &Value| class(argument.get("expression").unwrap_or(argument)) == "LAMBDA";
+    if arguments.is_some_and(|a| a.iter().any(of_lambda)) && count(value, name) > 0 {
         return true;
     }
     children(value).any(|child| grows(child, name))

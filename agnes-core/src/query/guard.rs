@@ -382,7 +382,7 @@ fn literal_of(parameter: &Parameter) -> Option<Value> {
     let (kind, text) = match parameter {
         Parameter::Null => ("NULL_LITERAL", String::new()),
         Parameter::Integer(value) => ("INTEGER", value.to_string()),
-        Parameter::Float(value) => ("NUMERIC", value.to_string()),
+        Parameter::Float(value) => ("NUMERIC", format!("{value:e}")),
         Parameter::Text(value) => ("STRING", value.clone()),
         Parameter::Bool(_) | Parameter::Bytes(_) | Parameter::Timestamp(_) => return None,
     };
@@ -402,7 +402,7 @@ pub(crate) fn function_name(node: &Value) -> Option<&str> {
 }
 
 /// Length and nesting, before the engine's parser sees the text: it is slow on deep nesting.
-fn fits(text: &str, longest: usize) -> Result<usize> {
+pub(crate) fn fits(text: &str, longest: usize) -> Result<usize> {
     if text.len() > longest {
         return Err(Error::new(
             Kind::Limit,
@@ -631,9 +631,12 @@ impl Walk<'_> {
         if qualified {
             return Err(refused(&format!("the function `{name}` by a qualified name")));
         }
-        // The arguments are expressions; the function itself is judged by name.
-        if let Some(arguments) = value.pointer_mut("/function/arguments") {
-            self.value(arguments)?;
+        // The function itself is judged by name, and whatever else there is as anywhere.
+        for (key, child) in value.as_object_mut().into_iter().flatten() {
+            match key.as_str() {
+                "function" => self.children(child)?,
+                _ => self.value(child)?,
+            }
         }
         match functions::table_function(&name) {
             Verdict::Allowed(checks) => {

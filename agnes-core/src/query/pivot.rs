@@ -28,12 +28,23 @@ pub(super) struct Open<'t> {
     on: Vec<Range<usize>>,
 }
 
+/// Whether there can be a PIVOT in a text at all.
+pub(super) fn may_be_in(text: &str) -> bool {
+    text.as_bytes().windows(5).any(|word| word.eq_ignore_ascii_case(b"pivot"))
+}
+
 impl<'t> Open<'t> {
     /// Looks for one.
     pub(super) fn find(text: &'t str) -> Option<Open<'t>> {
         let all = tokens(text);
-        let starts = (0..all.len()).filter(|at| is_start(&all, *at));
-        starts.filter_map(|at| pivot(text, &all, at)).min_by_key(|(end, _)| *end).map(|(_, p)| p)
+        let starts = (0..all.len()).filter(|at| all.get(*at).is_some_and(is_pivot));
+        // More are left to the guard, which refuses them.
+        let starts = starts.take(PIVOTS_MAX).filter(|at| is_start(&all, *at));
+        let found = starts.filter_map(|at| Some((at, pivot(text, &all, at)?)));
+        let (at, found) = found.min_by_key(|(_, found)| found.end)?;
+        let (before, this) = (all.get(..at)?, all.get(at)?);
+        let with = withs(text, before, this.depth);
+        Some(Open { text, with, source: found.source, on: found.on })
     }
 
     /// The queries for the values of each expression, as text and in order.
@@ -63,13 +74,14 @@ impl<'t> Open<'t> {
     }
 }
 
+fn is_pivot(token: &Token<'_>) -> bool {
+    token.is_one_of(&["pivot", "pivot_wider"])
+}
+
 /// Whether a PIVOT statement begins here, and not the PIVOT of a table in a FROM, which always
 /// names its values.
 fn is_start(all: &[Token<'_>], at: usize) -> bool {
     let Some((before, [this, ..])) = all.split_at_checked(at) else { return false };
-    if !this.is_one_of(&["pivot", "pivot_wider"]) {
-        return false;
-    }
     match before.last() {
         None => true,
         Some(last) if last.is("(") => true,
@@ -90,9 +102,15 @@ fn group<'a, 't>(before: &'a [Token<'t>], depth: usize) -> &'a [Token<'t>] {
     before.get(outside.map_or(0, |at| at + 1)..).unwrap_or_default()
 }
 
-/// The PIVOT that begins here, if it needs values, and where it ends.
-fn pivot<'t>(text: &'t str, all: &[Token<'t>], at: usize) -> Option<(usize, Open<'t>)> {
-    let (before, [this, rest @ ..]) = all.split_at_checked(at)? else { return None };
+struct Found<'t> {
+    source: &'t str,
+    on: Vec<Range<usize>>,
+    end: usize,
+}
+
+/// The PIVOT that begins here, if it needs values.
+fn pivot<'t>(text: &'t str, all: &[Token<'t>], at: usize) -> Option<Found<'t>> {
+    let (_, [this, rest @ ..]) = all.split_at_checked(at)? else { return None };
     let depth = this.depth;
     let inside = rest.iter().position(|token| token.depth < depth).unwrap_or(rest.len());
     let inside = rest.get(..inside)?;
@@ -107,8 +125,7 @@ fn pivot<'t>(text: &'t str, all: &[Token<'t>], at: usize) -> Option<(usize, Open
         .collect();
     let source = text.get(source.first()?.at..source.last()?.end())?;
     let end = inside.last().map_or(this.end(), Token::end);
-    let open = Open { text, with: withs(text, before, depth), source, on };
-    (!open.on.is_empty()).then_some((end, open))
+    (!on.is_empty()).then_some(Found { source, on, end })
 }
 
 /// `k IN (…)` or `k IN name`.

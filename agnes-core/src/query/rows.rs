@@ -83,6 +83,8 @@ pub(super) enum Message {
 
 /// How long a statement that was interrupted may take to end before its caller is let go.
 const TO_END: Duration = Duration::from_secs(2);
+/// How often whoever waits looks whether the statement is still wanted.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Ends a statement from another thread.
 #[derive(Clone)]
@@ -195,34 +197,48 @@ impl Rows {
 
     /// The next message, within what is left of the time.
     fn wait(&mut self) -> Result<Message> {
-        let begun = Instant::now();
-        let message = self.messages.recv_timeout(self.budget);
-        self.budget = self.budget.saturating_sub(begun.elapsed());
-        match message {
-            Ok(message) => Ok(message),
-            Err(RecvTimeoutError::Disconnected) => {
-                self.over = true;
-                Err(self.told(Error::internal("the engine gave up on the statement")))
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                self.over = true;
-                (self.cancel.interrupt)();
-                let end = Instant::now() + TO_END;
-                // What comes in meanwhile is too late.
-                while let Ok(message) =
-                    self.messages.recv_timeout(end.saturating_duration_since(Instant::now()))
-                {
-                    if matches!(message, Message::End(_)) {
-                        break;
+        loop {
+            let begun = Instant::now();
+            let message = self.messages.recv_timeout(self.budget.min(TICK));
+            self.budget = self.budget.saturating_sub(begun.elapsed());
+            match message {
+                Ok(message) => return Ok(message),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.over = true;
+                    return Err(self.told(Error::internal("the engine gave up on the statement")));
+                }
+                Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
+                    self.give_up();
+                    return Err(Error::new(
+                        Kind::Limit,
+                        format!(
+                            "the query ran longer than the limit of {} s and was ended",
+                            self.limit.as_secs_f64()
+                        ),
+                    ));
+                }
+                // An interrupt that came before the engine had begun was for nobody.
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.untouched() {
+                        self.give_up();
+                        return Err(error);
                     }
                 }
-                Err(Error::new(
-                    Kind::Limit,
-                    format!(
-                        "the query ran longer than the limit of {} s and was ended",
-                        self.limit.as_secs_f64()
-                    ),
-                ))
+            }
+        }
+    }
+
+    /// Ends the statement, and waits a moment until it has.
+    fn give_up(&mut self) {
+        self.over = true;
+        (self.cancel.interrupt)();
+        let end = Instant::now() + TO_END;
+        // What comes in meanwhile is too late.
+        while let Ok(message) =
+            self.messages.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            if matches!(message, Message::End(_)) {
+                break;
             }
         }
     }
@@ -297,6 +313,8 @@ impl Iterator for Rows {
             match self.wait() {
                 Err(error) => return Some(Err(error)),
                 Ok(Message::Columns(_)) => {}
+                // Something may have been taken away while they came.
+                Ok(Message::Rows(_)) if self.untouched().is_err() => {}
                 Ok(Message::Rows(batch)) => {
                     if let Some(batch) = self.within_limits(batch) {
                         return Some(Ok(batch));

@@ -280,20 +280,22 @@ impl Session {
         let begun = Instant::now();
         let (mut text, mut options) = (Cow::Borrowed(text), Cow::Borrowed(options));
         // Parameters would have to be counted again for each query.
-        if !options.parameters.is_empty() || text.len() > guard::TEXT_MAX {
+        if !options.parameters.is_empty() || !pivot::may_be_in(&text) {
             return Ok((text, options));
         }
+        guard::fits(&text, guard::TEXT_MAX)?;
         let limit = options.time.unwrap_or(self.limits.time);
         for _ in 0..pivot::PIVOTS_MAX {
             let Some(open) = pivot::Open::find(&text) else { break };
-            let mut found = Vec::new();
+            let (mut found, mut room) = (Vec::new(), guard::TEXT_MAX / 2);
             for (at, query) in open.queries().enumerate() {
                 let time = Some(limit.saturating_sub(begun.elapsed()));
                 let mut rows =
                     self.begin(shown, &query, &QueryOptions { time, ..Default::default() })?;
-                found.push(values(&mut rows, open.expression(at))?);
+                found.push(values(&mut rows, open.expression(at), &mut room)?);
             }
             let filled = open.filled(&found);
+            guard::fits(&filled, guard::TEXT_MAX)?;
             text = Cow::Owned(filled);
             options.to_mut().time = Some(limit.saturating_sub(begun.elapsed()));
         }
@@ -312,18 +314,12 @@ impl Session {
         };
         let judge = || self.shelf.parse(|parser| check(shown, parser, query, &options.parameters));
         let checked = shown.verdict(query, judge)?;
-        let names = &checked.names;
-        let connection = match checked.runs {
-            Runs::Shared => shown.connection(names)?,
-            Runs::Remote => shown.remote(names, &self.policy, &*self.secrets)?,
-            Runs::Catalog => shown.catalog()?,
-        };
         let statement = match explained {
             true => sql::explain(query),
             false => sql::guarded(query.to_string()),
         };
-        let interrupt = interrupt(&connection);
-        let running = self.watch.run(number(), interrupt.of_now.clone())?;
+        let interrupt = Interrupting::default();
+        let running = self.watch.run(number(), interrupt.of_now())?;
         let work = Work {
             shown: shown.clone(),
             checked,
@@ -331,21 +327,24 @@ impl Session {
             parameters: options.parameters.iter().map(duckdb::types::Value::from).collect(),
             given: options.parameters.clone(),
             shelf: self.shelf.clone(),
-            interrupt: interrupt.slot,
+            policy: self.policy.clone(),
+            secrets: self.secrets.clone(),
+            watch: self.watch.clone(),
+            interrupt: interrupt.clone(),
             _turn: turn,
             _running: running,
         };
         // Two batches ahead, so that the engine works while the caller does.
         let (messages, received) = mpsc::sync_channel(2);
-        self.workers.run(Box::new(move || work.run(connection, &messages)))?;
-        let cancel = Cancel::new(interrupt.of_now);
+        self.workers.run(Box::new(move || work.run(&messages)))?;
+        let cancel = Cancel::new(interrupt.of_now());
         let time = options.time.unwrap_or(self.limits.time);
         Rows::begin(received, cancel, self.watch.clone(), options, time)
     }
 }
 
-/// The values that become columns of a PIVOT.
-fn values(rows: &mut Rows, expression: &str) -> Result<Vec<String>> {
+/// The values that become columns of a PIVOT, as long as there is room for them in its text.
+fn values(rows: &mut Rows, expression: &str, room: &mut usize) -> Result<Vec<String>> {
     let mut values = Vec::new();
     for batch in rows {
         let texts = arrow::compute::cast(batch?.column(0), &DataType::Utf8)
@@ -354,7 +353,8 @@ fn values(rows: &mut Rows, expression: &str) -> Result<Vec<String>> {
     }
     let expression = crate::name::shown(expression);
     let bytes: usize = values.iter().map(|value| value.len() + 4).sum();
-    if values.len() > pivot::VALUES_MAX || bytes > guard::TEXT_MAX / 2 {
+    let left = room.checked_sub(bytes);
+    let Some(left) = left.filter(|_| values.len() <= pivot::VALUES_MAX) else {
         return Err(Error::new(
             Kind::Limit,
             format!(
@@ -363,7 +363,8 @@ fn values(rows: &mut Rows, expression: &str) -> Result<Vec<String>> {
                 pivot::VALUES_MAX
             ),
         ));
-    }
+    };
+    *room = left;
     match values.is_empty() {
         true => Err(Error::new(
             Kind::Invalid,
@@ -417,24 +418,24 @@ fn number() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The way to interrupt a connection, which is there as long as the statement runs.
-type Slot = Arc<Mutex<Option<Arc<duckdb::InterruptHandle>>>>;
+/// The way to interrupt a statement: nothing before it has a connection and after it has ended,
+/// when the connection may serve another one.
+#[derive(Clone, Default)]
+struct Interrupting(Arc<Mutex<Option<Arc<duckdb::InterruptHandle>>>>);
 
-struct Interrupting {
-    of_now: Interrupt,
-    slot: Slot,
-}
+impl Interrupting {
+    fn set(&self, handle: Option<Arc<duckdb::InterruptHandle>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
 
-/// The connection goes on to other statements; an interrupt must reach this one alone.
-fn interrupt(connection: &Connection) -> Interrupting {
-    let slot: Slot = Arc::new(Mutex::new(Some(connection.interrupt_handle())));
-    let of_now = slot.clone();
-    let of_now: Interrupt = Arc::new(move || {
-        if let Some(handle) = &*of_now.lock().unwrap_or_else(PoisonError::into_inner) {
-            handle.interrupt();
-        }
-    });
-    Interrupting { of_now, slot }
+    fn of_now(&self) -> Interrupt {
+        let slot = self.0.clone();
+        Arc::new(move || {
+            if let Some(handle) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+                handle.interrupt();
+            }
+        })
+    }
 }
 
 /// A statement that the guard has accepted, on its own thread.
@@ -445,29 +446,42 @@ struct Work {
     parameters: Vec<duckdb::types::Value>,
     given: Vec<Parameter>,
     shelf: Arc<Shelf>,
-    interrupt: Slot,
+    policy: AttachPolicy,
+    secrets: Arc<dyn Secrets>,
+    watch: Arc<Watch>,
+    interrupt: Interrupting,
     _turn: Turn,
     _running: Running,
 }
 
 impl Work {
-    fn run(self, connection: Connection, messages: &SyncSender<Message>) {
-        let names = &self.checked.names;
-        let work = || {
-            self.shown.intact(names)?;
-            self.in_transaction(&connection, messages)?;
-            // A file that was rewritten in place meanwhile has given rows of two contents.
-            self.shown.intact(names)
-        };
-        let done = work().map_err(|error| self.shown.told(error));
-        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.checked.runs == Runs::Shared && done.is_ok() {
-            self.shown.give_back(connection);
-        }
+    fn run(self, messages: &SyncSender<Message>) {
+        let done = self.work(messages).map_err(|error| self.shown.told(error));
         // Whoever hears of the end may begin the next one at once.
         let Work { _turn, _running, .. } = self;
         drop((_turn, _running));
         let _ = messages.send(Message::End(done));
+    }
+
+    fn work(&self, messages: &SyncSender<Message>) -> Result<()> {
+        let names = &self.checked.names;
+        self.shown.intact(names)?;
+        // Whoever waits for a remote system that doesn't answer is let go by her time limit.
+        let connection = match self.checked.runs {
+            Runs::Shared => self.shown.connection(names)?,
+            Runs::Remote => self.shown.remote(names, &self.policy, &*self.secrets)?,
+            Runs::Catalog => self.shown.catalog()?,
+        };
+        self.interrupt.set(Some(connection.interrupt_handle()));
+        // What ended before could not be interrupted.
+        let done = self.watch.check().and_then(|()| self.in_transaction(&connection, messages));
+        self.interrupt.set(None);
+        done?;
+        if self.checked.runs == Runs::Shared {
+            self.shown.give_back(connection);
+        }
+        // A file that was rewritten in place meanwhile has given rows of two contents.
+        self.shown.intact(names)
     }
 
     /// Runs the statement where the catalog and attached databases can't be written.

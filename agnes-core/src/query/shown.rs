@@ -21,8 +21,9 @@ use crate::orchestrator::{
 };
 use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
-/// The most statements whose verdicts are remembered.
+/// The most statements whose verdicts are remembered, and the most bytes of their texts.
 const VERDICTS_MAX: usize = 1000;
+const VERDICT_BYTES_MAX: usize = 2 << 20;
 /// The most parsers that are kept ready.
 const PARSERS_MAX: usize = 4;
 
@@ -40,7 +41,14 @@ pub(super) struct Shown {
     /// Connections that nobody uses just now.
     idle: Mutex<Vec<Connection>>,
     catalog: Mutex<Option<Connection>>,
-    verdicts: Mutex<HashMap<Box<str>, Arc<Checked>>>,
+    verdicts: Mutex<Verdicts>,
+}
+
+/// What the guard said of statements, by their text.
+#[derive(Default)]
+struct Verdicts {
+    known: HashMap<Box<str>, Arc<Checked>>,
+    bytes: usize,
 }
 
 /// The instance for local tables, with the views that it has so far.
@@ -103,7 +111,7 @@ impl Shown {
         text: &str,
         judge: impl FnOnce() -> Result<Checked>,
     ) -> Result<Arc<Checked>> {
-        if let Some(known) = lock(&self.verdicts).get(text) {
+        if let Some(known) = lock(&self.verdicts).known.get(text) {
             return Ok(known.clone());
         }
         let statement = Arc::new(judge()?);
@@ -111,10 +119,13 @@ impl Shown {
             return Ok(statement);
         }
         let mut verdicts = lock(&self.verdicts);
-        if verdicts.len() >= VERDICTS_MAX {
-            verdicts.clear();
+        let full = verdicts.known.len() >= VERDICTS_MAX;
+        if full || verdicts.bytes + text.len() > VERDICT_BYTES_MAX {
+            *verdicts = Verdicts::default();
         }
-        verdicts.insert(text.into(), statement.clone());
+        if verdicts.known.insert(text.into(), statement.clone()).is_none() {
+            verdicts.bytes += text.len();
+        }
         Ok(statement)
     }
 

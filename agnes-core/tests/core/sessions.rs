@@ -237,6 +237,14 @@ fn a_pivot_finds_its_columns_by_itself() {
         ("PIVOT (FROM orders WHERE false) ON id", Kind::Invalid, "no values"),
         ("PIVOT orders ON nothing_of_it", Kind::Invalid, "nothing_of_it"),
         ("EXPLAIN PIVOT orders ON id", Kind::Denied, "name the values"),
+        // Each level would be looked at as often as there are levels.
+        (&"(pivot t on k".repeat(5000), Kind::Limit, "nests"),
+        (&format!("PIVOT orders ON id{}", ", id".repeat(5000)), Kind::Limit, "columns"),
+        (
+            &format!("PIVOT orders ON repeat('x', 40000 + id){}", ", id".repeat(9)),
+            Kind::Limit,
+            "columns",
+        ),
     ] {
         let error = query_error(&session, sql);
         assert_eq!(error.kind(), kind, "{sql}: {error}");
@@ -272,6 +280,11 @@ fn parameters_are_bound() {
         ("SELECT strftime(DATE '2026-01-02', ?)", vec![text("%Y")], "2026"),
         ("SELECT quantile_disc(id, ?) FROM orders", vec![Parameter::Float(0.5)], "2"),
         ("SELECT max(id, ?)::VARCHAR FROM orders", vec![Parameter::Integer(2)], "[4, 3]"),
+        (
+            "SELECT count(*) FROM customers WHERE id < ? AND name LIKE 'c%' AND regexp_matches(name, ?)",
+            vec![Parameter::Float(1e40), text("c")],
+            "3",
+        ),
     ] {
         for _ in 0..2 {
             let rows = query(sql, parameters.clone()).unwrap().read_all().unwrap();
