@@ -256,6 +256,15 @@ fn queries() {
     }
     let guard = median(new).saturating_sub(median(again));
     line("the guard on a new statement of 1 KB", shown(guard), "≤ 1 ms");
+    // The guard alone: what it refuses doesn't run.
+    let mut refused = Vec::new();
+    for i in 0..1000 {
+        let sql = STATEMENT.replace("$N", &i.to_string()).replace("FROM ranked", "FROM ranked, no");
+        let begun = Instant::now();
+        assert!(black_box(session.query(&sql, &QueryOptions::default())).is_err());
+        refused.push(begun.elapsed());
+    }
+    line("the same, of one that it refuses", shown(median(refused)), "-");
 }
 
 /// What an analyst writes, in about 1,000 bytes.
