@@ -233,7 +233,8 @@ pub struct IngestReport {
     pub extract: ConnectorReport,
     /// Tables that were not registered before.
     pub registered: Vec<TableId>,
-    /// Why some are not registered: until they are, only admins see them.
+    /// Why some are not registered: until they are, only admins see them, and nobody sees those
+    /// that somebody has unregistered.
     pub unregistered: Vec<Arc<Error>>,
 }
 
@@ -265,6 +266,18 @@ fn another_source(table: &RegisteredTable, candidate: &Candidate) -> Error {
     )
     .with(Key::Table, &candidate.name)
     .with(Key::Source, &candidate.source)
+}
+
+/// Nobody brings back what somebody has taken out but somebody.
+fn was_unregistered(source: &SourceName, name: &ViewName) -> Error {
+    Error::new(
+        Kind::Conflict,
+        format!(
+            "`{name}` was unregistered and isn't published; `agnes registry register` brings it back"
+        ),
+    )
+    .with(Key::Table, name)
+    .with(Key::Source, source)
 }
 
 fn step(admin: &Admin<'_>, candidate: &Candidate, take_over: bool) -> Result<Step> {
@@ -330,9 +343,12 @@ impl Agnes {
                 Ok(Step::Nothing) => {}
                 Ok(Step::Register(table)) => new.push(*table),
                 Ok(Step::TakeOver(id, source)) => {
-                    let update =
-                        TableUpdate { source: Some(candidate.source), ..TableUpdate::default() };
-                    taken.push((id, update));
+                    // What was declared of the old source's table says nothing of this one.
+                    taken.push((id, move |table: &mut TableUpdate| {
+                        table.source = candidate.source;
+                        table.declaration = candidate.declaration;
+                        Ok(())
+                    }));
                     from.push(source);
                 }
                 Err(error) => adoption.left.push(Left {
@@ -365,14 +381,16 @@ impl Agnes {
         progress: &dyn Progress,
     ) -> Result<(RegisteredTable, Option<RebuildReport>)> {
         let access = self.access()?;
-        let table = access.admin(principal)?.unregister(id)?;
+        let admin = access.admin(principal)?;
+        // A rebuild that finds all files as they were doesn't ask the system database otherwise;
+        // also the one after a crash in between.
+        self.forget_heard()?;
+        let table = admin.unregister(id)?;
         let generation = self.generation()?;
         let view = generation.as_ref().and_then(|g| g.views.get(&table.name));
         if view.is_none_or(|view| view.source != table.source) {
             return Ok((table, None));
         }
-        // A rebuild that finds all files as they were doesn't ask the system database otherwise.
-        self.forget_heard()?;
         let report = self.rebuild(Some(&table.source), progress)?;
         Ok((table, Some(report)))
     }
@@ -393,6 +411,7 @@ impl Agnes {
         };
         let register = || -> Result<(Vec<RegisteredTable>, Vec<Error>)> {
             let admin = access.admin(&Principal::Operator)?;
+            let withdrawn = self.store()?.withdrawn()?;
             let (mut new, mut faults) = (Vec::new(), Vec::new());
             for outcome in &report.extract.tables {
                 let is_there = matches!(
@@ -403,6 +422,10 @@ impl Agnes {
                 let Some(name) = ViewName::of(&outcome.table).ok().filter(|_| is_there) else {
                     continue;
                 };
+                if withdrawn.contains(&(source.clone(), name.clone())) {
+                    faults.push(was_unregistered(source, &name));
+                    continue;
+                }
                 let declaration = Declaration {
                     source_type: Some(source_type(source)),
                     ..Declaration::default()

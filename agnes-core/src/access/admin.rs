@@ -12,12 +12,15 @@ use super::{
 };
 use crate::{Error, Key, Kind, Result, Timestamp};
 
-/// Leave to change who may see what. Made by [`Access::admin`]; what it is asked to do is
-/// refused once whoever it was made for is no admin any more.
-#[derive(Debug, Clone, Copy)]
+/// Leave to change who may see what. Made by [`Access::admin`].
+///
+/// Whatever it is asked to change is refused as `Denied` once whoever it was made for is no admin
+/// any more, and fails as `Unavailable` when it can't be written. Reading goes on: make a new one
+/// for each request.
+#[derive(Debug, Clone)]
 pub struct Admin<'a> {
     access: &'a Access,
-    principal: &'a Principal,
+    principal: Principal,
 }
 
 /// Who does something, as it is noted.
@@ -136,7 +139,7 @@ fn may_leave(facts: &Facts, by: &By, user: &UserFacts, what: &str) -> Result<()>
 }
 
 fn keeps_an_admin(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
-    if user.user.active && facts.is_admin(user) && facts.active_admins() <= 1 {
+    if user.is_person() && facts.is_admin(user) && facts.active_admins() <= 1 {
         return Err(conflict(format!(
             "can't {what} `{}`: nobody else is an active admin; make somebody else one first",
             user.user.email
@@ -173,8 +176,8 @@ pub(super) fn new_user(email: Email, name: Option<String>, now: Timestamp) -> Us
 }
 
 impl<'a> Admin<'a> {
-    pub(super) fn of(access: &'a Access, principal: &'a Principal) -> Result<Self> {
-        let admin = Admin { access, principal };
+    pub(super) fn of(access: &'a Access, principal: &Principal) -> Result<Self> {
+        let admin = Admin { access, principal: principal.clone() };
         admin.by(&access.facts()).map(|_| admin)
     }
 
@@ -183,14 +186,14 @@ impl<'a> Admin<'a> {
     }
 
     pub(super) fn principal(&self) -> &Principal {
-        self.principal
+        &self.principal
     }
 
     /// Who this is, while she is still an admin.
     pub(super) fn by(&self, facts: &Facts) -> Result<By> {
         let now = || self.access.now();
         let question = Question { policy: self.access.policy, now: &now };
-        match question.standing(facts, self.principal) {
+        match question.standing(facts, &self.principal) {
             Standing::Everything(_) => {
                 let user = self.principal.user_id().and_then(|id| facts.user(id));
                 let name = user.map_or_else(|| "operator".into(), |u| u.user.email.to_string());
@@ -291,7 +294,7 @@ impl<'a> Admin<'a> {
     }
 
     /// Lets a user sign in again, or not any more. Her grants stay; while she is deactivated
-    /// she may see nothing.
+    /// she may see nothing, and her sessions and links don't come back with her.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` for the last active admin and for oneself.
@@ -311,15 +314,20 @@ impl<'a> Admin<'a> {
                 deactivated_by: (!active).then(|| by.name.clone()),
                 ..there.user.clone()
             };
+            let mut changes = vec![Change::PutUser(user.clone())];
+            if !active {
+                let session_version = there.session_version + 1;
+                changes.push(Change::EndSessions { user: id.clone(), session_version });
+            }
             Ok(Planned {
-                changes: vec![Change::PutUser(user.clone())],
+                changes,
                 events: vec![event(now, "user.update", id).with(json!({"active": active}))],
                 value: user,
             })
         })
     }
 
-    /// Removes a user with her memberships, tokens and requests.
+    /// Removes a user with her memberships, tokens and requests, and the group of her own.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` for the last active admin, for oneself, and for a user whom
@@ -330,8 +338,13 @@ impl<'a> Admin<'a> {
             may_leave(facts, by, there, "remove")?;
             not_sso(facts, there, "remove")?;
             let told = json!({"email": there.user.email});
+            let mut changes = vec![Change::RemoveUser(id.clone())];
+            // Whoever has the address next isn't she.
+            let own = GroupName::of_user(&there.user.email);
+            let own = own.ok().and_then(|name| facts.group_by_name(&name));
+            changes.extend(own.map(|own| Change::RemoveGroup(own.group.id.clone())));
             Ok(Planned {
-                changes: vec![Change::RemoveUser(id.clone())],
+                changes,
                 events: vec![event(now, "user.delete", id).with(told)],
                 value: (),
             })
@@ -524,7 +537,7 @@ impl<'a> Admin<'a> {
             let there = changeable(facts, group)?;
             let facts_of = facts.user(user).ok_or_else(|| no_user(user))?;
             let member = facts_of.memberships.iter().find(|m| m.group == *group);
-            let operator = *self.principal == Principal::Operator;
+            let operator = self.principal == Principal::Operator;
             let hers = member.filter(|m| {
                 m.source == MemberSource::Admin
                     || (operator && m.source != MemberSource::GoogleSync)
@@ -558,7 +571,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// `Denied` for anybody but the operator.
     pub fn break_glass(&self, email: Email) -> Result<User> {
-        if *self.principal != Principal::Operator {
+        if self.principal != Principal::Operator {
             return Err(Error::new(
                 Kind::Denied,
                 "only who has the data folder at hand may break the glass",

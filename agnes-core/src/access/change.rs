@@ -19,6 +19,11 @@ pub(crate) enum Change {
         hash: Option<String>,
         session_version: u32,
     },
+    /// Sessions of another version end, and so do links that were sent.
+    EndSessions {
+        user: UserId,
+        session_version: u32,
+    },
     RemoveUser(UserId),
     PutGroup(Group),
     RemoveGroup(GroupId),
@@ -72,6 +77,7 @@ impl Change {
             | Change::PutUser(_)
             | Change::PutGroup(_) => true,
             Change::SetPassword { .. }
+            | Change::EndSessions { .. }
             | Change::PutMember(_)
             | Change::PutGrant(_)
             | Change::PutRequest(_)

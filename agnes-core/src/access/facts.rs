@@ -293,6 +293,13 @@ pub(crate) struct UserFacts {
     pub(crate) session_version: u32,
 }
 
+impl UserFacts {
+    /// Whether somebody active stands behind it: the scheduler is a program.
+    pub(crate) fn is_person(&self) -> bool {
+        self.user.active && self.user.email.as_str() != super::SCHEDULER_EMAIL
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct GroupFacts {
     pub(crate) group: Group,
@@ -361,11 +368,11 @@ impl Facts {
         self.admin.is_some_and(|admin| user.groups.contains(admin))
     }
 
-    /// The active users who may do everything.
+    /// The active people who may do everything; the scheduler is none.
     pub(crate) fn active_admins(&self) -> usize {
         let admin = self.admin.and_then(|admin| self.groups.at(admin));
         let members = admin.map_or(&[][..], |group| &group.members);
-        members.iter().filter(|user| self.users.at(**user).is_some_and(|u| u.user.active)).count()
+        members.iter().filter(|user| self.users.at(**user).is_some_and(|u| u.is_person())).count()
     }
 
     /// The grants of a resource.
@@ -384,6 +391,12 @@ impl Facts {
                 let number = self.users.number(user);
                 if let Some(facts) = number.and_then(|n| self.users.get_mut(n)) {
                     facts.user.has_password = hash.is_some();
+                    facts.session_version = *session_version;
+                }
+            }
+            Change::EndSessions { user, session_version } => {
+                let number = self.users.number(user);
+                if let Some(facts) = number.and_then(|n| self.users.get_mut(n)) {
                     facts.session_version = *session_version;
                 }
             }
@@ -605,6 +618,15 @@ impl Facts {
             grants.remove(&grant.id);
             if let Some(group) = self.groups.get_mut(grant.group) {
                 group.tables.retain(|table| *table != number);
+            }
+        }
+        let is_its = |p: &Permission| p.dataset.to_lowercase() == id.as_str().to_lowercase();
+        let users = self.users.values().filter(|user| user.permissions.iter().any(is_its));
+        let users: Vec<UserId> = users.map(|user| user.user.id.clone()).collect();
+        for user in users {
+            let number = self.users.number(&user);
+            if let Some(user) = number.and_then(|n| self.users.get_mut(n)) {
+                user.permissions.retain(|p| !is_its(p));
             }
         }
     }

@@ -70,6 +70,8 @@ impl Admin<'_> {
                 now,
                 users: HashMap::new(),
                 groups: HashMap::new(),
+                tables: HashSet::new(),
+                requests: self.access().store.requests()?.into_iter().map(|r| r.id).collect(),
                 changes: Vec::new(),
                 report: ImportReport { version: old.version, ..ImportReport::default() },
             };
@@ -100,6 +102,10 @@ struct Import<'a> {
     /// The ids of the file, and whom they stand for here.
     users: HashMap<String, UserId>,
     groups: HashMap<String, GroupId>,
+    /// The ids of tables that are the same table here: of that name, and of that source.
+    tables: HashSet<TableId>,
+    /// The requests that are here already.
+    requests: HashSet<RequestId>,
     changes: Vec<Change>,
     report: ImportReport,
 }
@@ -262,6 +268,15 @@ impl Import<'_> {
         }
     }
 
+    /// The id of a table that was taken over. One of that id which is another source's table here
+    /// is not the one that the file means.
+    fn table(&self, id: &TableId) -> Result<TableId> {
+        match self.tables.get(id) {
+            Some(id) => Ok(id.clone()),
+            None => Err(refused("its table wasn't taken over")),
+        }
+    }
+
     fn members(&mut self, old: &Old) {
         self.each("member", &old.members, "user_id", |import, row| {
             let (user, group) = import.member(row)?;
@@ -285,7 +300,6 @@ impl Import<'_> {
         self.each("table", &old.tables, "id", |import, row| {
             let id = TableId::parse(row.needed("id")?)?;
             let name = ViewName::parse(row.needed("name")?)?;
-            is_free(&import.after, &id, &name, None)?;
             let text = |key: &'static str| row.text(key).map(str::to_string);
             let column =
                 |key: &'static str| row.text(key).map(crate::ColumnName::parse).transpose();
@@ -310,15 +324,23 @@ impl Import<'_> {
                 is_public: import.options.keep_public && row.flag("is_public").unwrap_or(true),
                 source_type: Some(source_type.clone()),
             };
+            let source = SourceName::parse(source_type)?;
+            let same = |there: &RegisteredTable| there.name == name && there.source == source;
+            if import.after.table(&id).is_some_and(|there| same(&there.table)) {
+                import.tables.insert(id);
+                return Err(refused("it is registered here already"));
+            }
+            is_free(&import.after, &id, &name, None)?;
             let table = RegisteredTable {
                 id,
                 name,
-                source: SourceName::parse(source_type)?,
+                source,
                 declaration,
                 registered_by: text("registered_by"),
                 registered_at: row.moment("registered_at").unwrap_or(import.now),
             };
             table.check()?;
+            import.tables.insert(table.id.clone());
             Ok(vec![Change::PutTable(Box::new(table))])
         });
     }
@@ -330,9 +352,7 @@ impl Import<'_> {
             let kind = ResourceType::parse(row.needed("resource_type")?)?;
             let mut resource = Resource::new(kind, row.needed("resource_id")?)?;
             if let Some(id) = resource.as_table() {
-                let table = import.after.table(id);
-                let table = table.ok_or_else(|| refused("no table of that id is registered"))?;
-                resource = Resource::table(table.table.id.clone());
+                resource = Resource::table(import.table(id)?);
             }
             let number = import.after.groups.number(&group);
             if import.after.grants_of(&resource).iter().any(|g| Some(g.group) == number) {
@@ -383,9 +403,15 @@ impl Import<'_> {
         self.each("permission", &old.permissions, "dataset", |import, row| {
             let user = import.users.get(row.needed("user_id")?);
             let user = user.ok_or_else(|| refused("its user wasn't taken over"))?.clone();
+            let dataset = super::admin::worded(row.needed("dataset")?, "dataset")?;
+            if let Ok(id) = TableId::parse(&dataset)
+                && import.after.table(&id).is_some()
+            {
+                import.table(&id)?;
+            }
             Ok(vec![Change::PutPermission(Permission {
                 user,
-                dataset: super::admin::worded(row.needed("dataset")?, "dataset")?,
+                dataset,
                 access: super::admin::worded(row.text("access").unwrap_or("read"), "access")?,
             })])
         });
@@ -396,11 +422,19 @@ impl Import<'_> {
             let user = import.users.get(row.needed("user_id")?);
             let user = user.ok_or_else(|| refused("its user wasn't taken over"))?.clone();
             let status = row.text("status").unwrap_or("pending");
+            let id = RequestId::parse(row.needed("id")?)?;
+            if import.requests.contains(&id) {
+                return Err(refused("a request of that id is here already"));
+            }
+            let table_id = TableId::parse(row.needed("table_id")?)?;
+            if import.after.table(&table_id).is_some() {
+                import.table(&table_id)?;
+            }
             Ok(vec![Change::PutRequest(Box::new(AccessRequest {
-                id: RequestId::parse(row.needed("id")?)?,
+                id,
                 user,
                 user_email: Email::parse(row.needed("user_email")?)?,
-                table_id: TableId::parse(row.needed("table_id")?)?,
+                table_id,
                 reason: row.text("reason").map(str::to_string),
                 status: RequestStatus::parse(status)
                     .ok_or_else(|| refused(format!("`{status}` is no status")))?,
@@ -416,6 +450,7 @@ impl Import<'_> {
             let name = ViewName::parse(row.needed("table_id")?)?;
             let table = import.after.table_by_name(&name);
             let table = table.ok_or_else(|| refused("no table of that name is registered"))?;
+            import.table(&table.table.id)?;
             Ok(vec![Change::PutSyncState(Box::new(SyncState {
                 table_id: name.to_string(),
                 source: table.table.source.to_string(),

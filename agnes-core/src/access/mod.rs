@@ -105,6 +105,7 @@ pub struct Access {
     /// Where the signing key lies that nobody gave.
     key_file: PathBuf,
     key: OnceLock<jwt::Key>,
+    making_key: Mutex<()>,
     facts: RwLock<Arc<Facts>>,
     /// Held by whoever changes something.
     writing: Mutex<()>,
@@ -142,6 +143,7 @@ impl Access {
             secrets: components.secrets.clone(),
             key_file: state.join(".jwt_secret"),
             key: OnceLock::new(),
+            making_key: Mutex::new(()),
             facts: RwLock::new(Arc::new(facts)),
             writing: Mutex::new(()),
             watches: Mutex::new(Vec::new()),
@@ -191,6 +193,8 @@ impl Access {
         if let Some(key) = self.key.get() {
             return Ok(key);
         }
+        // Whoever comes second finds what the first has made.
+        let _making = self.making_key.lock().unwrap_or_else(PoisonError::into_inner);
         let key = token::signing_key(&*self.secrets, &self.key_file)?;
         Ok(self.key.get_or_init(|| key))
     }
@@ -214,7 +218,7 @@ impl Access {
     ///
     /// # Errors
     /// `Denied` for anybody but the operator and the members of `Admin`.
-    pub fn admin<'a>(&'a self, principal: &'a Principal) -> Result<Admin<'a>> {
+    pub fn admin(&self, principal: &Principal) -> Result<Admin<'_>> {
         Admin::of(self, principal)
     }
 

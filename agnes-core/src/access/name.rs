@@ -179,4 +179,9 @@ impl GroupName {
     pub fn everyone() -> Self {
         GroupName { text: "Everyone".into(), folded: "everyone".into() }
     }
+
+    /// The group that stands for one user.
+    pub(crate) fn of_user(email: &Email) -> Result<Self> {
+        GroupName::parse(format!("user:{email}"))
+    }
 }

@@ -177,7 +177,8 @@ impl Access {
     /// more. It is told once and not remembered, only its hash is.
     ///
     /// # Errors
-    /// `NotFound`; `Denied` when she is deactivated.
+    /// `NotFound`; `Denied` when she is deactivated; `Conflict` for a link that sets the password
+    /// of a user whom Google Workspace manages, or the first one of a user who has one.
     pub fn issue_link(&self, id: &UserId, purpose: LinkPurpose) -> Result<Secret> {
         let facts = self.facts();
         let user = facts
@@ -185,6 +186,18 @@ impl Access {
             .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no user `{id}`")))?;
         if !user.user.active {
             return Err(Error::new(Kind::Denied, "the user is deactivated"));
+        }
+        match purpose {
+            LinkPurpose::SignIn => {}
+            LinkPurpose::Setup if user.user.has_password => {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("`{}` has a password; a reset link changes it", user.user.email),
+                ));
+            }
+            LinkPurpose::Setup | LinkPurpose::Reset => {
+                super::admin::not_sso(&facts, user, "set the password of")?;
+            }
         }
         let token = random_token()?;
         let now = self.now();
@@ -212,7 +225,7 @@ impl Access {
     ///
     /// # Errors
     /// `Invalid` for a password that is too short, when the link stays good; `Denied` as
-    /// [`Access::take_link`].
+    /// [`Access::take_link`]; `Conflict` for a user whom Google Workspace manages by now.
     pub fn set_password_by_link(
         &self,
         email: &Email,
@@ -229,7 +242,11 @@ impl Access {
             LinkPurpose::Reset => "user.reset_password",
             LinkPurpose::Setup | LinkPurpose::SignIn => "user.set_password",
         };
-        self.set_password_of(&user.id, password, action, |_| Ok(Some(user.id.clone())))?;
+        self.set_password_of(&user.id, password, action, |facts| {
+            let there = facts.user(&user.id).ok_or_else(gone)?;
+            super::admin::not_sso(facts, there, "set the password of")?;
+            Ok(Some(user.id.clone()))
+        })?;
         Ok(user)
     }
 }

@@ -14,6 +14,8 @@ use crate::{Error, Key, Kind, Result, TableId, Timestamp};
 
 /// The most bytes of a reason.
 const REASON_MAX: usize = 2000;
+/// The most requests of one user that wait for an answer.
+const PENDING_MAX: usize = 100;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -70,7 +72,7 @@ impl Access {
     ///
     /// # Errors
     /// `Denied` for whoever is no user; `Conflict` when she has asked and nobody has answered;
-    /// `Invalid` for a reason that is too long.
+    /// `Invalid` for a reason that is too long; `Limit` when 100 of hers wait for an answer.
     pub fn request(
         &self,
         principal: &Principal,
@@ -89,12 +91,15 @@ impl Access {
                 .user_id()
                 .and_then(|id| facts.user(id))
                 .ok_or_else(|| Error::new(Kind::Denied, "sign in to ask for a table"))?;
-            let open = self.store.requests()?.into_iter().any(|request| {
-                request.status == RequestStatus::Pending
-                    && request.user == user.user.id
-                    && request.table_id == table
-            });
-            if open {
+            let mut open = self.store.requests()?;
+            open.retain(|r| r.status == RequestStatus::Pending && r.user == user.user.id);
+            if open.len() >= PENDING_MAX {
+                return Err(Error::new(
+                    Kind::Limit,
+                    format!("{PENDING_MAX} of your requests wait for an answer; that is the most"),
+                ));
+            }
+            if open.iter().any(|request| request.table_id == table) {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!("you have asked for `{table}` already; wait for the answer"),
@@ -152,7 +157,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is no such request that is pending, no such table any more or no
-    /// such group; `Conflict` when she isn't in the group.
+    /// such group; `Conflict` when she isn't in the group, or the group of her own isn't.
     pub fn approve(&self, id: &RequestId, group: Option<&GroupId>) -> Result<AccessRequest> {
         self.write(|facts, by, now| {
             let request = self.pending(id)?;
@@ -187,8 +192,23 @@ impl Admin<'_> {
                     None
                 }
                 None => {
-                    let name = GroupName::parse(format!("user:{}", request.user_email))?;
-                    let there = facts.group_by_name(&name).map(|of| of.group.id.clone());
+                    let name = GroupName::of_user(&request.user_email)?;
+                    let there = facts.group_by_name(&name);
+                    // Others in it would see the table too, and she what it was granted before.
+                    let is_hers = there.is_none_or(|there| match there.members.as_slice() {
+                        [] => there.tables.is_empty(),
+                        [only] => facts.users.number(&request.user) == Some(*only),
+                        _ => false,
+                    });
+                    if !is_hers {
+                        return Err(Error::new(
+                            Kind::Conflict,
+                            format!(
+                                "the group `{name}` isn't hers alone; name a group, or empty it"
+                            ),
+                        ));
+                    }
+                    let there = there.map(|of| of.group.id.clone());
                     let id = there.unwrap_or_else(|| {
                         let group = Group {
                             id: GroupId::fresh(),

@@ -22,16 +22,16 @@ pub struct NewTable {
     pub declaration: Declaration,
 }
 
-/// What to change of a registered table. What is absent stays.
-#[derive(Debug, Clone, Default)]
+/// What may be changed of a registered table, as it is.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableUpdate {
-    /// The name under which its source publishes it, where that has changed: the row and its
-    /// grants then stand for the table of that name.
-    pub name: Option<ViewName>,
-    /// Another source that it is a table of: its grants then reach that source's table.
-    pub source: Option<SourceName>,
-    /// What is declared about it, anew.
-    pub declaration: Option<Declaration>,
+    /// The name under which its source publishes it: with another one the row and its grants
+    /// stand for the table of that name.
+    pub name: ViewName,
+    /// The source that it is a table of: with another one its grants reach that source's table.
+    pub source: SourceName,
+    /// What is declared about it.
+    pub declaration: Declaration,
 }
 
 impl Admin<'_> {
@@ -110,13 +110,18 @@ impl Admin<'_> {
         })
     }
 
-    /// Changes a registered table. Its grants stay.
+    /// Changes a registered table, told how it is at that moment: of two who change different
+    /// things at once neither undoes what the other did. Its grants stay.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` for a name that is taken; `Invalid` when what is declared doesn't
-    /// fit together.
-    pub fn update_table(&self, id: &TableId, update: TableUpdate) -> Result<RegisteredTable> {
-        self.update_tables(vec![(id.clone(), update)])?
+    /// fit together; what `change` says, which leaves the table as it was.
+    pub fn update_table(
+        &self,
+        id: &TableId,
+        change: impl FnOnce(&mut TableUpdate) -> Result<()>,
+    ) -> Result<RegisteredTable> {
+        self.update_tables(vec![(id.clone(), change)])?
             .pop()
             .ok_or_else(|| Error::internal("nothing was changed"))
     }
@@ -124,18 +129,17 @@ impl Admin<'_> {
     /// Changes registered tables, all of them or none.
     pub(crate) fn update_tables(
         &self,
-        updates: Vec<(TableId, TableUpdate)>,
+        updates: Vec<(TableId, impl FnOnce(&mut TableUpdate) -> Result<()>)>,
     ) -> Result<Vec<RegisteredTable>> {
         self.write(|facts, _, now| {
             let mut planned = Planned::nothing(Vec::new());
-            for (id, update) in updates {
+            for (id, change) in updates {
                 let there = &facts.table(&id).ok_or_else(|| unregistered(&id))?.table;
-                let table = RegisteredTable {
-                    name: update.name.unwrap_or_else(|| there.name.clone()),
-                    source: update.source.unwrap_or_else(|| there.source.clone()),
-                    declaration: update.declaration.unwrap_or_else(|| there.declaration.clone()),
-                    ..there.clone()
-                };
+                let RegisteredTable { name, source, declaration, .. } = there.clone();
+                let mut update = TableUpdate { name, source, declaration };
+                change(&mut update)?;
+                let TableUpdate { name, source, declaration } = update;
+                let table = RegisteredTable { name, source, declaration, ..there.clone() };
                 is_free(facts, &table.id, &table.name, Some(&there.id))?;
                 table.check()?;
                 planned.changes.push(Change::PutTable(Box::new(table.clone())));

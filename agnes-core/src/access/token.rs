@@ -495,16 +495,19 @@ fn make_key(file: &std::path::Path) -> Result<String> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Error::new(Kind::Unavailable, format!("no random bytes can be had: {e}")))?;
     let fail = |e| Error::io("write the signing key", file, e);
-    let aside = file.with_extension(format!("{}", std::process::id()));
+    let aside = file.with_extension(uuid::Uuid::new_v4().simple().to_string());
     let mut open = std::fs::OpenOptions::new();
-    let mut out =
-        open.write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(fail)?;
+    let mut out = open.write(true).create_new(true).mode(0o600).open(&aside).map_err(fail)?;
     out.write_all(jwt::hex(&bytes).as_bytes()).and_then(|()| out.sync_all()).map_err(fail)?;
     // Only the first link succeeds.
     let linked = std::fs::hard_link(&aside, file);
     let _ = std::fs::remove_file(&aside);
     match linked {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(fail(e)),
-        _ => std::fs::read_to_string(file).map_err(fail),
+        _ => {
+            let folder = file.parent().unwrap_or(file);
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
+            std::fs::read_to_string(file).map_err(fail)
+        }
     }
 }

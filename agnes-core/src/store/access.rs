@@ -377,10 +377,21 @@ fn write(c: &Connection, change: &Change, now: Timestamp) -> duckdb::Result<()> 
                 u.deactivated_by
             ],
         ),
-        Change::SetPassword { user, hash, session_version } => run(
-            "UPDATE users SET password_hash = ?, session_version = ? WHERE id = ?",
-            params![hash, session_version, user.as_str()],
-        ),
+        Change::SetPassword { user, hash, session_version } => {
+            run(
+                "UPDATE users SET password_hash = ?, session_version = ? WHERE id = ?",
+                params![hash, session_version, user.as_str()],
+            )?;
+            // Whoever has an older link must not set it once more.
+            run("DELETE FROM one_shot_tokens WHERE user_id = ?", params![user.as_str()])
+        }
+        Change::EndSessions { user, session_version } => {
+            run(
+                "UPDATE users SET session_version = ? WHERE id = ?",
+                params![session_version, user.as_str()],
+            )?;
+            run("DELETE FROM one_shot_tokens WHERE user_id = ?", params![user.as_str()])
+        }
         Change::RemoveUser(id) => {
             let id: &[&dyn duckdb::ToSql] = params![id.as_str()];
             run("DELETE FROM user_group_members WHERE user_id = ?", id)?;

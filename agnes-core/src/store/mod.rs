@@ -91,7 +91,20 @@ impl Store {
         operation: &str,
         work: impl FnOnce(&Connection) -> Result<T, duckdb::Error>,
     ) -> Result<T> {
-        transaction(&self.lock(), operation, work)
+        let done = transaction(&self.lock(), operation, work);
+        self.keep_private();
+        done
+    }
+
+    /// The log beside the file holds what the file holds. The engine makes it for everybody to
+    /// read, in a folder that may be anybody's.
+    fn keep_private(&self) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let log = with_suffix(&self.path, ".wal");
+        if std::fs::metadata(&log).is_ok_and(|is| is.permissions().mode() & 0o077 != 0) {
+            // What was written is written, whether this succeeds or not.
+            let _ = private(&log, 0o600);
+        }
     }
 
     /// The schema's version, for `agnes status`.

@@ -13,8 +13,9 @@ use crate::{Error, Key, Kind, Result, Timestamp, engine, sql};
 pub(crate) struct Row(BTreeMap<&'static str, String>);
 
 impl Row {
+    /// A text. One of blanks is as good as none.
     pub(crate) fn text(&self, column: &'static str) -> Option<&str> {
-        self.0.get(column).map(String::as_str)
+        self.0.get(column).map(String::as_str).filter(|text| !text.trim().is_empty())
     }
 
     pub(crate) fn texts(&self) -> &BTreeMap<&'static str, String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agnes_core::access::{
     Access, Admin, Block, Email, Group, GroupName, MemberSource, NewTable, Principal, Reason,
-    Resource, ResourceKind, ResourceType, TablePolicy, TableUpdate, User, UserId, Via, Visibility,
+    Resource, ResourceKind, ResourceType, TablePolicy, User, UserId, Via, Visibility,
 };
 use agnes_core::registry::Declaration;
 use agnes_core::{Agnes, Components, Kind, NoProgress, Settings, SourceName, TableId, ViewName};
@@ -217,11 +217,14 @@ fn characters_that_nobody_sees_are_in_no_name() {
 fn the_system_database_is_its_owners() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
-    drop(place.agnes().access().unwrap());
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    user(&access.admin(OPERATOR).unwrap(), "ada@example.com");
     let mode =
         |path: &str| place.data().join(path).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("state"), 0o700);
     assert_eq!(mode("state/system.duckdb"), 0o600);
+    assert_eq!(mode("state/system.duckdb.wal"), 0o600);
 }
 
 #[test]
@@ -420,6 +423,10 @@ fn facts_survive_the_program() {
         admin.grant(&sales.id, resource("table:orders")).unwrap();
         admin.grant(&ops.id, resource("table:lines")).unwrap();
         admin.permit(&ada.id, "lines", "read").unwrap();
+        // What is unregistered takes along what was permitted of it.
+        let temporary = admin.register(new_table("temporary")).unwrap();
+        admin.permit(&ada.id, "TEMPORARY", "read").unwrap();
+        agnes.unregister(OPERATOR, &temporary.id, &NoProgress).unwrap();
         admin.set_active(&bob.id, false).unwrap();
         admin.rename_user(&ada.id, Some("Ada".into())).unwrap();
         // What is removed takes along what hangs on it.
@@ -455,8 +462,11 @@ fn ids_and_names_of_tables_are_one_list() {
     }
     let lines = with_id("lines", "lines").unwrap();
     let renamed = |name: &str| {
-        let name = Some(ViewName::parse(name).unwrap());
-        admin.update_table(&lines.id, TableUpdate { name, ..TableUpdate::default() })
+        let name = ViewName::parse(name).unwrap();
+        admin.update_table(&lines.id, |table| {
+            table.name = name;
+            Ok(())
+        })
     };
     assert_eq!(renamed("orders_90d").unwrap_err().kind(), Kind::Conflict);
     assert_eq!(renamed("Lines").unwrap().name.as_str(), "Lines");
@@ -576,6 +586,67 @@ fn what_is_unregistered_is_gone_until_it_is_registered_again() {
     assert_eq!(views(), 2);
     // Old grants are gone for good.
     assert!(!may(&access, &ada.id, "table:people").allows());
+}
+
+/// An ingest that runs every night undoes nobody's decision.
+#[test]
+fn an_ingest_brings_nothing_back_that_was_unregistered() {
+    let place = Place::new();
+    let agnes = shop(&place);
+    rebuild(&agnes);
+    let id = TableId::parse("orders").unwrap();
+    agnes.unregister(OPERATOR, &id, &NoProgress).unwrap();
+    let files = agnes_core::connectors::files::FilesConnector::new(
+        vec![place.write("in/orders.csv", "id\n1\n2\n")],
+        agnes_core::connectors::files::FilesOptions::default(),
+    );
+    let report = agnes.ingest(&source("shop"), &files, &NoProgress).unwrap();
+    assert_eq!(report.registered.len(), 0);
+    let why = report.unregistered.first().unwrap();
+    assert!(why.message().contains("was unregistered"), "{why}");
+    rebuild(&agnes);
+    assert!(agnes.access().unwrap().resolve("orders").is_none());
+    let name = ViewName::parse("orders").unwrap();
+    assert!(!agnes.generation().unwrap().unwrap().views.contains_key(&name));
+}
+
+/// What one user was granted is nobody else's, whatever address she has.
+#[test]
+fn a_group_of_ones_own_is_ones_own() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    for table in ["orders", "lines", "notes"] {
+        admin.register(new_table(table)).unwrap();
+    }
+    let asks = |who: &User, table: &str| {
+        let id = TableId::parse(table).unwrap();
+        access.request(&Principal::user(who.id.clone()), id, None).unwrap()
+    };
+    let first = user(&admin, "ada@example.com");
+    admin.approve(&asks(&first, "orders").id, None).unwrap();
+    admin.remove_user(&first.id).unwrap();
+    let second = user(&admin, "ada@example.com");
+    let request = asks(&second, "lines");
+    admin.approve(&request.id, None).unwrap();
+    assert!(may(&access, &second.id, "table:lines").allows());
+    assert!(!may(&access, &second.id, "table:orders").allows());
+    // Others who were put into it would see what she asks for.
+    let own = admin.user(&second.id).unwrap().groups.pop().unwrap();
+    let bob = user(&admin, "bob@example.com");
+    admin.add_member(&own.group.id, &bob.id).unwrap();
+    let request = asks(&second, "notes");
+    assert_eq!(admin.approve(&request.id, None).unwrap_err().kind(), Kind::Conflict);
+    // Nobody fills the list of what waits for an answer.
+    for at in 0..100 {
+        let id = TableId::parse(format!("t{at}")).unwrap();
+        if access.request(&Principal::user(bob.id.clone()), id, None).is_err() {
+            panic!("{at}");
+        }
+    }
+    let more = access.request(&Principal::user(bob.id), TableId::parse("more").unwrap(), None);
+    assert_eq!(more.unwrap_err().kind(), Kind::Limit);
 }
 
 #[test]

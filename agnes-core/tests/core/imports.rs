@@ -1,8 +1,8 @@
 //! Taking over the system database of another installation.
 
 use agnes_core::access::{
-    Access, Email, ImportOptions, ImportReport, Principal, Reason, Resource, TablePolicy,
-    Visibility,
+    Access, Email, ImportOptions, ImportReport, LinkPurpose, NewTable, Principal, Reason, Resource,
+    TablePolicy, Visibility,
 };
 use agnes_core::{Agnes, Components, Kind, Secret, Settings};
 use duckdb::Connection;
@@ -159,6 +159,12 @@ fn groups_and_grants_of_a_later_version() {
     assert!(may(&access, "ada@example.com", "marketplace_plugin:main/tool").allows());
     let ada = admin.user_by_email(&email("ada@example.com")).unwrap();
     assert!(ada.is_sso_user);
+    // Whom Google manages has no password here, by no way.
+    for purpose in [LinkPurpose::Setup, LinkPurpose::Reset] {
+        let link = access.issue_link(&ada.user.id, purpose);
+        assert_eq!(link.unwrap_err().kind(), Kind::Conflict, "{purpose:?}");
+    }
+    assert!(access.issue_link(&ada.user.id, LinkPurpose::SignIn).is_ok());
     // A group that Google manages stays so.
     let ops = ada.groups.iter().find(|g| g.group.name.as_str() == "ops@example.com").unwrap();
     assert_eq!(admin.remove_group(&ops.group.id).unwrap_err().kind(), Kind::Conflict);
@@ -176,6 +182,62 @@ fn groups_and_grants_of_a_later_version() {
     let visibility = access.visibility(&Principal::user(ada.user.id));
     assert!(matches!(visibility, Visibility::Only(tables) if tables.len() == 1));
     let _: (Option<Email>, Option<Resource>) = (None, None);
+}
+
+/// A grant means the table of its file, not what bears the same id here.
+#[test]
+fn no_grant_reaches_another_sources_table() {
+    let place = Place::new();
+    let file = old(
+        &place,
+        &format!(
+            "{V14}; CREATE TABLE dataset_permissions (user_id VARCHAR, dataset VARCHAR, access VARCHAR);
+             INSERT INTO dataset_permissions VALUES ('u2', 'orders_90d', 'read');
+             CREATE TABLE access_requests (id VARCHAR, user_id VARCHAR, user_email VARCHAR, table_id VARCHAR);
+             INSERT INTO access_requests VALUES ('r1', 'u2', 'ada@example.com', 'orders_90d'), ('r2', 'u2', 'ada@example.com', 'lines')"
+        ),
+    );
+    let settings = Settings { table_policy: TablePolicy::GrantsAndLegacy, ..Settings::default() };
+    let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    admin
+        .register(NewTable {
+            id: None,
+            name: agnes_core::ViewName::parse("orders_90d").unwrap(),
+            source: agnes_core::SourceName::parse("shop").unwrap(),
+            declaration: Default::default(),
+        })
+        .unwrap();
+    let report = import(&agnes, &file);
+    for left_out in
+        ["table orders_90d", "grant orders_90d", "permission orders_90d", "request orders_90d"]
+    {
+        assert!(left(&report).contains(&left_out.to_string()), "{left_out}: {report:?}");
+    }
+    assert_eq!(may(&access, "ada@example.com", "table:orders_90d"), Reason::NotGranted);
+    // What was answered here is not asked again.
+    let pending = admin.pending_requests().unwrap();
+    assert_eq!(pending.len(), 1);
+    admin.deny(&pending[0].id).unwrap();
+    import(&agnes, &file);
+    assert!(admin.pending_requests().unwrap().is_empty());
+}
+
+/// Old versions write an empty text where they know nothing.
+#[test]
+fn an_empty_text_is_none() {
+    let place = Place::new();
+    let file = old(
+        &place,
+        "CREATE TABLE users (id VARCHAR, email VARCHAR);
+         CREATE TABLE table_registry (id VARCHAR, name VARCHAR, source_type VARCHAR, bucket VARCHAR, source_query VARCHAR, query_mode VARCHAR, sync_strategy VARCHAR, primary_key VARCHAR, where_filters VARCHAR);
+         INSERT INTO table_registry VALUES ('lines', 'lines', 'keboola', '', '', '', '', '', ' ')",
+    );
+    let agnes = place.agnes();
+    let report = import(&agnes, &file);
+    assert_eq!(left(&report), Vec::<String>::new(), "{report:?}");
+    assert_eq!(agnes.access().unwrap().resolve("lines").unwrap().declaration.bucket, None);
 }
 
 /// A token that the other installation gave out goes on working with its key.

@@ -166,6 +166,32 @@ fn the_key_stays_and_is_nobody_elses() {
     assert!(weak.access().unwrap().has_weak_key());
 }
 
+/// Whoever needs it first makes it; what others sign at that moment holds after a restart, too.
+#[test]
+fn many_who_need_the_key_first_get_the_same() {
+    let place = Place::new();
+    let tokens: Vec<Secret> = {
+        let house = house(&place, &[]);
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            let sign = || {
+                start.wait();
+                house.session()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(sign)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    };
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    for token in tokens {
+        assert!(access.authenticate(token.expose(), None).is_ok());
+    }
+    let files = std::fs::read_dir(place.data().join("state")).unwrap();
+    let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names.iter().filter(|n| n.to_string_lossy().starts_with(".jwt")).count(), 1);
+}
+
 #[test]
 fn passwords_sign_in_and_tell_nothing() {
     let place = Place::new();
@@ -256,13 +282,6 @@ fn a_link_is_for_one_purpose_and_one_time() {
     for purpose in [LinkPurpose::Reset, LinkPurpose::Setup, LinkPurpose::SignIn] {
         assert!(set(&token, purpose, PASSWORD).is_err());
     }
-    // The last one counts, and only in time.
-    let (old, new) = (issue(LinkPurpose::Reset), issue(LinkPurpose::Reset));
-    assert!(set(&old, LinkPurpose::Reset, PASSWORD).is_err());
-    // A password that won't do doesn't cost the link.
-    assert_eq!(set(&new, LinkPurpose::Reset, "short").unwrap_err().kind(), Kind::Invalid);
-    assert!(set(&new, LinkPurpose::Reset, PASSWORD).is_ok());
-    assert!(access.sign_in(&address, &Secret::new(PASSWORD)).is_ok());
     for (purpose, hours) in
         [(LinkPurpose::SignIn, 1), (LinkPurpose::Reset, 24), (LinkPurpose::Setup, 7 * 24)]
     {
@@ -273,10 +292,31 @@ fn a_link_is_for_one_purpose_and_one_time() {
         house.clock.forward(late);
         assert!(take(&token, purpose).is_err(), "{purpose:?}");
     }
+    // The last one counts.
+    let (old, new) = (issue(LinkPurpose::Reset), issue(LinkPurpose::Reset));
+    assert!(set(&old, LinkPurpose::Reset, PASSWORD).is_err());
+    // A password that won't do doesn't cost the link.
+    assert_eq!(set(&new, LinkPurpose::Reset, "short").unwrap_err().kind(), Kind::Invalid);
+    assert!(set(&new, LinkPurpose::Reset, PASSWORD).is_ok());
+    assert!(access.sign_in(&address, &Secret::new(PASSWORD)).is_ok());
+    // A first password is set once, and by a link of before not even after another was set.
+    assert_eq!(
+        access.issue_link(&house.ada.id, LinkPurpose::Setup).unwrap_err().kind(),
+        Kind::Conflict
+    );
+    let stolen = issue(LinkPurpose::Reset);
+    admin.set_password(&house.ada.id, &Secret::new(PASSWORD)).unwrap();
+    assert!(set(&stolen, LinkPurpose::Reset, "another password").is_err());
     // Somebody who was deactivated meanwhile.
-    let token = issue(LinkPurpose::SignIn);
+    let (token, session) = (issue(LinkPurpose::SignIn), house.session());
     admin.set_active(&house.ada.id, false).unwrap();
     assert!(take(&token, LinkPurpose::SignIn).is_err());
+    // What she had doesn't come back with her.
+    admin.set_active(&house.ada.id, true).unwrap();
+    assert!(take(&token, LinkPurpose::SignIn).is_err());
+    assert!(access.authenticate(session.expose(), None).is_err());
+    assert!(access.authenticate(house.session().expose(), None).is_ok());
+    admin.set_active(&house.ada.id, false).unwrap();
     assert_eq!(
         access.issue_link(&house.ada.id, LinkPurpose::SignIn).unwrap_err().kind(),
         Kind::Denied
@@ -450,9 +490,13 @@ fn the_scheduler_has_a_secret_of_its_own() {
     assert_eq!(with_secret.reason(&SECRET[1..]), "invalid");
     let scheduler = access.user_by_email(&email("scheduler@system.local")).unwrap();
     assert!(!scheduler.has_password);
-    // Deactivated, it shows nobody.
+    // It is nobody who could let others in again.
     let admin = access.admin(OPERATOR).unwrap();
-    admin.break_glass(email("root@example.com")).unwrap();
+    let root = admin.break_glass(email("root@example.com")).unwrap();
+    for last in [admin.set_active(&root.id, false).map(drop), admin.remove_user(&root.id)] {
+        assert_eq!(last.unwrap_err().kind(), Kind::Conflict);
+    }
+    // Deactivated, it shows nobody.
     admin.set_active(&scheduler.id, false).unwrap();
     assert_eq!(with_secret.reason(SECRET), "deactivated");
     let place = Place::new();

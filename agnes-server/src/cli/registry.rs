@@ -1,6 +1,6 @@
 //! `agnes registry`: which tables are declared, so that they can be granted.
 
-use agnes_core::access::{NewTable, TableUpdate};
+use agnes_core::access::NewTable;
 use agnes_core::extract::QueryMode;
 use agnes_core::registry::{Adoption, Declaration, Granularity, RegisteredTable, SyncStrategy};
 use agnes_core::{Agnes, ColumnName, Error, Kind, Result, SourceName, TableId, ViewName};
@@ -158,9 +158,8 @@ fn set<T>(
 }
 
 impl Declared {
-    /// The declaration with what was given.
-    fn over(self, mut declaration: Declaration) -> Result<Declaration> {
-        let d = &mut declaration;
+    /// Puts what was given into a declaration.
+    fn over(self, d: &mut Declaration) -> Result<()> {
         set(&mut d.source_type, self.source_type, Ok)?;
         set(&mut d.bucket, self.bucket, Ok)?;
         set(&mut d.source_table, self.source_table, Ok)?;
@@ -186,7 +185,7 @@ impl Declared {
                 Error::new(Kind::Invalid, format!("--where-filters is no JSON list: {e}"))
             })?;
         }
-        Ok(declaration)
+        Ok(())
     }
 }
 
@@ -218,7 +217,8 @@ impl Registry {
                     Some(source) => source,
                     None => source_of(agnes, &name, declared.source_type.as_deref())?,
                 };
-                let declaration = declared.over(Declaration::default())?;
+                let mut declaration = Declaration::default();
+                declared.over(&mut declaration)?;
                 let table = admin.register(NewTable { id, name, source, declaration })?;
                 json.one(output, &table, || {
                     format!("{}: registered as `{}`, of {}", table.name, table.id, table.source)
@@ -226,12 +226,11 @@ impl Registry {
             }
             Command::Update { table, name, declared } => {
                 let table = known(&table)?;
-                let update = TableUpdate {
-                    name,
-                    source: declared.source.clone(),
-                    declaration: Some(declared.over(table.declaration)?),
-                };
-                let table = admin.update_table(&table.id, update)?;
+                let table = admin.update_table(&table.id, |table| {
+                    table.name = name.unwrap_or_else(|| table.name.clone());
+                    table.source = declared.source.clone().unwrap_or_else(|| table.source.clone());
+                    declared.over(&mut table.declaration)
+                })?;
                 json.one(output, &table, || format!("{}: changed", table.name))
             }
             Command::Unregister { table } => {
