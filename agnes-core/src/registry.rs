@@ -168,6 +168,13 @@ impl Declaration {
     }
 
     fn text_fault(&self, big_query: bool) -> Option<String> {
+        if let Some(schedule) = self.sync_schedule.as_deref().filter(|s| !is_schedule(s)) {
+            return Some(format!(
+                "`sync_schedule` is `every 15m`, `every 2h`, `daily 07:00` or \
+                 `daily 07:00,13:00` (UTC), not `{}`",
+                crate::name::shown(schedule)
+            ));
+        }
         let texts = [
             ("source_type", &self.source_type),
             ("bucket", &self.bucket),
@@ -190,6 +197,24 @@ impl Declaration {
         }
         None
     }
+}
+
+/// Whether a text says when: every so many minutes or hours, or at times of a day.
+pub(crate) fn is_schedule(text: &str) -> bool {
+    let digits = |text: &str, many: std::ops::RangeInclusive<usize>| {
+        many.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if let Some(every) = text.strip_prefix("every ") {
+        let number = every.strip_suffix(['m', 'h']);
+        return number.is_some_and(|number| digits(number, 1..=6));
+    }
+    let is_time = |time: &str| {
+        let part = |text: &str, end: u8| {
+            digits(text, 2..=2) && text.parse::<u8>().is_ok_and(|number| number < end)
+        };
+        time.split_once(':').is_some_and(|(hour, minute)| part(hour, 24) && part(minute, 60))
+    };
+    text.strip_prefix("daily ").is_some_and(|times| times.split(',').all(is_time))
 }
 
 /// What adopting did.
@@ -273,7 +298,8 @@ fn was_unregistered(source: &SourceName, name: &ViewName) -> Error {
     Error::new(
         Kind::Conflict,
         format!(
-            "`{name}` was unregistered and isn't published; `agnes registry register` brings it back"
+            "`{name}` of `{source}` is not registered and not published, because it was taken out; \
+             `agnes registry register {name}` brings it back"
         ),
     )
     .with(Key::Table, name)
@@ -321,7 +347,8 @@ impl Agnes {
                 source: view.source.clone(),
                 declaration: Declaration {
                     source_type: Some(source_type(&view.source)),
-                    query_mode: Some(view.query_mode),
+                    // A materialized table's query is its source's affair.
+                    query_mode: Some(view.query_mode).filter(|m| *m != QueryMode::Materialized),
                     description: view.description.clone(),
                     ..Declaration::default()
                 },
@@ -453,6 +480,11 @@ impl Agnes {
     }
 }
 
+/// Whether what is wrong is wrong with one table.
+fn is_of_one(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Conflict | Kind::Invalid)
+}
+
 /// Registers all tables that can be; a clash leaves out one.
 fn register_each(
     admin: &Admin<'_>,
@@ -463,7 +495,7 @@ fn register_each(
     }
     match admin.register_all(tables.clone()) {
         Ok(registered) => return Ok((registered, Vec::new())),
-        Err(error) if error.kind() != Kind::Conflict => return Err(error),
+        Err(error) if !is_of_one(&error) => return Err(error),
         Err(_) => {}
     }
     let (mut registered, mut left) = (Vec::new(), Vec::new());
@@ -471,7 +503,7 @@ fn register_each(
         let (name, source) = (table.name.clone(), table.source.clone());
         match admin.register(table) {
             Ok(table) => registered.push(table),
-            Err(error) if error.kind() == Kind::Conflict => {
+            Err(error) if is_of_one(&error) => {
                 left.push(Left { name, source, error: Arc::new(error) });
             }
             Err(error) => return Err(error),
@@ -488,6 +520,35 @@ mod tests {
         let mut declaration = Declaration::default();
         change(&mut declaration);
         declaration.fault()
+    }
+
+    #[test]
+    fn schedules() {
+        for good in ["every 0m", "every 15m", "every 2h", "daily 07:00", "daily 00:00,23:59"] {
+            assert!(super::is_schedule(good), "{good}");
+        }
+        for bad in [
+            "",
+            "bogus",
+            "every 15",
+            "every m",
+            "every  5m",
+            "Every 5m",
+            "every 5m ",
+            "every -5m",
+            "every 9999999m",
+            "daily",
+            "daily ",
+            "daily 25:00",
+            "daily 07:60",
+            "daily 7:00",
+            "daily 07:00, 13:00",
+            "daily 07:00,",
+            "daily 07:00:00",
+            "0 7 * * *",
+        ] {
+            assert!(!super::is_schedule(bad), "{bad}");
+        }
     }
 
     #[test]

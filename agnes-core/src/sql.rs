@@ -303,7 +303,14 @@ pub(crate) fn select_as_text(table: &'static str, columns: &[(&'static str, As)]
         .iter()
         .map(|(column, read)| match read {
             As::Text => format!("{}::VARCHAR", quoted(column)),
-            As::Moment => format!("epoch_us({}::TIMESTAMP)::VARCHAR", quoted(column)),
+            // What is there and no moment isn't absent: it may say when something ends.
+            As::Moment => {
+                let column = quoted(column);
+                format!(
+                    "coalesce(epoch_us(TRY_CAST({column} AS TIMESTAMP))::VARCHAR, \
+                     '?' || {column}::VARCHAR)"
+                )
+            }
             As::List => format!("to_json({})::VARCHAR", quoted(column)),
         })
         .collect();

@@ -18,7 +18,7 @@ use super::{
     Admin, Email, GrantId, GroupId, GroupName, Planned, RequestId, Resource, ResourceType, TokenId,
     UserId,
 };
-use crate::registry::{Declaration, RegisteredTable};
+use crate::registry::{Declaration, RegisteredTable, is_schedule};
 use crate::store::old::{Old, Row};
 use crate::store::{MetricRow, SyncState};
 use crate::{Error, Kind, Result, SourceName, TableId, Timestamp, ViewName};
@@ -85,6 +85,7 @@ impl Admin<'_> {
             import.requests(&old);
             import.sync_states(&old);
             import.metrics(&old);
+            import.rest(&old);
             let Import { changes, report, .. } = import;
             let told = json!({"imported": report.imported, "left_out": report.left_out.len()});
             let event = AuditEvent::new(now, "import", None).with(told);
@@ -102,8 +103,9 @@ struct Import<'a> {
     /// The ids of the file, and whom they stand for here.
     users: HashMap<String, UserId>,
     groups: HashMap<String, GroupId>,
-    /// The ids of tables that are the same table here: of that name, and of that source.
-    tables: HashSet<TableId>,
+    /// The ids, as the file spells them, of tables that are the same table here: of that id and of
+    /// that source.
+    tables: HashSet<String>,
     /// The requests that are here already.
     requests: HashSet<RequestId>,
     changes: Vec<Change>,
@@ -139,7 +141,7 @@ impl Import<'_> {
         &mut self,
         kind: &'static str,
         rows: &[Row],
-        name: &'static str,
+        name: impl Fn(&Self, &Row) -> String,
         mut one: impl FnMut(&mut Self, &Row) -> Result<Vec<Change>>,
     ) {
         for row in rows {
@@ -154,23 +156,34 @@ impl Import<'_> {
                         self.changes.push(change);
                     }
                 }
-                Err(error) => self.leave(kind, row.text(name).unwrap_or("?"), error.message()),
+                Err(error) => self.leave(kind, name(self, row), error.message()),
             }
         }
     }
 
     fn users(&mut self, old: &Old) {
         let twins = clashing(old.users.iter().filter_map(|row| row.text("email")));
-        self.each("user", &old.users, "email", |import, row| {
+        self.each("user", &old.users, by("email"), |import, row| {
             let id = UserId::parse(row.needed("id")?)?;
             let email = Email::parse(row.needed("email")?)?;
             if twins.contains(&email.as_str().to_lowercase()) {
                 return Err(refused("another address differs from it in case alone; remove one"));
             }
             if let Some(there) = import.after.user_by_email(&email) {
+                if there.user.email.as_str() != email.as_str() {
+                    return Err(refused(format!(
+                        "its address differs in case alone from `{}`, who is here already",
+                        there.user.email
+                    )));
+                }
+                if !row.flag("active").unwrap_or(true) {
+                    return Err(refused("a user of that address is here, and deactivated there"));
+                }
                 // Whoever is here already is the same person.
                 import.users.insert(id.to_string(), there.user.id.clone());
-                return Err(refused("a user of that address is here already"));
+                return Err(refused(
+                    "a user of that address is here already; her groups and tokens are added to it",
+                ));
             }
             if import.after.user(&id).is_some() {
                 return Err(refused("a user of that id is here already"));
@@ -182,9 +195,9 @@ impl Import<'_> {
                 name: row.text("name").map(str::to_string),
                 active: row.flag("active").unwrap_or(true),
                 has_password: false,
-                created_at: row.moment("created_at").unwrap_or(import.now),
-                updated_at: row.moment("updated_at").unwrap_or(import.now),
-                deactivated_at: row.moment("deactivated_at"),
+                created_at: row.moment("created_at")?.unwrap_or(import.now),
+                updated_at: row.moment("updated_at")?.unwrap_or(import.now),
+                deactivated_at: row.moment("deactivated_at")?,
                 deactivated_by: row.text("deactivated_by").map(str::to_string),
             };
             let mut changes = vec![Change::PutUser(user)];
@@ -214,13 +227,42 @@ impl Import<'_> {
             Ok(changes)
         });
         if !old.has_groups {
-            for row in &old.users {
-                if row.text("role") == Some("km_admin") {
-                    let name = row.text("email").unwrap_or("?");
-                    self.leave("role", name, "km_admin has no right of its own here");
-                }
+            self.roles(old);
+        }
+    }
+
+    /// Says which roles came to nothing.
+    fn roles(&mut self, old: &Old) {
+        const WITHOUT: [&str; 3] = ["admin", "analyst", "viewer"];
+        let of_users = old.users.iter().map(|row| (row.text("id"), row.text("role")));
+        let of_users = of_users.filter_map(|(id, role)| Some((id.unwrap_or("?"), role?)));
+        let roles =
+            of_users.chain(old.roles()).map(|(id, role)| (id.to_string(), role.to_string()));
+        let roles: Vec<(String, String)> = roles.collect();
+        for (id, role) in roles {
+            let plain = role.strip_prefix("core.").unwrap_or(&role);
+            let known = self.users.contains_key(&id);
+            if known && WITHOUT.contains(&plain) {
+                continue;
+            }
+            let name = format!("{role} of {}", self.user_of(&id));
+            match plain {
+                "km_admin" => self.leave("role", name, "it has no right of its own here"),
+                _ if !known => self.leave("role", name, "its user wasn't taken over"),
+                _ => self.leave("role", name, "it is unknown"),
             }
         }
+    }
+
+    /// A user as people know her, or the file's id where there is none.
+    fn user_of(&self, id: &str) -> String {
+        let user = self.users.get(id).and_then(|id| self.after.user(id));
+        user.map_or_else(|| id.to_string(), |facts| facts.user.email.to_string())
+    }
+
+    fn group_of(&self, id: &str) -> String {
+        let group = self.groups.get(id).and_then(|id| self.after.group(id));
+        group.map_or_else(|| id.to_string(), |facts| facts.group.name.to_string())
     }
 
     fn admins(&self) -> Option<GroupId> {
@@ -229,13 +271,23 @@ impl Import<'_> {
 
     fn groups(&mut self, old: &Old) {
         let twins = clashing(old.groups.iter().filter_map(|row| row.text("name")));
-        self.each("group", &old.groups, "name", |import, row| {
+        self.each("group", &old.groups, by("name"), |import, row| {
             let id = GroupId::parse(row.needed("id")?)?;
             let name = GroupName::parse(row.needed("name")?)?;
-            if twins.contains(&name.as_str().to_lowercase()) {
+            // The two that are always there are meant by exactly that name.
+            let always = [GroupName::admin(), GroupName::everyone()];
+            let is_system = always.iter().any(|group| group.as_str() == name.as_str());
+            if !is_system && twins.contains(&name.as_str().to_lowercase()) {
                 return Err(refused("another group's name differs from it in case alone"));
             }
             if let Some(there) = import.after.group_by_name(&name) {
+                // `admin` was an ordinary group there.
+                if there.group.name.as_str() != name.as_str() {
+                    return Err(refused(format!(
+                        "its name differs in case alone from `{}`, which is here already",
+                        there.group.name
+                    )));
+                }
                 import.groups.insert(id.to_string(), there.group.id.clone());
                 // The two that are always there are the same everywhere.
                 return match there.group.is_system {
@@ -252,7 +304,7 @@ impl Import<'_> {
                 name,
                 description: row.text("description").map(str::to_string),
                 is_system: false,
-                created_at: row.moment("created_at").unwrap_or(import.now),
+                created_at: row.moment("created_at")?.unwrap_or(import.now),
                 created_by: row.text("created_by").map(str::to_string),
             })])
         });
@@ -268,17 +320,26 @@ impl Import<'_> {
         }
     }
 
-    /// The id of a table that was taken over. One of that id which is another source's table here
-    /// is not the one that the file means.
-    fn table(&self, id: &TableId) -> Result<TableId> {
-        match self.tables.get(id) {
-            Some(id) => Ok(id.clone()),
-            None => Err(refused("its table wasn't taken over")),
+    /// Whether a table was taken over, by its id as the file spells it: grants there are compared
+    /// letter by letter. One of that id which is another source's table here is not the one that
+    /// the file means.
+    fn taken(&self, id: &str) -> Result<()> {
+        match self.tables.contains(id) {
+            true => Ok(()),
+            false => Err(refused("its table wasn't taken over")),
         }
     }
 
     fn members(&mut self, old: &Old) {
-        self.each("member", &old.members, "user_id", |import, row| {
+        let name = |import: &Self, row: &Row| {
+            let (user, group) = (row.text("user_id"), row.text("group_id"));
+            format!(
+                "{} in {}",
+                import.user_of(user.unwrap_or("?")),
+                import.group_of(group.unwrap_or("?"))
+            )
+        };
+        self.each("member", &old.members, name, |import, row| {
             let (user, group) = import.member(row)?;
             let there = import.after.user(&user);
             if there.is_some_and(|u| u.memberships.iter().any(|m| m.group == group)) {
@@ -290,27 +351,45 @@ impl Import<'_> {
                 group,
                 source: MemberSource::parse(source)
                     .ok_or_else(|| refused(format!("`{source}` is no source of a member")))?,
-                added_at: row.moment("added_at").unwrap_or(import.now),
+                added_at: row.moment("added_at")?.unwrap_or(import.now),
                 added_by: row.text("added_by").map(str::to_string),
             })])
         });
     }
 
     fn tables(&mut self, old: &Old) {
-        self.each("table", &old.tables, "id", |import, row| {
+        self.each("table", &old.tables, by("id"), |import, row| {
             let id = TableId::parse(row.needed("id")?)?;
-            let name = ViewName::parse(row.needed("name")?)?;
             let text = |key: &'static str| row.text(key).map(str::to_string);
             let column =
                 |key: &'static str| row.text(key).map(crate::ColumnName::parse).transpose();
             let source_type = text("source_type").unwrap_or_else(|| "local".to_string());
+            let source = SourceName::parse(source_type.clone())?;
+            // Also under another name, by whoever has registered it for this.
+            if import.after.table(&id).is_some_and(|there| there.table.source == source) {
+                import.tables.insert(row.needed("id")?.to_string());
+                return Err(refused("it is registered here already"));
+            }
+            let name = ViewName::parse(row.needed("name")?).map_err(|error| {
+                refused(format!(
+                    "{}; register it here by another one, `agnes registry register NAME --id {id} \
+                     --source {source}`, and import again",
+                    error.message()
+                ))
+            })?;
+            let schedule = text("sync_schedule");
+            let sync_schedule = schedule.clone().filter(|text| is_schedule(text));
+            if let Some(bad) = schedule.filter(|_| sync_schedule.is_none()) {
+                let why = format!("`{}` is no schedule here", crate::name::shown(&bad));
+                import.leave("schedule", &name, why);
+            }
             let declaration = Declaration {
                 bucket: text("bucket"),
                 source_table: text("source_table"),
                 source_query: text("source_query"),
                 query_mode: row.word("query_mode")?,
                 sync_strategy: row.word("sync_strategy")?.unwrap_or_default(),
-                sync_schedule: text("sync_schedule"),
+                sync_schedule,
                 primary_key: columns(row.text("primary_key"))?,
                 description: text("description"),
                 folder: text("folder"),
@@ -322,14 +401,8 @@ impl Import<'_> {
                 partition_granularity: row.word("partition_granularity")?,
                 initial_load_chunk_days: row.number("initial_load_chunk_days"),
                 is_public: import.options.keep_public && row.flag("is_public").unwrap_or(true),
-                source_type: Some(source_type.clone()),
+                source_type: Some(source_type),
             };
-            let source = SourceName::parse(source_type)?;
-            let same = |there: &RegisteredTable| there.name == name && there.source == source;
-            if import.after.table(&id).is_some_and(|there| same(&there.table)) {
-                import.tables.insert(id);
-                return Err(refused("it is registered here already"));
-            }
             is_free(&import.after, &id, &name, None)?;
             let table = RegisteredTable {
                 id,
@@ -337,22 +410,30 @@ impl Import<'_> {
                 source,
                 declaration,
                 registered_by: text("registered_by"),
-                registered_at: row.moment("registered_at").unwrap_or(import.now),
+                registered_at: row.moment("registered_at")?.unwrap_or(import.now),
             };
             table.check()?;
-            import.tables.insert(table.id.clone());
+            import.tables.insert(row.needed("id")?.to_string());
             Ok(vec![Change::PutTable(Box::new(table))])
         });
     }
 
     fn grants(&mut self, old: &Old) {
-        self.each("grant", &old.grants, "resource_id", |import, row| {
+        let name = |import: &Self, row: &Row| {
+            let part = |column| row.text(column).unwrap_or("?");
+            let group = import.group_of(part("group_id"));
+            format!("{}:{} to {group}", part("resource_type"), part("resource_id"))
+        };
+        self.each("grant", &old.grants, name, |import, row| {
             let group = import.groups.get(row.needed("group_id")?);
             let group = group.ok_or_else(|| refused("its group wasn't taken over"))?.clone();
-            let kind = ResourceType::parse(row.needed("resource_type")?)?;
-            let mut resource = Resource::new(kind, row.needed("resource_id")?)?;
-            if let Some(id) = resource.as_table() {
-                resource = Resource::table(import.table(id)?);
+            let (kind, id) = (row.needed("resource_type")?, row.needed("resource_id")?);
+            if !OLD_TYPES.contains(&kind) {
+                return Err(refused("there is no such type of resource"));
+            }
+            let resource = Resource::new(ResourceType::parse(kind)?, id)?;
+            if resource.as_table().is_some() {
+                import.taken(id)?;
             }
             let number = import.after.groups.number(&group);
             if import.after.grants_of(&resource).iter().any(|g| Some(g.group) == number) {
@@ -364,14 +445,14 @@ impl Import<'_> {
                 id,
                 group,
                 resource,
-                assigned_at: row.moment("assigned_at").unwrap_or(import.now),
+                assigned_at: row.moment("assigned_at")?.unwrap_or(import.now),
                 assigned_by: row.text("assigned_by").map(str::to_string),
             })])
         });
     }
 
     fn tokens(&mut self, old: &Old) {
-        self.each("token", &old.tokens, "name", |import, row| {
+        self.each("token", &old.tokens, by("name"), |import, row| {
             let id = TokenId::parse(row.needed("id")?)?;
             let user = import.users.get(row.needed("user_id")?);
             let user = user.ok_or_else(|| refused("its user wasn't taken over"))?.clone();
@@ -388,11 +469,11 @@ impl Import<'_> {
                 user,
                 name: text("name").unwrap_or_default(),
                 scope: text("scopes").unwrap_or_else(|| "general".to_string()),
-                created_at: row.moment("created_at").unwrap_or(import.now),
-                expires_at: row.moment("expires_at"),
-                last_used_at: row.moment("last_used_at"),
+                created_at: row.moment("created_at")?.unwrap_or(import.now),
+                expires_at: row.moment("expires_at")?,
+                last_used_at: row.moment("last_used_at")?,
                 last_used_ip: text("last_used_ip"),
-                revoked_at: row.moment("revoked_at"),
+                revoked_at: row.moment("revoked_at")?,
             };
             let hash = row.needed("token_hash")?.to_lowercase();
             Ok(vec![Change::PutToken { token: Box::new(token), hash }])
@@ -400,14 +481,18 @@ impl Import<'_> {
     }
 
     fn permissions(&mut self, old: &Old) {
-        self.each("permission", &old.permissions, "dataset", |import, row| {
+        let name = |import: &Self, row: &Row| {
+            let user = import.user_of(row.text("user_id").unwrap_or("?"));
+            format!("{} to {user}", row.text("dataset").unwrap_or("?"))
+        };
+        self.each("permission", &old.permissions, name, |import, row| {
             let user = import.users.get(row.needed("user_id")?);
             let user = user.ok_or_else(|| refused("its user wasn't taken over"))?.clone();
             let dataset = super::admin::worded(row.needed("dataset")?, "dataset")?;
             if let Ok(id) = TableId::parse(&dataset)
                 && import.after.table(&id).is_some()
             {
-                import.table(&id)?;
+                import.taken(&dataset)?;
             }
             Ok(vec![Change::PutPermission(Permission {
                 user,
@@ -418,7 +503,7 @@ impl Import<'_> {
     }
 
     fn requests(&mut self, old: &Old) {
-        self.each("request", &old.requests, "table_id", |import, row| {
+        self.each("request", &old.requests, by("table_id"), |import, row| {
             let user = import.users.get(row.needed("user_id")?);
             let user = user.ok_or_else(|| refused("its user wasn't taken over"))?.clone();
             let status = row.text("status").unwrap_or("pending");
@@ -428,7 +513,7 @@ impl Import<'_> {
             }
             let table_id = TableId::parse(row.needed("table_id")?)?;
             if import.after.table(&table_id).is_some() {
-                import.table(&table_id)?;
+                import.taken(row.needed("table_id")?)?;
             }
             Ok(vec![Change::PutRequest(Box::new(AccessRequest {
                 id,
@@ -439,22 +524,24 @@ impl Import<'_> {
                 status: RequestStatus::parse(status)
                     .ok_or_else(|| refused(format!("`{status}` is no status")))?,
                 reviewed_by: row.text("reviewed_by").map(str::to_string),
-                reviewed_at: row.moment("reviewed_at"),
-                created_at: row.moment("created_at").unwrap_or(import.now),
+                reviewed_at: row.moment("reviewed_at")?,
+                created_at: row.moment("created_at")?.unwrap_or(import.now),
             }))])
         });
     }
 
     fn sync_states(&mut self, old: &Old) {
-        self.each("sync state", &old.sync_states, "table_id", |import, row| {
+        self.each("sync state", &old.sync_states, by("table_id"), |import, row| {
             let name = ViewName::parse(row.needed("table_id")?)?;
             let table = import.after.table_by_name(&name);
             let table = table.ok_or_else(|| refused("no table of that name is registered"))?;
-            import.table(&table.table.id)?;
+            if !import.tables.iter().any(|id| table.table.id.as_str().eq_ignore_ascii_case(id)) {
+                return Err(refused("its table wasn't taken over"));
+            }
             Ok(vec![Change::PutSyncState(Box::new(SyncState {
                 table_id: name.to_string(),
                 source: table.table.source.to_string(),
-                last_sync: row.moment("last_sync"),
+                last_sync: row.moment("last_sync")?,
                 rows: row.large("rows"),
                 file_size_bytes: row.large("file_size_bytes"),
                 columns: row.number("columns").unwrap_or(0),
@@ -466,9 +553,24 @@ impl Import<'_> {
         });
     }
 
+    /// Says what nobody has asked for.
+    fn rest(&mut self, old: &Old) {
+        for (table, rows) in &old.unread {
+            self.leave("rows of", table, format!("{rows} rows; there is no place for them here"));
+        }
+        let public = old.tables.iter().filter(|row| row.flag("is_public") == Some(true)).count();
+        if public > 0 && !self.options.keep_public {
+            let why = format!(
+                "{public} tables were public; --keep-public keeps that for the policy \
+                 `grants_and_legacy`"
+            );
+            self.leave("mark", "is_public", why);
+        }
+    }
+
     fn metrics(&mut self, old: &Old) {
         let mut seen = BTreeSet::new();
-        self.each("metric", &old.metrics, "id", |_, row| {
+        self.each("metric", &old.metrics, by("id"), |_, row| {
             let id = row.needed("id")?.to_string();
             for needed in ["name", "display_name", "category", "sql"] {
                 row.needed(needed)?;
@@ -479,6 +581,14 @@ impl Import<'_> {
             Ok(vec![Change::PutMetric(Box::new(MetricRow(row.texts().clone())))])
         });
     }
+}
+
+/// The types of resources that such databases know.
+const OLD_TYPES: [&str; 3] = ["table", "marketplace_plugin", "memory_domain"];
+
+/// What a row is called: by one of its columns.
+fn by(column: &'static str) -> impl Fn(&Import<'_>, &Row) -> String {
+    move |_, row| row.text(column).unwrap_or("?").to_string()
 }
 
 fn refused(reason: impl Into<String>) -> Error {

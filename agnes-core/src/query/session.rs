@@ -115,6 +115,11 @@ impl Judge for Names<'_> {
         if node.get("at_clause").is_some_and(|at| !at.is_null()) {
             return Err(Error::new(Kind::Denied, "tables have no earlier versions here"));
         }
+        // As the lists of tables call them.
+        let name = match name {
+            [catalog, rest @ ..] if !rest.is_empty() && catalog.eq_ignore_ascii_case("memory") => rest,
+            name => name,
+        };
         let table = match name {
             [one] => one,
             [schema, one] if schema.eq_ignore_ascii_case("main") => one,

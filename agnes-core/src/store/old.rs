@@ -30,8 +30,13 @@ impl Row {
         self.text(column).map(|text| text == "true")
     }
 
-    pub(crate) fn moment(&self, column: &'static str) -> Option<Timestamp> {
-        self.text(column)?.parse().ok().map(Timestamp::from_micros)
+    pub(crate) fn moment(&self, column: &'static str) -> Result<Option<Timestamp>> {
+        let Some(text) = self.text(column) else { return Ok(None) };
+        let micros = text.parse().map_err(|_| {
+            let shown = crate::name::shown(text.trim_start_matches('?'));
+            Error::new(Kind::Invalid, format!("its `{column}` is `{shown}`, which is no time"))
+        })?;
+        Ok(Some(Timestamp::from_micros(micros)))
     }
 
     pub(crate) fn number(&self, column: &'static str) -> Option<u32> {
@@ -235,6 +240,10 @@ pub(crate) struct Old {
     /// Whether members of groups say who is an admin, or roles do.
     pub(crate) has_groups: bool,
     admins: BTreeSet<String>,
+    role_grants: Vec<Row>,
+    role_keys: Vec<String>,
+    /// Tables of which nothing is read, and how many rows each has.
+    pub(crate) unread: Vec<(String, u64)>,
 }
 
 impl Old {
@@ -257,6 +266,8 @@ impl Old {
             Error::new(kind, message).with(Key::Path, file.display())
         };
         engine::run(&connection, "open the file", &sql::attach_extract(file)?).map_err(unusable)?;
+        // Whoever wrote it may have put more into it than rows.
+        engine::run(&connection, "lock the reader", &sql::lock::<&str>(&[])?)?;
         let tables = there(&connection).map_err(unusable)?;
         if !tables.contains_key("schema_version") || !tables.contains_key("users") {
             return Err(unusable(Error::new(
@@ -264,16 +275,24 @@ impl Old {
                 "it has no tables `schema_version` and `users`",
             )));
         }
+        if tables.contains_key("one_shot_tokens") {
+            return Err(unusable(Error::new(
+                Kind::Invalid,
+                "it is a system database of Agnes itself; put it into the state folder as it is",
+            )));
+        }
+        let unread = unread(&connection, &tables).map_err(unusable)?;
         let read = |shape: &Shape| rows(&connection, &tables, shape).map_err(unusable);
         let roles = read(&ROLES)?;
-        let is_admin_role = |row: &Row| {
+        let key_of = |row: &Row| {
             let id = row.text("internal_role_id");
-            let key = roles.iter().find(|role| role.text("id") == id);
-            let key = row.text("role_key").or_else(|| key.and_then(|role| role.text("key")));
-            key == Some("core.admin")
+            let role = roles.iter().find(|role| role.text("id") == id);
+            let key = row.text("role_key").or_else(|| role.and_then(|role| role.text("key")));
+            key.or(id).unwrap_or("?").to_string()
         };
         let role_grants = read(&ROLE_GRANTS)?;
-        let admins = role_grants.iter().filter(|row| is_admin_role(row));
+        let role_keys: Vec<String> = role_grants.iter().map(key_of).collect();
+        let admins = role_grants.iter().zip(&role_keys).filter(|(_, key)| *key == "core.admin");
         let version: Option<i64> = connection
             .query_row("SELECT max(version)::BIGINT FROM extract.main.schema_version", [], |row| {
                 row.get(0)
@@ -281,7 +300,7 @@ impl Old {
             .map_err(|e| unusable(engine::error("read the version", e)))?;
         Ok(Old {
             version: version.and_then(|version| u32::try_from(version).ok()),
-            admins: admins.filter_map(|row| row.text("user_id").map(str::to_string)).collect(),
+            admins: admins.filter_map(|(row, _)| row.text("user_id").map(str::to_string)).collect(),
             users: read(&USERS)?,
             groups: read(&GROUPS)?,
             members: read(&MEMBERS)?,
@@ -293,7 +312,16 @@ impl Old {
             sync_states: read(&SYNC_STATES)?,
             metrics: read(&METRICS)?,
             has_groups: tables.contains_key("user_group_members"),
+            role_grants,
+            role_keys,
+            unread,
         })
+    }
+
+    /// The roles that somebody was given, by the id of the user, in the interlude of roles.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = (&str, &str)> {
+        let users = self.role_grants.iter().map(|row| row.text("user_id").unwrap_or("?"));
+        users.zip(self.role_keys.iter().map(String::as_str))
     }
 
     /// Whether the roles of one interlude make a user an admin.
@@ -305,10 +333,12 @@ impl Old {
 /// The tables that are there, each with its columns; in lower case.
 fn there(connection: &Connection) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let fail = |e| engine::error("read the tables", e);
+    // A view is a query of whoever made the file.
     let mut statement = connection
         .prepare(
             "SELECT lower(table_name), lower(column_name) FROM duckdb_columns() \
-             WHERE database_name = 'extract' AND schema_name = 'main'",
+             WHERE database_name = 'extract' AND schema_name = 'main' AND table_name IN \
+             (SELECT table_name FROM duckdb_tables() WHERE database_name = 'extract')",
         )
         .map_err(fail)?;
     let rows = statement
@@ -320,6 +350,49 @@ fn there(connection: &Connection) -> Result<BTreeMap<String, BTreeSet<String>>> 
         tables.entry(table).or_default().insert(column);
     }
     Ok(tables)
+}
+
+/// Tables that hold something and that nobody asks for.
+fn unread(
+    connection: &Connection,
+    tables: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<Vec<(String, u64)>> {
+    let shapes = [
+        USERS,
+        GROUPS,
+        MEMBERS,
+        GRANTS,
+        TOKENS,
+        PERMISSIONS,
+        REQUESTS,
+        TABLES,
+        SYNC_STATES,
+        METRICS,
+        ROLES,
+        ROLE_GRANTS,
+    ];
+    let known: BTreeSet<&str> =
+        shapes.iter().map(|shape| shape.0).chain(["schema_version"]).collect();
+    let fail = |e| engine::error("count the rows", e);
+    let mut statement = connection
+        .prepare(
+            "SELECT table_name, estimated_size FROM duckdb_tables() WHERE database_name = \
+             'extract' AND schema_name = 'main' AND estimated_size > 0 ORDER BY 1",
+        )
+        .map_err(fail)?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+        .map_err(fail)?;
+    let mut unread = Vec::new();
+    for row in rows {
+        let (table, rows) = row.map_err(fail)?;
+        if !known.contains(table.to_lowercase().as_str())
+            && tables.contains_key(&table.to_lowercase())
+        {
+            unread.push((table, rows.unsigned_abs()));
+        }
+    }
+    Ok(unread)
 }
 
 fn rows(

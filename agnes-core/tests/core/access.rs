@@ -528,6 +528,17 @@ fn adopting_registers_what_is_published() {
     assert_eq!(nothing.unwrap_err().kind(), Kind::NotFound);
 }
 
+/// The contract allows it, and only its source knows the query.
+#[test]
+fn a_materialized_table_is_adopted_with_the_others() {
+    let place = Place::new();
+    let materialized = table("deals", "SELECT 1 AS a").replace("'local'", "'materialized'");
+    place.foreign("crm", &(table("people", "SELECT 1 AS a") + &materialized));
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    assert_eq!(agnes.adopt(OPERATOR, None).unwrap().registered.len(), 2);
+}
+
 /// A grant follows the data, not the name.
 #[test]
 fn a_name_that_changes_hands_takes_no_grants_along() {
@@ -603,7 +614,7 @@ fn an_ingest_brings_nothing_back_that_was_unregistered() {
     let report = agnes.ingest(&source("shop"), &files, &NoProgress).unwrap();
     assert_eq!(report.registered.len(), 0);
     let why = report.unregistered.first().unwrap();
-    assert!(why.message().contains("was unregistered"), "{why}");
+    assert!(why.message().contains("was taken out"), "{why}");
     rebuild(&agnes);
     assert!(agnes.access().unwrap().resolve("orders").is_none());
     let name = ViewName::parse("orders").unwrap();

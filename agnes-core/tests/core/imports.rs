@@ -98,11 +98,15 @@ fn roles_and_permissions_of_an_early_version() {
             "user eve@example.com",
             "user no address",
             "password kim@example.com",
-            "role kim@example.com",
+            "role viewer of u3",
+            "role admin of u4",
+            "role viewer of u5",
+            "role km_admin of kim@example.com",
             "table bad name",
             "table odd",
-            "permission lines",
+            "permission lines to u3",
             "sync state gone",
+            "mark is_public",
         ]
     );
     assert_eq!(report.imported["user"], 3);
@@ -142,11 +146,12 @@ fn groups_and_grants_of_a_later_version() {
         [
             "group Twin",
             "group twin",
-            "member u2",
-            "member u9",
-            "member u3",
-            "grant gone",
+            "member ada@example.com in g5",
+            "member u9 in sales",
+            "member gone@example.com in sales",
+            "grant table:gone to sales",
             "metric sales/bad",
+            "mark is_public",
         ]
     );
     let access = agnes.access().unwrap();
@@ -210,9 +215,12 @@ fn no_grant_reaches_another_sources_table() {
         })
         .unwrap();
     let report = import(&agnes, &file);
-    for left_out in
-        ["table orders_90d", "grant orders_90d", "permission orders_90d", "request orders_90d"]
-    {
+    for left_out in [
+        "table orders_90d",
+        "grant table:orders_90d to sales",
+        "permission orders_90d to ada@example.com",
+        "request orders_90d",
+    ] {
         assert!(left(&report).contains(&left_out.to_string()), "{left_out}: {report:?}");
     }
     assert_eq!(may(&access, "ada@example.com", "table:orders_90d"), Reason::NotGranted);
@@ -222,6 +230,111 @@ fn no_grant_reaches_another_sources_table() {
     admin.deny(&pending[0].id).unwrap();
     import(&agnes, &file);
     assert!(admin.pending_requests().unwrap().is_empty());
+}
+
+/// Its names are compared letter by letter, and what it says of people isn't guessed at.
+#[test]
+fn what_differs_in_case_alone_is_somebody_else() {
+    let place = Place::new();
+    let file = old(
+        &place,
+        &format!(
+            "{V14};
+             INSERT INTO users VALUES ('u7', 'BOB@example.com', NULL, NULL, NULL, true, NULL, NULL), ('u8', 'eve@example.com', NULL, NULL, NULL, false, NULL, NULL);
+             INSERT INTO user_groups VALUES ('g7', 'admin', NULL, false, NULL, NULL), ('g8', 'OPS', NULL, false, NULL, NULL);
+             INSERT INTO user_group_members VALUES ('u2', 'g7', 'admin', NULL, NULL), ('u7', 'g1', 'admin', NULL, NULL), ('u8', 'g1', 'admin', NULL, NULL), ('u2', 'g8', 'admin', NULL, NULL);
+             INSERT INTO resource_grants VALUES ('x4', 'g3', 'table', 'LINES', NULL, NULL), ('x5', 'g3', 'TABLE', 'lines', NULL, NULL), ('x6', 'g3', 'banana', 'x', NULL, NULL);
+             CREATE TABLE audit_log (id VARCHAR); INSERT INTO audit_log VALUES ('a'), ('b')"
+        ),
+    );
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    for (address, active) in [("bob@example.com", true), ("eve@example.com", true)] {
+        assert_eq!(crate::access::user(&admin, address).active, active);
+    }
+    crate::access::group(&admin, "ops");
+    let report = import(&agnes, &file);
+    for left_out in [
+        "user BOB@example.com",
+        "user eve@example.com",
+        "group admin",
+        "group OPS",
+        "member ada@example.com in g7",
+        "member u7 in Admin",
+        "member u8 in Admin",
+        "grant table:LINES to sales",
+        "grant TABLE:lines to sales",
+        "grant banana:x to sales",
+        "rows of audit_log",
+    ] {
+        assert!(left(&report).contains(&left_out.to_string()), "{left_out}: {:#?}", left(&report));
+    }
+    for address in ["ada@example.com", "bob@example.com", "eve@example.com"] {
+        assert_eq!(may(&access, address, "table:lines"), Reason::NotGranted, "{address}");
+    }
+}
+
+/// Whoever made the file may have put a query in place of a table.
+#[test]
+fn a_view_in_the_file_is_not_run() {
+    let place = Place::new();
+    let secret = place.write("secret.csv", "id,email\n1,secret@example.com\n");
+    let view = format!("CREATE VIEW users AS FROM read_csv('{}')", secret.display());
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    let error = admin.import(&old(&place, &view), ImportOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid, "{error}");
+    let view = view
+        .replace("VIEW users", "VIEW user_groups")
+        .replace("FROM", "SELECT *, email AS name FROM");
+    let file = old(&place, &format!("CREATE TABLE users (id VARCHAR, email VARCHAR); {view}"));
+    assert_eq!(left(&import(&agnes, &file)), Vec::<String>::new());
+    // Nor is its own database taken for another's.
+    let own = place.path("own/system.duckdb");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    drop(admin);
+    drop((access, agnes));
+    std::fs::copy(place.data().join("state/system.duckdb"), &own).unwrap();
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let error = access.admin(OPERATOR).unwrap().import(&own, ImportOptions::default());
+    assert!(error.unwrap_err().message().contains("Agnes itself"));
+}
+
+/// A time that can't be read may be the one at which something ends.
+#[test]
+fn a_row_that_is_wrong_is_left_out_alone() {
+    let place = Place::new();
+    let file = old(
+        &place,
+        "CREATE TABLE users (id VARCHAR, email VARCHAR, created_at VARCHAR);
+         INSERT INTO users VALUES ('u1', 'ada@example.com', 'yesterday'), ('u2', 'bob@example.com', '2026-01-01');
+         CREATE TABLE table_registry (id VARCHAR, name VARCHAR, source_type VARCHAR, sync_schedule VARCHAR);
+         INSERT INTO table_registry VALUES ('lines', 'lines', 'keboola', 'cron bogus'), ('orders_90d', 'Orders 90d', 'keboola', 'every 1h')",
+    );
+    let agnes = place.agnes();
+    let report = import(&agnes, &file);
+    assert_eq!(left(&report), ["user ada@example.com", "schedule lines", "table orders_90d"]);
+    let access = agnes.access().unwrap();
+    assert!(access.user_by_email(&email("bob@example.com")).is_some());
+    assert_eq!(access.resolve("lines").unwrap().declaration.sync_schedule, None);
+    // The cure that it names.
+    let cure = &report.left_out.last().unwrap().reason;
+    assert!(cure.contains("--id orders_90d --source keboola"), "{cure}");
+    access
+        .admin(OPERATOR)
+        .unwrap()
+        .register(NewTable {
+            id: Some("orders_90d".parse().unwrap()),
+            name: agnes_core::ViewName::parse("recent_orders").unwrap(),
+            source: agnes_core::SourceName::parse("keboola").unwrap(),
+            declaration: Default::default(),
+        })
+        .unwrap();
+    let again = import(&agnes, &file);
+    assert!(again.left_out.iter().any(|l| l.reason.contains("registered here already")));
 }
 
 /// Old versions write an empty text where they know nothing.

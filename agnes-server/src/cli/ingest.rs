@@ -104,7 +104,7 @@ impl Ingest {
         } else {
             show(&self.source, &report.extract, output)?;
             for error in &report.unregistered {
-                output.note(format_args!("not registered: {}", error.message()));
+                output.note(error.message());
             }
             if report.extract.changed() {
                 output.note("run `agnes rebuild` to publish");
