@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::access::{Principal, Visibility};
 use crate::extract::QueryMode;
 use crate::orchestrator::{Pin, View};
-use crate::registry::RegisteredTable;
+use crate::registry::{RegisteredTable, source_type};
 use crate::{Agnes, Result, TableId, Timestamp, ViewName};
 
 /// What a principal may see, with hashes.
@@ -25,7 +25,8 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ManifestEntry {
     /// MD5 of the table's one file, 32 lower-case hex digits: its own, or what its several were
-    /// merged to. Empty for a table whose rows stay in a remote system.
+    /// merged to. Empty for a table whose rows stay in a remote system, and for one whose files
+    /// don't fit together.
     pub hash: String,
     /// When its data was last read from its source.
     pub updated: Option<Timestamp>,
@@ -35,11 +36,11 @@ pub struct ManifestEntry {
     pub rows: u64,
     /// Where its rows are queried.
     pub query_mode: QueryMode,
-    /// What kind of system it comes from; empty for a table that isn't registered.
+    /// What kind of system it comes from: what is declared, or what its source's name says.
     pub source_type: String,
     /// Its id in the registry, if it is registered.
     pub id: Option<TableId>,
-    /// BLAKE3 of its content, lower-case hex; empty for a remote table.
+    /// BLAKE3 of the same file, 64 lower-case hex digits; empty where there is none.
     pub hash_blake3: String,
     /// The files of a table that has several, for a client that brings only what changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,7 +107,7 @@ impl Agnes {
 }
 
 fn entry(view: &View, table: Option<&RegisteredTable>) -> ManifestEntry {
-    let source_type = table.map(|table| table.declaration.source_type.clone().unwrap_or_default());
+    let declared = table.and_then(|table| table.declaration.source_type.clone());
     let parts = match view.files() {
         [] | [_] => Vec::new(),
         many => many
@@ -126,9 +127,9 @@ fn entry(view: &View, table: Option<&RegisteredTable>) -> ManifestEntry {
         size_bytes: view.whole().map_or(view.size_bytes, Pin::size_bytes),
         rows: view.rows,
         query_mode: view.query_mode,
-        source_type: source_type.unwrap_or_default(),
+        source_type: declared.unwrap_or_else(|| source_type(&view.source)),
         id: table.map(|table| table.id.clone()),
-        hash_blake3: view.blake3(),
+        hash_blake3: view.whole().map_or_else(String::new, |whole| whole.blake3.clone()),
         parts,
     }
 }

@@ -45,6 +45,37 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The name that somebody may have meant, of those that there are.
+pub(crate) fn nearest<'n>(name: &str, all: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let folded = name.to_ascii_lowercase();
+    all.map(|known| (distance(&folded, &known.to_ascii_lowercase()), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
+        .map(|(_, known)| known)
+}
+
+/// How many letters have to change to make one word of the other, up to a small number.
+fn distance(a: &str, b: &str) -> usize {
+    const FAR: usize = 99;
+    if a.len().abs_diff(b.len()) > 4 || a.len() > 64 {
+        return FAR;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
+            let value = (*cell + 1).min(left + 1).min(diagonal + usize::from(x != y));
+            diagonal = std::mem::replace(cell, value);
+            left = value;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(FAR)
+}
+
 /// What is wrong with `text` as a strict identifier, or nothing.
 fn strict_fault(text: &str) -> Option<&'static str> {
     let mut chars = text.chars();
@@ -478,6 +509,14 @@ impl TableName {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn near_words_are_near() {
+        assert_eq!(distance("orders", "orders"), 0);
+        assert_eq!(distance("order", "orders"), 1);
+        assert_eq!(distance("odrers", "orders"), 2);
+        assert!(distance("a", "completely") > 5);
+    }
 
     #[test]
     fn strict_names_end_at_the_absolute_end() {

@@ -321,7 +321,7 @@ fn step(admin: &Admin<'_>, candidate: &Candidate, take_over: bool) -> Result<Ste
 }
 
 /// The kind of system that a source is, told by its name where that is one of the usual.
-fn source_type(source: &SourceName) -> String {
+pub(crate) fn source_type(source: &SourceName) -> String {
     const KNOWN: [&str; 3] = ["keboola", "bigquery", "jira"];
     let known = KNOWN.iter().find(|known| source.as_str().eq_ignore_ascii_case(known));
     known.map_or("local", |known| known).to_string()
@@ -356,6 +356,7 @@ impl Agnes {
             .collect();
         if let Some(only) = only
             && candidates.is_empty()
+            && !self.store()?.withdrawn()?.iter().any(|(source, _)| source == only)
         {
             return Err(Error::new(
                 Kind::NotFound,
@@ -364,6 +365,15 @@ impl Agnes {
             .with(Key::Source, only));
         }
         let mut adoption = Adoption::default();
+        if let Some(only) = only {
+            // Who asks for all of a source's tables hears of those that it doesn't publish.
+            for (source, name) in self.store()?.withdrawn()? {
+                if source == *only {
+                    let error = Arc::new(was_unregistered(&source, &name));
+                    adoption.left.push(Left { name, source, error });
+                }
+            }
+        }
         let (mut new, mut taken, mut from) = (Vec::new(), Vec::new(), Vec::new());
         for candidate in candidates {
             match step(&admin, &candidate, only.is_some()) {

@@ -277,6 +277,9 @@ pub(crate) fn with_texts(query: &str, columns: &[(&str, bool)]) -> Sql {
     Sql(format!("SELECT {} FROM ({query}\n) AS t({})", selected.join(", "), names.join(", ")))
 }
 
+/// Times are what they are in UTC, on whatever machine.
+pub(crate) const UTC: &str = "SET GLOBAL TimeZone = 'UTC'";
+
 /// What the engine would do about a statement that the guard has accepted.
 pub(crate) fn explain(statement: &str) -> Sql {
     Sql(format!("EXPLAIN {statement}"))

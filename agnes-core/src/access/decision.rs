@@ -262,6 +262,7 @@ pub struct EffectiveItem {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct MaySee {
     /// The user.
+    #[serde(rename = "user_id")]
     pub user: UserId,
     /// Her address.
     pub email: Email,

@@ -125,8 +125,10 @@ impl MemberSource {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Membership {
     /// The user.
+    #[serde(rename = "user_id")]
     pub user: UserId,
     /// The group.
+    #[serde(rename = "group_id")]
     pub group: GroupId,
     /// Why.
     pub source: MemberSource,
@@ -142,6 +144,7 @@ pub struct Grant {
     /// Its id.
     pub id: GrantId,
     /// Who may.
+    #[serde(rename = "group_id")]
     pub group: GroupId,
     /// What.
     pub resource: Resource,
@@ -155,6 +158,7 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Permission {
     /// The user.
+    #[serde(rename = "user_id")]
     pub user: UserId,
     /// A table's id, or `<bucket>.*`.
     pub dataset: String,

@@ -50,6 +50,7 @@ pub struct AccessRequest {
     /// Its id.
     pub id: RequestId,
     /// Who asks.
+    #[serde(rename = "user_id")]
     pub user: UserId,
     /// Her address.
     pub user_email: Email,

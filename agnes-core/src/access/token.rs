@@ -39,6 +39,7 @@ pub struct PersonalToken {
     /// Its id, the `jti` of its JWT.
     pub id: TokenId,
     /// Whose it is.
+    #[serde(rename = "user_id")]
     pub user: UserId,
     /// What she calls it.
     pub name: String,
@@ -61,7 +62,7 @@ pub struct PersonalToken {
 /// A personal access token to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
-    /// What its owner calls it: 1 to 128 bytes.
+    /// What its owner calls it: 1 to 256 bytes.
     pub name: String,
     /// How long it holds; none for ever. 1 s to ten years.
     pub lifetime: Option<Duration>,

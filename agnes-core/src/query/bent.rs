@@ -1,4 +1,4 @@
-//! Columns of types that Arrow has none for: they come as text, and the field says so.
+//! Columns of types that Arrow has none for: they come as text, and the field says of which.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 use super::tokens::tokens;
 use crate::{Error, Key, Kind, Result, sql};
 
-/// Where a field that holds the text of another type says which: `BIT`, `TIME WITH TIME ZONE`, …
+/// Where a field that holds the text of another type says which: `BIT`, `BIGNUM`, `JSON`,
+/// `TIME WITH TIME ZONE`, `UHUGEINT` or `UUID`.
 pub const TYPE_KEY: &str = "agnes:type";
 
 /// What DuckDB hands to Arrow as something else: a large UHUGEINT as a negative number, a BIT as
@@ -24,21 +25,49 @@ fn bent(kind: &LogicalTypeHandle) -> Option<&'static str> {
     }
 }
 
-/// The columns of a statement, where some would be bent.
-pub(super) struct Bent {
-    /// For each column what its type is, if that is bent, and whether it is the whole column.
-    columns: Vec<Option<(&'static str, bool)>>,
+/// What DuckDB hands to Arrow as text by itself.
+fn as_text(kind: &LogicalTypeHandle) -> Option<&'static str> {
+    match kind.id() {
+        LogicalTypeId::Uuid => Some("UUID"),
+        LogicalTypeId::Varchar if kind.get_alias().as_deref() == Some("JSON") => Some("JSON"),
+        _ => None,
+    }
 }
 
-impl Bent {
+/// A column of a type that Arrow has none for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    /// It is text already.
+    Text(&'static str),
+    /// It would be bent.
+    Bent(&'static str),
+    /// Something inside of it would be.
+    BentInside(&'static str),
+}
+
+/// The columns of a statement, where Arrow lacks a type for some.
+pub(super) struct Columns {
+    columns: Vec<Option<Column>>,
+}
+
+impl Columns {
     /// None where Arrow carries everything.
-    pub(super) fn of(statement: &Statement<'_>) -> Option<Bent> {
+    pub(super) fn of(statement: &Statement<'_>) -> Option<Columns> {
         let column = |at| {
             let kind = statement.column_logical_type(at);
-            Some((bent(&kind)?, kind.num_children() == 0))
+            match (bent(&kind), kind.num_children()) {
+                (Some(name), 0) => Some(Column::Bent(name)),
+                (Some(name), _) => Some(Column::BentInside(name)),
+                (None, _) => as_text(&kind).map(Column::Text),
+            }
         };
         let columns: Vec<_> = (0..statement.column_count()).map(column).collect();
-        columns.iter().any(Option::is_some).then_some(Bent { columns })
+        columns.iter().any(Option::is_some).then_some(Columns { columns })
+    }
+
+    /// Whether some would be bent.
+    pub(super) fn are_bent(&self) -> bool {
+        self.columns.iter().flatten().any(|column| !matches!(column, Column::Text(_)))
     }
 
     /// A statement that gives the names of a query's columns.
@@ -53,7 +82,7 @@ impl Bent {
     pub(super) fn as_text(&self, query: &str, names: &Schema) -> Result<sql::Sql> {
         let mut columns = Vec::with_capacity(self.columns.len());
         for (column, field) in self.columns.iter().zip(names.fields()) {
-            if let Some((kind, false)) = column {
+            if let Some(Column::BentInside(kind)) = column {
                 return Err(Error::new(
                     Kind::Invalid,
                     format!(
@@ -64,7 +93,7 @@ impl Bent {
                 )
                 .with(Key::Column, field.name()));
             }
-            columns.push((field.name().as_str(), column.is_some()));
+            columns.push((field.name().as_str(), matches!(column, Some(Column::Bent(_)))));
         }
         Ok(sql::with_texts(without_end(query), &columns))
     }
@@ -73,7 +102,7 @@ impl Bent {
     pub(super) fn told(&self, schema: &SchemaRef) -> SchemaRef {
         let fields =
             schema.fields().iter().zip(&self.columns).map(|(field, column)| match column {
-                Some((kind, _)) => {
+                Some(Column::Text(kind) | Column::Bent(kind) | Column::BentInside(kind)) => {
                     let metadata = [(TYPE_KEY.to_string(), (*kind).to_string())];
                     Arc::new(field.as_ref().clone().with_metadata(metadata))
                 }

@@ -161,6 +161,13 @@ pub(super) fn function(name: &str) -> Verdict {
     }
 }
 
+/// An allowed function whose name is nearly this one.
+pub(super) fn near(name: &str) -> Option<&'static str> {
+    let checked = CHECKED.iter().map(|(name, _)| *name);
+    let all = ALLOWED.iter().chain(BOUNDED).copied().chain(checked);
+    crate::name::nearest(name, all)
+}
+
 /// What the guard makes of a table function, in lower case.
 pub(super) fn table_function(name: &str) -> Verdict {
     match (has(TABLE_FUNCTIONS, name), has(REFUSED_TABLE_FUNCTIONS, name)) {

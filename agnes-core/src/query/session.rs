@@ -12,7 +12,7 @@ use arrow::datatypes::DataType;
 use duckdb::{Connection, Statement};
 use serde_json::Value;
 
-use super::bent::Bent;
+use super::bent::Columns;
 use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
@@ -110,6 +110,19 @@ struct Names<'a> {
     catalog: bool,
 }
 
+const SYSTEM_SCHEMAS: &[&str] = &["information_schema", "pg_catalog"];
+
+fn no_system_table(name: &str) -> Error {
+    Error::new(
+        Kind::Denied,
+        format!(
+            "`{}` is not here: `SHOW TABLES`, `DESCRIBE t`, information_schema.tables and \
+             information_schema.columns say what there is",
+            crate::name::shown(name)
+        ),
+    )
+}
+
 impl Judge for Names<'_> {
     fn table(&mut self, name: &[String], node: &mut Value) -> Result<()> {
         if node.get("at_clause").is_some_and(|at| !at.is_null()) {
@@ -117,7 +130,9 @@ impl Judge for Names<'_> {
         }
         // As the lists of tables call them.
         let name = match name {
-            [catalog, rest @ ..] if !rest.is_empty() && catalog.eq_ignore_ascii_case("memory") => rest,
+            [catalog, rest @ ..] if !rest.is_empty() && catalog.eq_ignore_ascii_case("memory") => {
+                rest
+            }
             name => name,
         };
         let table = match name {
@@ -130,6 +145,10 @@ impl Judge for Names<'_> {
                 self.catalog = true;
                 return Ok(());
             }
+            // The engine's own, of which there is none to be had from an admin.
+            [schema, _] if SYSTEM_SCHEMAS.iter().any(|of| schema.eq_ignore_ascii_case(of)) => {
+                return Err(no_system_table(&name.join(".")));
+            }
             _ => return Err(self.unknown(&name.join("."))),
         };
         let known = ViewName::parse(table.clone()).ok();
@@ -138,11 +157,15 @@ impl Judge for Names<'_> {
                 self.views.insert(view);
                 Ok(())
             }
+            None if table.eq_ignore_ascii_case("sqlite_master") => Err(no_system_table(table)),
             None => Err(self.unknown(table)),
         }
     }
 
     fn table_function(&mut self, name: &str, _: &mut Value) -> Result<()> {
+        if ["duckdb_", "pragma_"].iter().any(|start| name.starts_with(start)) {
+            return Err(no_system_table(name));
+        }
         Err(Error::new(
             Kind::Denied,
             format!(
@@ -167,48 +190,18 @@ impl Names<'_> {
     /// is hidden and what doesn't exist give the same.
     fn unknown(&self, name: &str) -> Error {
         let shown = crate::name::shown(name);
-        let near = self
-            .shown
-            .views()
-            .keys()
-            .map(|view| {
-                (distance(&name.to_ascii_lowercase(), &view.as_str().to_ascii_lowercase()), view)
-            })
-            .min_by_key(|(distance, _)| *distance)
-            .filter(|(distance, _)| *distance <= 1 + name.len() / 4);
+        let near = crate::name::nearest(name, self.shown.views().keys().map(ViewName::as_str));
         let error = match self.shown.is_all() {
             true => Error::new(Kind::NotFound, format!("there is no table `{shown}`")),
             false => hidden(name),
         };
         let cure = match (near, self.shown.is_all()) {
-            (Some((_, view)), _) => format!("did you mean `{view}`?"),
+            (Some(view), _) => format!("did you mean `{view}`?"),
             (None, true) => "`agnes status` lists what there is".to_string(),
             (None, false) => return error,
         };
         Error::new(error.kind(), format!("{}; {cure}", error.message())).with(Key::Table, shown)
     }
-}
-
-/// How many letters have to change to make one word of the other, up to a small number.
-fn distance(a: &str, b: &str) -> usize {
-    const FAR: usize = 99;
-    if a.len().abs_diff(b.len()) > 4 || a.len() > 64 {
-        return FAR;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (y, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
-            let value = (*cell + 1).min(left + 1).min(diagonal + usize::from(x != y));
-            diagonal = std::mem::replace(cell, value);
-            left = value;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(FAR)
 }
 
 impl Session {
@@ -516,18 +509,19 @@ impl Work {
                 ),
             ));
         }
-        let bent = Bent::of(&statement);
-        if let Some(bent) = &bent {
+        let lacking = Columns::of(&statement);
+        if let Some(columns) = lacking.as_ref().filter(|columns| columns.are_bent()) {
             let names = {
-                let mut none = self.derived(connection, &Bent::names(self.statement.as_str()))?;
+                let mut none =
+                    self.derived(connection, &Columns::names(self.statement.as_str()))?;
                 none.stream_arrow(self.values()).map_err(fail)?.get_schema()
             };
-            let as_text = bent.as_text(self.statement.as_str(), &names)?;
+            let as_text = columns.as_text(self.statement.as_str(), &names)?;
             statement = self.derived(connection, &as_text)?;
         }
         let stream = statement.stream_arrow(self.values()).map_err(fail)?;
         let schema = stream.get_schema();
-        let schema = bent.map_or_else(|| schema.clone(), |bent| bent.told(&schema));
+        let schema = lacking.map_or_else(|| schema.clone(), |columns| columns.told(&schema));
         if messages.send(Message::Columns(schema.clone())).is_err() {
             return Ok(());
         }
@@ -555,18 +549,5 @@ impl Work {
             return Err(Error::internal("a statement reads something else as a part of another"));
         }
         connection.prepare(made.as_str()).map_err(|e| engine::error("run the query", e))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn near_words_are_near() {
-        assert_eq!(distance("orders", "orders"), 0);
-        assert_eq!(distance("order", "orders"), 1);
-        assert_eq!(distance("odrers", "orders"), 2);
-        assert!(distance("a", "completely") > 5);
     }
 }

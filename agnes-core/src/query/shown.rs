@@ -170,9 +170,8 @@ impl Shown {
                     Ok(sql::create_table(name, &columns))
                 });
                 let tables = tables.collect::<Result<Vec<_>>>()?;
-                let connection = engine::in_memory(&engine_limits(&self.limits))?;
+                let connection = bounded(&self.limits)?;
                 engine::run(&connection, "list the tables", &sql::in_one_transaction(&tables))?;
-                engine::run(&connection, "open a session", &sql::bounds())?;
                 engine::run(&connection, "lock the session", &sql::lock::<&str>(&[])?)?;
                 catalog.insert(connection)
             }
@@ -189,8 +188,7 @@ impl Shown {
         secrets: &dyn Secrets,
     ) -> Result<Connection> {
         let views = || names.iter().filter_map(|n| self.views().get(n));
-        let connection = engine::in_memory(&engine_limits(&self.limits))?;
-        engine::run(&connection, "open a session", &sql::bounds())?;
+        let connection = bounded(&self.limits)?;
         let mut attached = BTreeSet::new();
         for view in views() {
             let Data::Remote { aliases, .. } = &view.data else { continue };
@@ -229,6 +227,10 @@ impl Shown {
             );
         }
         let error = error.without_home(&format!("{}/", self.layout.root().display()));
+        let error = match of_a_file(error.message()) {
+            Some(said) => Error::new(error.kind(), said),
+            None => error,
+        };
         over_a_limit(error).without(ErrorKey::Path)
     }
 
@@ -272,6 +274,19 @@ impl Shown {
     }
 }
 
+/// What the engine says of a file, without the file.
+fn of_a_file(said: &str) -> Option<String> {
+    let mut said = said.to_string();
+    let mut found = false;
+    while let Some(start) = said.find("\"analytics/pins/") {
+        let rest = said.get(start + 1..)?;
+        let end = start + 1 + rest.find('"')?;
+        said.replace_range(start..=end, "of the table");
+        found = true;
+    }
+    found.then_some(said)
+}
+
 /// What a bound of the instance says, which comes as a value that couldn't be cast.
 fn over_a_limit(error: Error) -> Error {
     let said = error.message().split_once(sql::OVER_A_LIMIT).map(|(_, said)| said);
@@ -286,13 +301,21 @@ fn engine_limits(limits: &QueryLimits) -> engine::Limits {
     engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads }
 }
 
+/// An instance with bounds on what some functions cost.
+fn bounded(limits: &QueryLimits) -> Result<Connection> {
+    let connection = engine::in_memory(&engine_limits(limits))?;
+    // A build without ICU has no zones.
+    let _ = connection.execute_batch(sql::UTC);
+    engine::run(&connection, "open a session", &sql::bounds())?;
+    Ok(connection)
+}
+
 fn instance<'v>(
     layout: &Layout,
     limits: &QueryLimits,
     views: impl Iterator<Item = &'v Arc<View>>,
 ) -> Result<Connection> {
-    let connection = engine::in_memory(&engine_limits(limits))?;
-    engine::run(&connection, "open a session", &sql::bounds())?;
+    let connection = bounded(limits)?;
     wall_in(layout, &connection, views)?;
     Ok(connection)
 }

@@ -1,15 +1,16 @@
 //! How the rows of a query are written.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use agnes_core::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use agnes_core::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use agnes_core::arrow::compute::cast;
 use agnes_core::arrow::csv::WriterBuilder as CsvBuilder;
-use agnes_core::arrow::datatypes::{DataType, SchemaRef};
+use agnes_core::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use agnes_core::arrow::error::ArrowError;
 use agnes_core::arrow::ipc::writer::StreamWriter;
 use agnes_core::arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder as JsonBuilder};
-use agnes_core::arrow::util::display::{ArrayFormatter, FormatOptions};
 use agnes_core::{Error, Kind, Result};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -17,6 +18,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::json::Encoders;
 use super::output::{Output, grouped};
+use super::values;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,7 +92,7 @@ impl<'a> Writer<'a> {
                 let mut csv = CsvBuilder::new().with_header(true).build(out());
                 // The header also of no rows.
                 let none = RecordBatch::new_empty(schema.clone());
-                let none = as_text(&none, DataType::is_nested).map_err(failed)?;
+                let none = as_text(&none, has_no_csv).map_err(failed)?;
                 csv.write(&none).map_err(failed)?;
                 Form::Csv(Box::new(csv))
             }
@@ -107,7 +109,7 @@ impl<'a> Writer<'a> {
             }
             Format::Parquet => {
                 let none = RecordBatch::new_empty(schema.clone());
-                let schema = as_text(&none, is_interval).map_err(failed)?.schema();
+                let schema = for_parquet(&none)?.schema();
                 let parquet = ArrowWriter::try_new(out(), schema, None).map_err(failed)?;
                 Form::Parquet(Box::new(parquet))
             }
@@ -118,21 +120,18 @@ impl<'a> Writer<'a> {
     /// Goes on with some rows.
     pub(super) fn write(&mut self, batch: RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
-        let temporal_as_text = || as_text(&batch, DataType::is_temporal).map_err(failed);
         match &mut self.form {
             Form::Table { batches, .. } => {
                 batches.push(batch);
                 Ok(())
             }
-            Form::Json(json) => json.write(&temporal_as_text()?).map_err(failed),
-            Form::Jsonl(json) => json.write(&temporal_as_text()?).map_err(failed),
+            Form::Json(json) => json.write(&named_apart(&batch)?).map_err(failed),
+            Form::Jsonl(json) => json.write(&named_apart(&batch)?).map_err(failed),
             Form::Csv(csv) => {
-                csv.write(&as_text(&batch, DataType::is_nested).map_err(failed)?).map_err(failed)
+                csv.write(&as_text(&batch, has_no_csv).map_err(failed)?).map_err(failed)
             }
             Form::Arrow(arrow) => arrow.write(&batch).map_err(failed),
-            Form::Parquet(parquet) => {
-                parquet.write(&as_text(&batch, is_interval).map_err(failed)?).map_err(failed)
-            }
+            Form::Parquet(parquet) => parquet.write(&for_parquet(&batch)?).map_err(failed),
         }
     }
 
@@ -165,9 +164,79 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Months, days and nanoseconds, which parquet's writer has no form for.
-fn is_interval(kind: &DataType) -> bool {
-    matches!(kind, DataType::Interval(_))
+/// Rows as parquet has them: intervals as text, and whole seconds as thousandths, which it would
+/// else write as plain numbers.
+fn for_parquet(batch: &RecordBatch) -> Result<RecordBatch> {
+    let is_interval = |kind: &DataType| matches!(kind, DataType::Interval(_));
+    let batch = named_apart(&as_text(batch, is_interval).map_err(failed)?)?;
+    let column = |(field, column): (&FieldRef, &ArrayRef)| {
+        let kind = in_thousandths(field.data_type());
+        let column = match kind == *field.data_type() {
+            true => column.clone(),
+            false => cast(column, &kind).map_err(failed)?,
+        };
+        Ok((Arc::new(field.as_ref().clone().with_data_type(kind)), column))
+    };
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(column);
+    let (fields, columns) = columns.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    with_fields(&batch, fields, columns)
+}
+
+/// A type with every timestamp of whole seconds in it as one of thousandths.
+fn in_thousandths(kind: &DataType) -> DataType {
+    let field = |field: &FieldRef| {
+        Arc::new(field.as_ref().clone().with_data_type(in_thousandths(field.data_type())))
+    };
+    match kind {
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            DataType::Timestamp(TimeUnit::Millisecond, zone.clone())
+        }
+        DataType::List(item) => DataType::List(field(item)),
+        DataType::LargeList(item) => DataType::LargeList(field(item)),
+        DataType::FixedSizeList(item, many) => DataType::FixedSizeList(field(item), *many),
+        DataType::Map(entry, sorted) => DataType::Map(field(entry), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        kind => kind.clone(),
+    }
+}
+
+/// Rows whose columns have names of their own: a reader of objects keeps one of each name. As in
+/// DuckDB, the second `id` is `id_1`.
+fn named_apart(batch: &RecordBatch) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let mut names: HashSet<String> = HashSet::new();
+    let mut is_apart = true;
+    let mut fields = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let own = field.name();
+        let name = std::iter::once(own.clone())
+            .chain((1..).map(|number| format!("{own}_{number}")))
+            .find(|name| !names.contains(name))
+            .unwrap_or_default();
+        is_apart &= name == *own;
+        names.insert(name.clone());
+        fields.push(Arc::new(field.as_ref().clone().with_name(name)));
+    }
+    match is_apart {
+        true => Ok(batch.clone()),
+        false => with_fields(batch, fields, batch.columns().to_vec()),
+    }
+}
+
+fn with_fields(
+    batch: &RecordBatch,
+    fields: Vec<FieldRef>,
+    columns: Vec<ArrayRef>,
+) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(failed)
+}
+
+/// What CSV's writer has no form for.
+fn has_no_csv(kind: &DataType) -> bool {
+    kind.is_nested() || kind.is_temporal()
 }
 
 /// Whether a union is in a type.
@@ -183,8 +252,7 @@ fn has_union(kind: &DataType) -> bool {
     }
 }
 
-/// The same rows with some columns as text: CSV has no form for nested values, parquet none for
-/// intervals, and JSON's writer puts the message for a date that it can't write in the date's place.
+/// The same rows with some columns as text.
 fn as_text(
     batch: &RecordBatch,
     wanted: impl Fn(&DataType) -> bool,
@@ -192,14 +260,13 @@ fn as_text(
     if !batch.schema().fields().iter().any(|f| wanted(f.data_type())) {
         return Ok(batch.clone());
     }
-    let options = FormatOptions::default();
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         if !wanted(field.data_type()) {
             columns.push((field.name().clone(), column.clone(), true));
             continue;
         }
-        let values = ArrayFormatter::try_new(column.as_ref(), &options)?;
+        let values = values::formatter(column.as_ref())?;
         let text: Vec<Option<String>> = (0..column.len())
             .map(|row| column.is_valid(row).then(|| values.value(row).try_to_string()).transpose())
             .collect::<Result<_, _>>()?;
@@ -218,14 +285,13 @@ fn table(
     batches: &[RecordBatch],
     width: Option<u16>,
 ) -> Result<String, ArrowError> {
-    let options = FormatOptions::default().with_null("NULL");
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
     for batch in batches {
         let columns = batch
             .columns()
             .iter()
-            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
+            .map(|column| values::formatter(column.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             let values = columns.iter().map(|c| c.value(row).try_to_string());

@@ -1,4 +1,4 @@
-//! JSON for what it has no form for: numbers that are none, and keys that are no text.
+//! JSON for what it has no form for: numbers that are none, keys that are no text, times.
 
 use std::io::Write;
 
@@ -10,10 +10,12 @@ use agnes_core::arrow::error::ArrowError;
 use agnes_core::arrow::json::writer::{
     Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder,
 };
-use agnes_core::arrow::util::display::{ArrayFormatter, FormatOptions};
+use agnes_core::arrow::util::display::ArrayFormatter;
+
+use super::values;
 
 /// Writes NaN and the infinities as text, as the JSON form of Protocol Buffers does, and the keys
-/// of a MAP as text, whatever they are. Arrow writes null, and fails.
+/// of a MAP, times and the values of a UNION as text, too. Arrow writes null or a message, or fails.
 #[derive(Debug)]
 pub(super) struct Encoders;
 
@@ -33,17 +35,25 @@ impl EncoderFactory for Encoders {
                 let map = array.as_map();
                 Box::new(Maps {
                     offsets: map.value_offsets(),
-                    keys: ArrayFormatter::try_new(map.keys(), &PLAIN)?,
+                    keys: values::formatter(map.keys())?,
                     values: make_encoder(values, map.values(), options)?,
                 })
             }
+            DataType::Union(..) => Box::new(Texts(values::formatter(array)?)),
+            kind if kind.is_temporal() => Box::new(Texts(values::formatter(array)?)),
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
 }
 
-const PLAIN: FormatOptions<'static> = FormatOptions::new();
+struct Texts<'a>(ArrayFormatter<'a>);
+
+impl Encoder for Texts<'_> {
+    fn encode(&mut self, at: usize, out: &mut Vec<u8>) {
+        put(&self.0.value(at).to_string(), out);
+    }
+}
 
 struct Floats<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
 

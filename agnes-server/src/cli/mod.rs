@@ -15,6 +15,7 @@ mod rebuild;
 mod registry;
 mod status;
 mod token;
+mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

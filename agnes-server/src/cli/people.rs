@@ -3,6 +3,7 @@
 use agnes_core::access::{
     Access, Admin, Email, GrantId, GrantOverview, GroupName, Overview, Principal, Resource,
 };
+use agnes_core::registry::RegisteredTable;
 use agnes_core::{Agnes, Error, Kind, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -94,7 +95,12 @@ impl User {
                 ("removed", user)
             }
         };
-        self.json.one(output, &user, || format!("{}: {told}", user.email))
+        let line = format!("{}: {told}", user.email);
+        match admin.user(&user.id) {
+            Ok(overview) => self.json.one(output, &overview, || line),
+            // Removed.
+            Err(_) => self.json.one(output, &user, || line),
+        }
     }
 }
 
@@ -209,7 +215,8 @@ impl Group {
                 let group = admin.group_by_name(&name)?;
                 let user = admin.user_by_email(&email)?.user;
                 admin.remove_member(&group.id, &user.id)?;
-                self.json.one(output, &json!({"group": group.name, "user": user.email}), || {
+                let told = json!({"group_id": group.id, "user_id": user.id});
+                self.json.one(output, &told, || {
                     format!("{}: {} is in it no more", group.name, user.email)
                 })
             }
@@ -349,20 +356,21 @@ impl AccessOf {
         let access = agnes.access()?;
         match &self.command {
             AccessCommand::Explain { email, table } => {
-                let resource = table_resource(&access, table)?;
-                let decision = access.decide(&principal(&access, email)?, &resource);
+                let Asked { resource, is_registered, but } = asked(agnes, &access, table)?;
+                let user = access.admin(OPERATOR)?.user_by_email(email)?.user;
+                let decision = access.decide(&Principal::user(user.id.clone()), &resource);
                 let reasons = decision.reasons();
-                let published = published(agnes, &access, &resource)?;
                 let report = json!({
-                    "user": email, "resource": resource, "allowed": decision.is_allowed(),
-                    "reasons": reasons, "published": published.is_none(),
+                    "user_id": user.id, "email": user.email, "resource": resource,
+                    "allowed": decision.is_allowed(), "reasons": reasons,
+                    "registered": is_registered, "published": but.is_none(), "but": but,
                 });
                 self.json.one(output, &report, || {
                     let verb = if decision.is_allowed() { "may see" } else { "may not see" };
                     let lines: Vec<String> =
                         reasons.iter().map(|reason| format!("  because {reason}")).collect();
-                    let but = published.map_or_else(String::new, |why| format!("\n  but {why}"));
-                    format!("{email} {verb} {resource}\n{}{but}", lines.join("\n"))
+                    let but = but.as_ref().map_or_else(String::new, |why| format!("\n  but {why}"));
+                    format!("{} {verb} {resource}\n{}{but}", user.email, lines.join("\n"))
                 })
             }
             AccessCommand::List { email } => {
@@ -378,9 +386,12 @@ impl AccessOf {
                 })
             }
             AccessCommand::Who { table } => {
-                let resource = table_resource(&access, table)?;
+                let Asked { resource, but, .. } = asked(agnes, &access, table)?;
                 let able = access.admin(OPERATOR)?.who_can(&resource);
                 self.json.list(output, &able, |able, output| {
+                    if let Some(but) = but {
+                        output.note(format_args!("nobody sees it now: {but}"));
+                    }
                     let rows = able.iter().map(|of| {
                         let reasons: Vec<String> =
                             of.reasons.iter().map(ToString::to_string).collect();
@@ -393,9 +404,41 @@ impl AccessOf {
     }
 }
 
+/// A table that somebody asks about.
+struct Asked {
+    resource: Resource,
+    is_registered: bool,
+    /// Why a session shows nothing of it, whoever may see it.
+    but: Option<String>,
+}
+
+/// A registered table by id or name, or one that is only published.
+fn asked(agnes: &Agnes, access: &Access, text: &str) -> Result<Asked> {
+    if let Some(table) = access.resolve(text) {
+        let but = published(agnes, &table)?;
+        return Ok(Asked { resource: Resource::table(table.id), is_registered: true, but });
+    }
+    let generation = agnes.generation()?;
+    let views = generation.iter().flat_map(|g| g.views.keys());
+    match views.into_iter().any(|name| name.as_str().eq_ignore_ascii_case(text)) {
+        true => Ok(Asked {
+            resource: Resource::table(agnes_core::TableId::parse(text)?),
+            is_registered: false,
+            but: None,
+        }),
+        false => Err(Error::new(
+            Kind::NotFound,
+            format!(
+                "no table `{}` is published or registered; `agnes status` and `agnes registry \
+                 list` show all",
+                text.escape_debug()
+            ),
+        )),
+    }
+}
+
 /// Why a session shows nothing of a registered table, whoever may see it.
-fn published(agnes: &Agnes, access: &Access, resource: &Resource) -> Result<Option<String>> {
-    let Some(table) = access.resolve(resource.id()) else { return Ok(None) };
+pub(super) fn published(agnes: &Agnes, table: &RegisteredTable) -> Result<Option<String>> {
     let generation = agnes.generation()?;
     let view = generation.as_ref().and_then(|g| g.views.get(&table.name));
     Ok(match view {
@@ -407,14 +450,6 @@ fn published(agnes: &Agnes, access: &Access, resource: &Resource) -> Result<Opti
         )),
         None => Some(format!("`{}` publishes no table `{}` now", table.source, table.name)),
     })
-}
-
-/// A registered table by id or name; any other text as the id of one that isn't.
-fn table_resource(access: &Access, text: &str) -> Result<Resource> {
-    match access.resolve(text) {
-        Some(table) => Ok(Resource::table(table.id)),
-        None => Ok(Resource::table(agnes_core::TableId::parse(text)?)),
-    }
 }
 
 /// A table that somebody may see.

@@ -29,6 +29,9 @@ pub(super) struct Query {
     /// How the rows are written
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// As `--format json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     /// The most rows; 0 for all
     #[arg(long, default_value_t = 1000, value_name = "N")]
     limit: u64,
@@ -45,7 +48,8 @@ impl Query {
         } else {
             self.sql
         };
-        if matches!(self.format, Format::Arrow | Format::Parquet) && io::stdout().is_terminal() {
+        let format = if self.json { Format::Json } else { self.format };
+        if matches!(format, Format::Arrow | Format::Parquet) && io::stdout().is_terminal() {
             return Err(Error::new(
                 Kind::Invalid,
                 "this format is no text: send it into a file, as in `> rows.parquet`",
@@ -55,7 +59,7 @@ impl Query {
             None => agnes.session()?,
             Some(email) => agnes.session_for(&principal(&*agnes.access()?, email)?)?,
         };
-        run(&session, &sql, self.format, self.limit, output)
+        run(&session, &sql, format, self.limit, output)
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::{Done, Output, count};
-use super::people::OPERATOR;
+use super::people::{OPERATOR, published};
 
 pub(super) const HELP: &str = "\
 Declare tables, so that they can be granted.
@@ -231,7 +231,11 @@ impl Registry {
                     table.source = declared.source.clone().unwrap_or_else(|| table.source.clone());
                     declared.over(&mut table.declaration)
                 })?;
-                json.one(output, &table, || format!("{}: changed", table.name))
+                json.one(output, &table, || format!("{}: changed", table.name))?;
+                if let Some(but) = published(agnes, &table)? {
+                    output.note(format_args!("nobody sees it now: {but}"));
+                }
+                Ok(Done::Whole)
             }
             Command::Unregister { table } => {
                 let table = known(&table)?;

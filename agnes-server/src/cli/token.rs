@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use agnes_core::access::{Email, NewToken, PersonalToken, SIGNING_KEY_MIN, TokenId};
-use agnes_core::{Agnes, Result};
-use clap::{Args, Subcommand};
+use agnes_core::access::{BOOTSTRAP_SCOPE, Email, NewToken, PersonalToken, SIGNING_KEY_MIN};
+use agnes_core::{Agnes, Error, Kind, Result};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::output::{Done, Output};
@@ -36,9 +36,9 @@ enum Command {
         /// How long it holds, as in 90d, 12h, 30m, 45s or never
         #[arg(long, default_value = "90d", value_parser = lifetime)]
         ttl: Lifetime,
-        /// What it is for: general, or bootstrap-analyst, which holds an hour at most
-        #[arg(long, default_value = "general")]
-        scope: String,
+        /// What it is for; one for bootstrap-analyst holds an hour at most
+        #[arg(long, value_enum, default_value_t = Scope::General)]
+        scope: Scope,
     },
     /// List the tokens, of one user or of all
     List {
@@ -48,14 +48,41 @@ enum Command {
     },
     /// End a token, at once
     Revoke {
-        /// Its id
-        #[arg(value_parser = token_id)]
-        id: TokenId,
+        /// Its id, the first 8 digits of it, or its name
+        token: String,
     },
 }
 
-fn token_id(text: &str) -> Result<TokenId, String> {
-    TokenId::parse(text).map_err(|e| e.message().to_string())
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    General,
+    BootstrapAnalyst,
+}
+
+/// The token that a text means.
+fn meant(tokens: Vec<PersonalToken>, text: &str) -> Result<PersonalToken> {
+    let by_id = |token: &PersonalToken| token.id.as_str().eq_ignore_ascii_case(text);
+    if let Some(token) = tokens.iter().find(|token| by_id(token)) {
+        return Ok(token.clone());
+    }
+    let is_meant = |token: &PersonalToken| {
+        token.revoked_at.is_none()
+            && (token.name == text || token.prefix.eq_ignore_ascii_case(text))
+    };
+    let mut meant: Vec<PersonalToken> = tokens.into_iter().filter(is_meant).collect();
+    let shown = text.escape_debug();
+    match (meant.pop(), meant.is_empty()) {
+        (Some(token), true) => Ok(token),
+        (Some(_), false) => Err(Error::new(
+            Kind::Conflict,
+            format!("`{shown}` means several tokens; name one by its id (`agnes token list`)"),
+        )),
+        (None, _) => Err(Error::new(
+            Kind::NotFound,
+            format!("there is no token `{shown}` that holds; `agnes token list` shows all"),
+        )),
+    }
 }
 
 /// How long a token holds; none for ever.
@@ -86,7 +113,11 @@ impl Token {
         match self.command {
             Command::Create { email, name, ttl, scope } => {
                 let user = admin.user_by_email(&email)?.user;
-                let new = NewToken { name, lifetime: ttl.0, scope };
+                let scope = match scope {
+                    Scope::General => "general",
+                    Scope::BootstrapAnalyst => BOOTSTRAP_SCOPE,
+                };
+                let new = NewToken { name, lifetime: ttl.0, scope: scope.to_string() };
                 let (token, secret) = admin.create_token(&user.id, new)?;
                 if access.has_weak_key() {
                     output.note(format_args!(
@@ -141,9 +172,11 @@ impl Token {
                     output.table(["user", "name", "ends", "last used", "id"], &[], rows)
                 })
             }
-            Command::Revoke { id } => {
-                admin.revoke_token(&id)?;
-                self.json.one(output, &json!({"id": id}), || format!("{id}: revoked"))
+            Command::Revoke { token } => {
+                let token = meant(admin.tokens()?, &token)?;
+                admin.revoke_token(&token.id)?;
+                let told = json!({"id": token.id, "user_id": token.user, "name": token.name});
+                self.json.one(output, &told, || format!("{}: revoked", token.id))
             }
         }
     }
