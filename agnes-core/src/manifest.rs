@@ -2,13 +2,14 @@
 //! it has to download.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 
-use crate::access::{Principal, Visibility};
+use crate::access::{Permitted, Principal, Resource, Visibility};
 use crate::extract::QueryMode;
-use crate::orchestrator::{Pin, View};
+use crate::orchestrator::{self, Pin, View};
 use crate::registry::{RegisteredTable, source_type};
-use crate::{Agnes, Result, TableId, Timestamp, ViewName};
+use crate::{Agnes, Error, Key, Kind, Result, TableId, Timestamp, ViewName};
 
 /// What a principal may see, with hashes.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -103,6 +104,81 @@ impl Agnes {
                 .collect(),
         };
         Ok(Manifest { tables, assets: BTreeMap::new(), server_time: self.now() })
+    }
+}
+
+/// A parquet file with a table's rows, open: it stays readable whatever is rebuilt meanwhile.
+#[derive(Debug)]
+pub struct DataFile {
+    /// The file, at its beginning.
+    pub file: File,
+    /// The table's name.
+    pub name: ViewName,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// MD5 of its bytes, 32 lower-case hex digits, as the manifest has it.
+    pub hash: String,
+    /// BLAKE3 of its bytes, 64 lower-case hex digits.
+    pub hash_blake3: String,
+}
+
+impl Agnes {
+    /// Opens a table's data for whoever a decision has allowed to read it: the one file of the
+    /// manifest, or one of its `parts` by name.
+    ///
+    /// ```no_run
+    /// # use agnes_core::access::{Principal, Resource};
+    /// # fn download(agnes: &agnes_core::Agnes, who: &Principal) -> agnes_core::Result<()> {
+    /// let decision = agnes.access()?.decide(who, &Resource::parse("table:orders")?);
+    /// let data = agnes.data_file(&decision.permit()?, None)?;
+    /// std::io::copy(&mut &data.file, &mut std::io::stdout()).ok();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Denied` when she may not any more; `NotFound` when its source publishes no such table or
+    /// part, or the rows are in a remote system; `Unavailable` when the file was changed behind
+    /// Agnes' back.
+    pub fn data_file(
+        &self,
+        table: &Permitted<'_, Resource>,
+        part: Option<&str>,
+    ) -> Result<DataFile> {
+        let access = self.access()?;
+        table.still(&access)?;
+        let id = table.what().id();
+        let missing = |what: String| Error::new(Kind::NotFound, what).with(Key::Table, id);
+        let none = || missing(format!("no data of `{}` is published", crate::name::shown(id)));
+        let registered = table.what().as_table().and_then(|id| access.registered(id));
+        let name = match &registered {
+            Some(table) => table.name.clone(),
+            // What nobody has registered is an admin's to read.
+            None => ViewName::parse(id).map_err(|_| none())?,
+        };
+        let held = self.held()?;
+        let (name, view) = held.generation.views.get_key_value(&name).ok_or_else(none)?;
+        if registered.is_some_and(|table| table.source != view.source) {
+            return Err(none());
+        }
+        let pin = match part {
+            None => view.whole().ok_or_else(|| {
+                missing(format!(
+                    "`{name}` has no file of its own: its rows are in a remote system, or its \
+                     parts don't fit together; query it, or bring its parts"
+                ))
+            })?,
+            Some(part) => view.files().iter().find(|pin| pin.name == part).ok_or_else(|| {
+                missing(format!("`{name}` has no part `{}`", crate::name::shown(part)))
+            })?,
+        };
+        Ok(DataFile {
+            file: orchestrator::open(self.layout(), name, view, pin)?,
+            name: name.clone(),
+            size_bytes: pin.size_bytes(),
+            hash: pin.md5.clone(),
+            hash_blake3: pin.blake3.clone(),
+        })
     }
 }
 

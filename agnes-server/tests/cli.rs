@@ -312,7 +312,7 @@ fn a_value_that_a_format_has_no_form_for_is_text_in_it() {
     let union = "SELECT union_value(n := 1) AS u, UUID '00000000-0000-0000-0000-000000000001' AS i";
     assert!(String::from_utf8(rows(union, "json")).unwrap().contains("\"u\":\"{n=1}\""));
     let sql = "SELECT INTERVAL 3 DAY AS i, [TIMESTAMP_S '2026-01-02 03:04:05'] AS s, 1 AS i";
-    shell.write("in/odd.parquet", &rows(sql, "parquet"));
+    shell.write("in/odd.parquet", rows(sql, "parquet"));
     let duckdb = "SELECT s[1]::VARCHAR || ' ' || typeof(s) || ' ' || i_1 FROM odd";
     let output = shell.command(&["ingest", "odd", "in/odd.parquet"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

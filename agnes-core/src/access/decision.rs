@@ -1,10 +1,9 @@
 //! Who may see what, and why.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::facts::{Bits, Facts, GrantTo, Numbered, TableFacts, UserFacts};
-use super::{Email, GrantId, GroupName, Principal, Resource, UserId, Via};
+use super::{Access, Email, GrantId, GroupName, Principal, Resource, UserId, Via};
 use crate::registry::RegisteredTable;
 use crate::{Error, Key, Kind, Result, TableId, Timestamp};
 
@@ -144,15 +143,18 @@ impl Decision {
         &self.resource
     }
 
-    /// Leave to read it. It lives no longer than the decision.
+    /// Leave to read it, as for [`Agnes::data_file`](crate::Agnes::data_file). It lives no longer
+    /// than the decision.
     ///
     /// # Errors
     /// `Denied` when she may not; the same for what isn't there.
     pub fn permit(&self) -> Result<Permitted<'_, Resource>> {
         match self.reason.allows() {
-            true => Ok(Permitted { what: self.resource.clone(), decision: PhantomData }),
+            true => Ok(Permitted { what: self.resource.clone(), decision: self }),
             false => Err(match self.reason {
-                Reason::NotGranted => hidden(self.resource.id()),
+                Reason::NotGranted if self.resource.as_table().is_some() => {
+                    hidden(self.resource.id())
+                }
                 _ => Error::new(Kind::Denied, format!("access denied: {}", self.reason)),
             }
             .with(Key::Table, self.resource.id())),
@@ -171,16 +173,25 @@ pub(crate) fn hidden(table: &str) -> Error {
 }
 
 /// Something that a decision has allowed. Only a decision makes one, and it ends with it.
+///
+/// What takes it asks again, so that one that somebody has kept opens nothing that was taken away
+/// meanwhile.
 #[derive(Debug)]
 pub struct Permitted<'d, T> {
     what: T,
-    decision: PhantomData<&'d Decision>,
+    decision: &'d Decision,
 }
 
 impl<T> Permitted<'_, T> {
     /// What is allowed.
     pub fn what(&self) -> &T {
         &self.what
+    }
+
+    /// Whether it still is.
+    pub(crate) fn still(&self, access: &Access) -> Result<()> {
+        let decision = access.decide(&self.decision.principal, &self.decision.resource);
+        decision.permit().map(drop)
     }
 }
 

@@ -291,6 +291,11 @@ impl Access {
         found.map(|facts| facts.table)
     }
 
+    /// The registered table of an id.
+    pub(crate) fn registered(&self, id: &TableId) -> Option<RegisteredTable> {
+        self.facts().table(id).map(|facts| facts.table.clone())
+    }
+
     /// The user with this address.
     pub fn user_by_email(&self, email: &Email) -> Option<User> {
         self.facts().user_by_email(email).map(|facts| facts.user.clone())

@@ -328,6 +328,21 @@ pub(crate) fn check_intact(
     Ok(())
 }
 
+/// Opens a pinned file that is still what the generation says.
+pub(crate) fn open(
+    layout: &crate::layout::Layout,
+    name: &ViewName,
+    view: &View,
+    pin: &Pin,
+) -> Result<std::fs::File> {
+    let path = layout.analytics().join(&pin.path);
+    let file = std::fs::File::open(&path).map_err(|_| gone(name, view, &path))?;
+    match pin::is_intact(&path, pin) {
+        Ok(true) => Ok(file),
+        _ => Err(gone(name, view, &path)),
+    }
+}
+
 fn gone(name: &ViewName, view: &View, path: &Path) -> Error {
     Error::new(
         Kind::Unavailable,

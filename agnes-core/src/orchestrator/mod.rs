@@ -30,7 +30,7 @@ pub use attach::{AttachPolicy, AttachRule};
 pub use generation::{Column, Generation, Pin, View};
 pub use plan::{Collision, RebuildPlan, SourceState};
 
-pub(crate) use apply::check_intact;
+pub(crate) use apply::{check_intact, open};
 pub(crate) use attach::resolve as resolve_attach;
 pub(crate) use generation::{Data, Held};
 pub(crate) use plan::{Names, Ownership, Withdrawn};

@@ -227,6 +227,17 @@ impl Shown {
             );
         }
         let error = error.without_home(&format!("{}/", self.layout.root().display()));
+        // Its cures are settings, which a session can't change.
+        if error.message().starts_with("Out of Memory") {
+            let most = self.limits.memory_bytes >> 20;
+            return Error::new(
+                Kind::Limit,
+                format!(
+                    "the query needs more memory than its limit of {most} MiB; read fewer rows or \
+                     columns at once, or sort and group less"
+                ),
+            );
+        }
         let error = match of_a_file(error.message()) {
             Some(said) => Error::new(error.kind(), said),
             None => error,

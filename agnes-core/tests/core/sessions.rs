@@ -380,6 +380,18 @@ const ROWS: &str = "FROM range(1000000000000)";
 const ENDLESS: &str = "SELECT count(*) FROM range(1000000000000)";
 
 #[test]
+fn a_statement_has_so_much_memory() {
+    let place = Place::new();
+    let limits = QueryLimits { memory_bytes: 64 << 20, ..QueryLimits::default() };
+    let session = Shop::open(&place, limits).session();
+    let sql = "SELECT * FROM (SELECT i, i::VARCHAR || 'x' AS t FROM range(10000000) r(i)) ORDER BY t DESC, i";
+    let error = query_error(&session, sql);
+    assert_eq!(error.kind(), Kind::Limit, "{error}");
+    assert!(error.message().contains("limit of 64 MiB"), "{error}");
+    assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+}
+
+#[test]
 fn a_statement_has_so_much_time() {
     let place = Place::new();
     let limits = QueryLimits { time: Duration::from_millis(200), ..QueryLimits::default() };
@@ -600,6 +612,42 @@ fn a_manifest_lists_what_she_may_see() {
     shop.revoke("table:orders");
     assert_eq!(names(&shop.ada), ["customers"]);
     assert_eq!(shop.agnes.manifest(&Principal::Nobody).unwrap_err().kind(), Kind::Denied);
+}
+
+/// Reading takes what only a decision gives, and one that was kept opens nothing any more.
+#[test]
+fn a_download_is_for_whoever_may() {
+    use std::io::Read as _;
+    let place = Place::new();
+    let shop = shop(&place);
+    let access = shop.access();
+    let decide = |what: &str| access.decide(&shop.ada, &resource(what));
+    let kept = decide("table:orders");
+    let permitted = kept.permit().unwrap();
+    let data = shop.agnes.data_file(&permitted, None).unwrap();
+    let mut bytes = Vec::new();
+    (&data.file).read_to_end(&mut bytes).unwrap();
+    let manifest = shop.agnes.manifest(&shop.ada).unwrap();
+    let entry = manifest.tables.get(&data.name).unwrap();
+    assert_eq!((&entry.hash, &entry.hash_blake3), (&data.hash, &data.hash_blake3));
+    assert_eq!(entry.size_bytes, bytes.len() as u64);
+    assert_eq!(blake3::hash(&bytes).to_hex().to_string(), data.hash_blake3);
+    let no_part = shop.agnes.data_file(&permitted, Some("../orders.parquet")).unwrap_err();
+    assert_eq!(no_part.kind(), Kind::NotFound);
+    // Hidden and missing are one answer.
+    let answer = |what: &str| {
+        let error = decide(what).permit().map(drop).unwrap_err();
+        error.message().replace(what.trim_start_matches("table:"), "…")
+    };
+    assert_eq!(answer("table:salaries"), answer("table:payroll"));
+    // An admin reads also what nobody has registered.
+    let all = access.decide(OPERATOR, &resource("table:salaries"));
+    assert!(shop.agnes.data_file(&all.permit().unwrap(), None).is_ok());
+    let nothing = access.decide(OPERATOR, &resource("table:payroll"));
+    let error = shop.agnes.data_file(&nothing.permit().unwrap(), None).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    shop.revoke("table:orders");
+    assert_eq!(shop.agnes.data_file(&permitted, None).unwrap_err().kind(), Kind::Denied);
 }
 
 /// A table in several files is offered as its parts, and as one file for clients that know no

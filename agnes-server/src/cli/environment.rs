@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agnes_core::{AttachPolicy, Components, Secret, Secrets, Settings, TokenEnv};
+use agnes_core::access::TablePolicy;
+use agnes_core::{
+    AttachPolicy, Components, Error, Kind, Result, Secret, Secrets, Settings, TokenEnv,
+};
 
 /// Token variables, read when they are needed.
 struct Environment;
@@ -20,14 +23,28 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-pub(super) fn settings() -> Settings {
+pub(super) fn settings() -> Result<Settings> {
+    let table_policy = match variable("AGNES_TABLE_POLICY").as_deref() {
+        None | Some("grants") => TablePolicy::Grants,
+        Some("grants_and_legacy") => TablePolicy::GrantsAndLegacy,
+        Some(other) => {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "AGNES_TABLE_POLICY is `grants` or `grants_and_legacy`, not `{}`",
+                    other.escape_debug()
+                ),
+            ));
+        }
+    };
     let extensions = variable("AGNES_REMOTE_ATTACH_EXTENSIONS");
     let token_envs = variable("AGNES_REMOTE_ATTACH_TOKEN_ENVS");
-    Settings {
+    Ok(Settings {
+        table_policy,
         state_dir: variable("STATE_DIR").map(PathBuf::from),
         attach_policy: AttachPolicy::with_lists(extensions.as_deref(), token_envs.as_deref()),
         ..Settings::default()
-    }
+    })
 }
 
 pub(super) fn components() -> Components {

@@ -214,7 +214,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
 
 /// Opens a data folder with the settings and secrets of this process's environment.
 fn open(data_dir: PathBuf) -> Result<Agnes> {
-    Agnes::open_with(data_dir, environment::settings(), environment::components())
+    Agnes::open_with(data_dir, environment::settings()?, environment::components())
 }
 
 /// A source's name as an argument.
