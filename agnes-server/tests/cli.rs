@@ -349,8 +349,11 @@ fn a_folder_that_can_t_be_written_is_named() {
     let shell = Shell::new();
     shop(&shell);
     shell.write("file", "I am no folder");
-    let output = shell.command(&["-d", "file", "ingest", "shop", "orders.csv"]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).to_string();
-    assert_eq!(output.status.code(), Some(7), "{text}");
-    assert!(text.contains("file"), "{text}");
+    for (folder, code) in [("file", 2), ("file/data", 7)] {
+        let ingest = ["-d", folder, "ingest", "shop", "orders.csv"];
+        let output = shell.command(&ingest).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).to_string();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains("file"), "{text}");
+    }
 }

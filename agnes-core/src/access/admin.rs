@@ -37,6 +37,8 @@ pub struct Overview {
     pub user: User,
     /// Whether she may do everything.
     pub is_admin: bool,
+    /// The same for clients that know roles: `admin` or `user`.
+    pub role: &'static str,
     /// Whether Google Workspace manages her: she can't be removed or given a password here.
     pub is_sso_user: bool,
     /// The groups that she is in.
@@ -828,6 +830,7 @@ fn overview(facts: &Facts, user: &UserFacts) -> Overview {
     Overview {
         user: user.user.clone(),
         is_admin: facts.is_admin(user),
+        role: super::role::told(facts.is_admin(user)),
         is_sso_user: is_sso(facts, user),
         groups,
     }

@@ -50,6 +50,7 @@ mod password;
 mod principal;
 mod request;
 mod resource;
+mod role;
 mod tables;
 mod token;
 mod watch;
@@ -71,6 +72,7 @@ pub use password::{LinkPurpose, PASSWORD_MAX, PASSWORD_MIN};
 pub use principal::{Principal, Via};
 pub use request::{AccessRequest, RequestStatus};
 pub use resource::{Block, Item, RESOURCE_ID_MAX, Resource, ResourceKind, ResourceType};
+pub use role::Role;
 pub use tables::{NewTable, TableUpdate};
 pub use token::{
     BOOTSTRAP_SCOPE, NewToken, PersonalToken, SCHEDULER_EMAIL, SCHEDULER_SECRET_MIN,
@@ -238,7 +240,10 @@ impl Access {
     }
 
     /// Whether a principal may do anything at all: she is known, active, and her token holds.
-    pub(crate) fn stands(&self, principal: &Principal) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Denied`, with the reason.
+    pub fn stands(&self, principal: &Principal) -> Result<()> {
         let now = || self.now();
         let question = Question { policy: self.policy, now: &now };
         match question.standing(&self.facts(), principal) {

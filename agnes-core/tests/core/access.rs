@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agnes_core::access::{
     Access, Admin, Block, Email, Group, GroupName, MemberSource, NewTable, Principal, Reason,
-    Resource, ResourceKind, ResourceType, TablePolicy, User, UserId, Via, Visibility,
+    Resource, ResourceKind, ResourceType, Role, TablePolicy, User, UserId, Via, Visibility,
 };
 use agnes_core::registry::Declaration;
 use agnes_core::{Agnes, Components, Kind, NoProgress, Settings, SourceName, TableId, ViewName};
@@ -163,6 +163,35 @@ fn the_matrix_of_decisions() {
 }
 
 /// What isn't there and what isn't hers is the same answer.
+/// What clients of before there were groups ask for.
+#[test]
+fn roles_are_groups_by_another_name() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    let root = admin.break_glass(email("root@example.com")).unwrap();
+    let (ada, gone) = (user(&admin, "ada@example.com"), user(&admin, "gone@example.com"));
+    admin.set_active(&gone.id, false).unwrap();
+    // An ordinary group of that name gives nothing.
+    let km = group(&admin, "km_admin");
+    admin.add_member(&km.id, &ada.id).unwrap();
+    for (who, passes) in [
+        (Principal::user(root.id.clone()), [true, true, true, true]),
+        (Principal::user(ada.id.clone()), [true, true, false, false]),
+        (Principal::user(gone.id), [false; 4]),
+        (Principal::Nobody, [false; 4]),
+        (Principal::Operator, [true; 4]),
+    ] {
+        let roles = ["viewer", "analyst", "km_admin", "admin"];
+        let found = roles.map(|role| access.has_role(&who, Role::parse(role).unwrap()));
+        assert_eq!(found, passes, "{who:?}");
+    }
+    assert!(Role::parse("Admin").is_err());
+    assert_eq!(admin.user(&root.id).unwrap().role, "admin");
+    assert_eq!(admin.user(&ada.id).unwrap().role, "user");
+}
+
 #[test]
 fn hidden_means_absent() {
     let place = Place::new();

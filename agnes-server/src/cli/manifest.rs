@@ -28,14 +28,16 @@ impl Manifest {
             return Ok(Done::Whole);
         }
         let rows = manifest.tables.iter().map(|(name, entry)| {
-            let hash = match entry.parts.len() {
-                0 => entry.hash.clone(),
-                parts => format!("{parts} parts"),
+            let parts = match entry.parts.len() {
+                0 => String::new(),
+                parts => parts.to_string(),
             };
             let updated = entry.updated.map_or_else(|| "-".to_string(), |at| at.to_string());
-            [name.to_string(), grouped(entry.rows), bytes(entry.size_bytes), updated, hash]
+            let hash = entry.hash.clone();
+            [name.to_string(), grouped(entry.rows), bytes(entry.size_bytes), updated, hash, parts]
         });
-        output.table(["table", "rows", "size", "updated", "md5"], &[1, 2], rows)?;
+        let columns = ["table", "rows", "size", "updated", "md5", "parts"];
+        output.table(columns, &[1, 2, 5], rows)?;
         Ok(Done::Whole)
     }
 }

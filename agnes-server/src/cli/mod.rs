@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agnes_core::{Agnes, Result, SourceName};
+use agnes_core::{Agnes, Error, Kind, Result, SourceName};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use output::{Done, Output};
@@ -214,6 +214,12 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
 
 /// Opens a data folder with the settings and secrets of this process's environment.
 fn open(data_dir: PathBuf) -> Result<Agnes> {
+    if data_dir.metadata().is_ok_and(|is| !is.is_dir()) {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("the data folder `{}` is a file", data_dir.display()),
+        ));
+    }
     Agnes::open_with(data_dir, environment::settings()?, environment::components())
 }
 

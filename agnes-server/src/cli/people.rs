@@ -374,7 +374,9 @@ impl AccessOf {
                 })
             }
             AccessCommand::List { email } => {
-                let tables = visible(agnes, &access, &principal(&access, email)?)?;
+                let who = principal(&access, email)?;
+                let tables = visible(agnes, &access, &who)?;
+                let stands = access.stands(&who);
                 self.json.list(output, &tables, |tables, output| {
                     let rows = tables.iter().map(|t| {
                         let now = if t.published { "" } else { "not published" }.to_string();
@@ -382,6 +384,9 @@ impl AccessOf {
                     });
                     output.table(["table", "id", "source", ""], &[], rows)?;
                     output.note(count(tables.len(), "table"));
+                    if let Err(error) = stands {
+                        output.note(error.message());
+                    }
                     Ok(())
                 })
             }
