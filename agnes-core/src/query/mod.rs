@@ -31,7 +31,7 @@
 //! `docs/query-safety.md` says what the walls promise, and what only a process of its own could.
 
 mod arguments;
-mod bent;
+mod columns;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -48,7 +48,7 @@ mod tokens;
 mod walls;
 mod workers;
 
-pub use bent::TYPE_KEY;
+pub use columns::TYPE_KEY;
 pub use limits::QueryLimits;
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
 pub use session::Session;

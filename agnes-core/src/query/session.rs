@@ -12,7 +12,7 @@ use arrow::datatypes::DataType;
 use duckdb::{Connection, Statement};
 use serde_json::Value;
 
-use super::bent::Columns;
+use super::columns::Columns;
 use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
