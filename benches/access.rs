@@ -188,6 +188,15 @@ fn sessions(sources: usize, tables: usize, limit: &str) {
     line(&format!("manifest of {} tables", sources * tables), shown(made), "≤ 10 ms for 10,000");
     let what = format!("open a session with {} visible tables, first query", sources * tables);
     line(&what, shown(median(times)), limit);
+    let session = agnes.session_for(&ada).expect("a session opens");
+    let listed = |sql: &str| {
+        let begun = Instant::now();
+        assert!(count(&session, sql) >= sources * tables);
+        shown(begun.elapsed())
+    };
+    let (first, again) = (listed("SHOW TABLES"), listed("FROM information_schema.columns"));
+    let what = format!("the first list of {} tables, then their columns", sources * tables);
+    line(&what, format!("{first} and {again}"), "-");
 }
 
 /// Statements in a session, beside the same ones in plain DuckDB.
