@@ -227,9 +227,17 @@ impl Registry {
             Command::Update { table, name, declared } => {
                 let table = known(&table)?;
                 let table = admin.update_table(&table.id, |table| {
+                    let before = table.clone();
                     table.name = name.unwrap_or_else(|| table.name.clone());
                     table.source = declared.source.clone().unwrap_or_else(|| table.source.clone());
-                    declared.over(&mut table.declaration)
+                    declared.over(&mut table.declaration)?;
+                    match *table == before {
+                        true => Err(Error::new(
+                            Kind::Invalid,
+                            "nothing changes: say what is to be different, as in --description",
+                        )),
+                        false => Ok(()),
+                    }
                 })?;
                 json.one(output, &table, || format!("{}: changed", table.name))?;
                 if let Some(but) = published(agnes, &table)? {
