@@ -84,9 +84,19 @@ pub fn missing_icu(info: &EngineInfo) -> Option<&'static str> {
     )
 }
 
+/// The longest message of the engine that is passed on, in bytes.
+const MESSAGE_MAX: usize = 4000;
+
 /// What DuckDB's errors become. The message is the engine's own first paragraph.
 pub(crate) fn error(operation: &str, error: duckdb::Error) -> Error {
-    let text = message(&error);
+    let mut text = message(&error);
+    // It may quote a value of any length.
+    if let Some(end) = (0..=MESSAGE_MAX).rev().find(|at| text.is_char_boundary(*at))
+        && text.len() > MESSAGE_MAX
+    {
+        text.truncate(end);
+        text.push('…');
+    }
     let kind = if text.starts_with("INTERRUPT") {
         Kind::Cancelled
     } else if text.starts_with("Out of Memory") {

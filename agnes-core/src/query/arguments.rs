@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::functions::{self, Check};
+use super::functions::{self, Check, Verdict};
 use crate::{Error, Kind, Result};
 
 /// The longest path into JSON, and the deepest structure that JSON is turned into.
@@ -94,20 +94,9 @@ impl<'v> Call<'v> {
 
     fn structure(&self, at: usize) -> Result<()> {
         let Some(text) = self.text(at, "the structure", STRUCTURE_MAX)? else { return Ok(()) };
-        let mut depth = 0usize;
-        for byte in text.bytes() {
-            match byte {
-                b'[' | b'{' | b'(' => depth += 1,
-                b']' | b'}' | b')' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth > STRUCTURE_DEPTH_MAX {
-                return Err(self.refused(format_args!(
-                    "the structure is more than {STRUCTURE_DEPTH_MAX} levels deep"
-                )));
-            }
-        }
-        Ok(())
+        let structure: Value = serde_json::from_str(text)
+            .map_err(|_| self.refused("the structure is no JSON, or nested too deeply"))?;
+        structure_fault(&structure, 0).map_or(Ok(()), |fault| Err(self.refused(fault)))
     }
 
     fn format(&self) -> Result<()> {
@@ -146,12 +135,61 @@ impl<'v> Call<'v> {
     }
 }
 
+/// What is wrong with how JSON is to become a nested type. The engine looks the names in it up
+/// as it does those of a cast, so that they are on the same list.
+fn structure_fault(structure: &Value, depth: usize) -> Option<String> {
+    let too_deep = || Some(format!("the structure is more than {STRUCTURE_DEPTH_MAX} levels deep"));
+    if depth > STRUCTURE_DEPTH_MAX {
+        return too_deep();
+    }
+    let mut name = match structure {
+        Value::Object(fields) => {
+            return fields.values().find_map(|field| structure_fault(field, depth + 1));
+        }
+        Value::Array(items) => {
+            return items.iter().find_map(|item| structure_fault(item, depth + 1));
+        }
+        Value::String(name) => name.trim(),
+        _ => return Some("the structure names types as texts".to_string()),
+    };
+    let digits = |text: &str| text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut depth = depth;
+    while let Some((item, size)) = name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
+        depth += 1;
+        if !digits(size) {
+            return Some("an array in the structure has at most 9,999 values".to_string());
+        }
+        name = item.trim_end();
+    }
+    if depth > STRUCTURE_DEPTH_MAX {
+        return too_deep();
+    }
+    let shown = crate::name::shown(name).into_owned();
+    let (name, width) = match name.strip_suffix(')').and_then(|name| name.split_once('(')) {
+        Some((name, width)) => (name.trim_end(), width),
+        None => (name, ""),
+    };
+    let is_nested = NESTED.iter().any(|nested| name.eq_ignore_ascii_case(nested));
+    let is_plain = width.split(',').all(|part| digits(part.trim()));
+    match functions::cast(&name.to_ascii_lowercase()) {
+        Verdict::Allowed(_) if is_plain && !is_nested => None,
+        _ => Some(format!("the structure names the type `{shown}`, which is not allowed there")),
+    }
+}
+
+/// Types of types, which a structure writes as JSON.
+const NESTED: &[&str] = &["array", "enum", "list", "map", "row", "struct", "union"];
+
 fn class(value: &Value) -> &str {
     value.get("class").and_then(Value::as_str).unwrap_or("")
 }
 
 /// The kind and text of a value that is written out.
 fn literal(value: &Value) -> Option<(&str, &str)> {
+    // `INTERVAL '1 month'` and `'x'::VARCHAR` are casts of one.
+    if class(value) == "CAST" {
+        return value.get("child").and_then(literal);
+    }
     if class(value) != "CONSTANT" {
         return None;
     }

@@ -34,6 +34,32 @@ fn as_text(kind: &LogicalTypeHandle) -> Option<&'static str> {
     }
 }
 
+/// The deepest type of a column: whoever reads the rows goes down into it on a stack of her own.
+const DEPTH_MAX: usize = 100;
+
+/// Checks that no column is nested deeper than readers can go.
+///
+/// # Errors
+/// `Limit`.
+pub(super) fn are_shallow(statement: &Statement<'_>) -> Result<()> {
+    let mut columns = (0..statement.column_count()).map(|at| statement.column_logical_type(at));
+    match columns.any(|kind| is_deeper(&kind, DEPTH_MAX)) {
+        true => Err(Error::new(
+            Kind::Limit,
+            format!("a column of the result is nested more than {DEPTH_MAX} levels deep"),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn is_deeper(kind: &LogicalTypeHandle, most: usize) -> bool {
+    let mut children = (0..kind.num_children()).map(|at| kind.child(at));
+    match most.checked_sub(1) {
+        Some(rest) => children.any(|child| is_deeper(&child, rest)),
+        None => children.next().is_some(),
+    }
+}
+
 /// A column of a type that Arrow has none for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {

@@ -12,6 +12,8 @@ use crate::sql;
 /// The most values that become columns, and the most PIVOTs of a statement that ask for theirs.
 pub(super) const VALUES_MAX: usize = 1000;
 pub(super) const PIVOTS_MAX: usize = 10;
+/// The most words `PIVOT` that are looked at.
+const WORDS_MAX: usize = 50;
 
 /// What may follow the list of expressions that a PIVOT is on.
 const AFTER: &[&str] =
@@ -35,7 +37,18 @@ pub(super) fn may_be_in(text: &str) -> bool {
 
 /// Whether a text looks like a query with one.
 pub(super) fn may_begin(text: &str) -> bool {
-    const FIRST: &[&str] = &["pivot", "pivot_wider", "with", "from", "select", "explain", "("];
+    const FIRST: &[&str] = &[
+        "pivot",
+        "pivot_wider",
+        "with",
+        "from",
+        "select",
+        "explain",
+        "describe",
+        "desc",
+        "summarize",
+        "(",
+    ];
     let first = tokens(text).first().is_some_and(|first| first.is_one_of(FIRST));
     first && may_be_in(text)
 }
@@ -45,8 +58,8 @@ impl<'t> Open<'t> {
     pub(super) fn find(text: &'t str) -> Option<Open<'t>> {
         let all = tokens(text);
         let starts = (0..all.len()).filter(|at| all.get(*at).is_some_and(is_pivot));
-        // More are left to the guard, which refuses them.
-        let starts = starts.take(PIVOTS_MAX).filter(|at| is_start(&all, *at));
+        // More are left to the guard, which refuses those without values.
+        let starts = starts.take(WORDS_MAX).filter(|at| is_start(&all, *at));
         let found = starts.filter_map(|at| Some((at, pivot(text, &all, at)?)));
         let (at, found) = found.min_by_key(|(_, found)| found.end)?;
         let (before, this) = (all.get(..at)?, all.get(at)?);
@@ -92,6 +105,9 @@ fn is_start(all: &[Token<'_>], at: usize) -> bool {
     match before.last() {
         None => true,
         Some(last) if last.is("(") => true,
+        Some(first) if before.len() == 1 => {
+            first.is_one_of(&["explain", "describe", "desc", "summarize"])
+        }
         Some(last) if last.is(")") => {
             let group = group(before, this.depth);
             group.first().is_some_and(|first| first.is("with"))
@@ -213,6 +229,7 @@ mod tests {
                 "(FROM t JOIN u ON a = b) AS s",
                 vec!["f(k, n)"],
             ),
+            ("DESCRIBE PIVOT t ON k", "", "t", vec!["k"]),
             ("WITH s AS (FROM t) PIVOT s ON k", "WITH s AS (FROM t) ", "s", vec!["k"]),
             (
                 "WITH s(a) AS (FROM t), u AS (FROM s) PIVOT u ON k",

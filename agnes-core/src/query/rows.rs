@@ -73,6 +73,13 @@ impl From<&Parameter> for duckdb::types::Value {
     }
 }
 
+/// How long whoever waits for rows may wait: what is left of it, and what it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time {
+    pub(super) left: Duration,
+    pub(super) limit: Duration,
+}
+
 /// What comes from the thread that runs the statement.
 pub(super) enum Message {
     Columns(SchemaRef),
@@ -145,15 +152,15 @@ impl Rows {
         cancel: Cancel,
         watch: Arc<Watch>,
         options: &QueryOptions,
-        limit: Duration,
+        time: Time,
     ) -> Result<Rows> {
         let mut rows = Rows {
             schema: SchemaRef::new(arrow::datatypes::Schema::empty()),
             messages,
             cancel,
             watch,
-            budget: limit,
-            limit,
+            budget: time.left,
+            limit: time.limit,
             rows_left: options.max_rows,
             bytes_left: options.max_bytes,
             truncated: false,

@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::DataType;
 use duckdb::{Connection, Statement};
 use serde_json::Value;
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
-use super::rows::{Cancel, Message, Parameter, QueryOptions, Rows};
+use super::rows::{Cancel, Message, Parameter, QueryOptions, Rows, Time};
 use super::shown::{Shelf, Shown};
 use super::workers::Workers;
 use crate::Secrets;
@@ -262,45 +262,62 @@ impl Session {
     pub fn query(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
         let shown = self.sound()?;
         let run = || -> Result<Rows> {
-            let (text, options) = self.pivoted(&shown, text, options)?;
-            self.begin(&shown, &text, &options)
+            let limit = options.time.unwrap_or(self.limits.time);
+            let begun = Instant::now();
+            let text = self.pivoted(&shown, text, options, limit)?;
+            let time = Time { left: limit.saturating_sub(begun.elapsed()), limit };
+            self.begin(&shown, &text, options, time)
         };
         run().map_err(|error| shown.told(error))
     }
 
-    /// The statement with the values that its PIVOTs find, and the time that is left for it.
+    /// The statement with the values that its PIVOTs find, all within one time limit.
     fn pivoted<'a>(
         &self,
         shown: &Arc<Shown>,
         text: &'a str,
-        options: &'a QueryOptions,
-    ) -> Result<(Cow<'a, str>, Cow<'a, QueryOptions>)> {
+        options: &QueryOptions,
+        limit: Duration,
+    ) -> Result<Cow<'a, str>> {
         let begun = Instant::now();
-        let (mut text, mut options) = (Cow::Borrowed(text), Cow::Borrowed(options));
+        let mut text = Cow::Borrowed(text);
         // Parameters would have to be counted again for each query.
         if !options.parameters.is_empty() || !pivot::may_be_in(&text) {
-            return Ok((text, options));
+            return Ok(text);
         }
         guard::fits(&text, guard::TEXT_MAX)?;
-        let limit = options.time.unwrap_or(self.limits.time);
-        for _ in 0..pivot::PIVOTS_MAX {
-            let Some(open) = pivot::Open::find(&text) else { break };
+        let mut filled = 0;
+        while let Some(open) = pivot::Open::find(&text) {
+            filled += 1;
+            if filled > pivot::PIVOTS_MAX {
+                return Err(Error::new(
+                    Kind::Limit,
+                    format!(
+                        "more than {} PIVOTs ask for their values; name them with `IN ('a', 'b')`",
+                        pivot::PIVOTS_MAX
+                    ),
+                ));
+            }
             let (mut found, mut room) = (Vec::new(), guard::TEXT_MAX / 2);
             for (at, query) in open.queries().enumerate() {
-                let time = Some(limit.saturating_sub(begun.elapsed()));
-                let mut rows =
-                    self.begin(shown, &query, &QueryOptions { time, ..Default::default() })?;
+                let time = Time { left: limit.saturating_sub(begun.elapsed()), limit };
+                let mut rows = self.begin(shown, &query, &QueryOptions::default(), time)?;
                 found.push(values(&mut rows, open.expression(at), &mut room)?);
             }
-            let filled = open.filled(&found);
-            guard::fits(&filled, guard::TEXT_MAX)?;
-            text = Cow::Owned(filled);
-            options.to_mut().time = Some(limit.saturating_sub(begun.elapsed()));
+            let with_values = open.filled(&found);
+            guard::fits(&with_values, guard::TEXT_MAX)?;
+            text = Cow::Owned(with_values);
         }
-        Ok((text, options))
+        Ok(text)
     }
 
-    fn begin(&self, shown: &Arc<Shown>, text: &str, options: &QueryOptions) -> Result<Rows> {
+    fn begin(
+        &self,
+        shown: &Arc<Shown>,
+        text: &str,
+        options: &QueryOptions,
+        time: Time,
+    ) -> Result<Rows> {
         self.watch.check()?;
         if let Some(access) = &self.access {
             access.stands(self.watch.principal())?;
@@ -336,7 +353,6 @@ impl Session {
         let (messages, received) = mpsc::sync_channel(2);
         self.workers.run(Box::new(move || work.run(&messages)))?;
         let cancel = Cancel::new(interrupt.of_now());
-        let time = options.time.unwrap_or(self.limits.time);
         Rows::begin(received, cancel, self.watch.clone(), options, time)
     }
 }
@@ -350,6 +366,12 @@ fn values(rows: &mut Rows, expression: &str, room: &mut usize) -> Result<Vec<Str
         values.extend(texts.as_string::<i32>().iter().flatten().map(str::to_string));
     }
     let expression = crate::name::shown(expression);
+    if values.iter().any(|value| value.contains('\0')) {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("the PIVOT on `{expression}` finds a value with a NUL character"),
+        ));
+    }
     let bytes: usize = values.iter().map(|value| value.len() + 4).sum();
     let left = room.checked_sub(bytes);
     let Some(left) = left.filter(|_| values.len() <= pivot::VALUES_MAX) else {
@@ -509,6 +531,7 @@ impl Work {
                 ),
             ));
         }
+        columns::are_shallow(&statement)?;
         let lacking = Columns::of(&statement);
         if let Some(columns) = lacking.as_ref().filter(|columns| columns.are_bent()) {
             let names = {

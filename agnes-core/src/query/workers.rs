@@ -12,6 +12,9 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// How long a thread waits for work before it goes.
 const IDLE: Duration = Duration::from_secs(30);
+/// The stack of a thread, of which only what is used takes memory: the engine goes down into a
+/// nested type level by level.
+const STACK: usize = 64 << 20;
 /// The most threads that wait for work.
 const IDLE_MAX: usize = 16;
 
@@ -45,7 +48,8 @@ impl Workers {
             job();
             workers.wait_for(&me, &jobs);
         };
-        std::thread::Builder::new().name("agnes-query".into()).spawn(work).map(drop).map_err(|e| {
+        let thread = std::thread::Builder::new().name("agnes-query".into()).stack_size(STACK);
+        thread.spawn(work).map(drop).map_err(|e| {
             Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
         })
     }

@@ -224,6 +224,10 @@ fn a_pivot_finds_its_columns_by_itself() {
         let expected = AllRows { batches: expected.collect(), ..rows.clone() };
         assert_eq!(shown(&rows), shown(&expected), "{sql}");
     }
+    let plan = query_in(&session, "EXPLAIN PIVOT orders ON id");
+    assert!(plan.contains("READ_PARQUET"), "{plan}");
+    assert!(query_in(&session, "DESCRIBE PIVOT orders ON customer").contains("c2|BIGINT"));
+    assert!(query_in(&session, "SUMMARIZE PIVOT orders ON customer").contains("c2|BIGINT"));
     // The engine itself doesn't see what a WITH defined before.
     let sql = "WITH o AS (FROM orders WHERE id < 3), p AS (PIVOT o ON id USING max(amount) \
                GROUP BY customer) SELECT \"2\" FROM p ORDER BY customer;";
@@ -241,7 +245,12 @@ fn a_pivot_finds_its_columns_by_itself() {
         ("PIVOT (FROM range(2000) t(i)) ON i USING sum(i)", Kind::Limit, "1000 columns"),
         ("PIVOT (FROM orders WHERE false) ON id", Kind::Invalid, "no values"),
         ("PIVOT orders ON nothing_of_it", Kind::Invalid, "nothing_of_it"),
-        ("EXPLAIN PIVOT orders ON id", Kind::Denied, "name the values"),
+        ("PIVOT (SELECT 'a' || chr(0) AS k) ON k", Kind::Invalid, "NUL"),
+        (
+            &format!("FROM {}", ["(PIVOT orders ON id)"; 11].join(", ")),
+            Kind::Limit,
+            "more than 10 PIVOTs",
+        ),
         // Each level would be looked at as often as there are levels.
         (&"(pivot t on k".repeat(5000), Kind::Limit, "nests"),
         (&format!("PIVOT orders ON id{}", ", id".repeat(5000)), Kind::Limit, "columns"),
@@ -378,6 +387,21 @@ fn results_are_bounded_and_say_so() {
 const ROWS: &str = "FROM range(1000000000000)";
 /// No row for a long time.
 const ENDLESS: &str = "SELECT count(*) FROM range(1000000000000)";
+
+/// A value may be as long as a statement can make it.
+#[test]
+fn an_error_quotes_no_more_than_can_be_read() {
+    let place = Place::new();
+    let session = shop(&place).session();
+    let sql =
+        "SELECT (x::INT[])::VARCHAR FROM (SELECT string_agg('ä', '') AS x FROM range(100000))";
+    let error = query_error(&session, sql);
+    assert!(
+        error.message().len() < 5000 && error.message().ends_with('…'),
+        "{}",
+        error.message().len()
+    );
+}
 
 #[test]
 fn a_statement_has_so_much_memory() {
