@@ -455,11 +455,19 @@ fn nesting(bytes: impl Iterator<Item = u8>) -> usize {
     deepest
 }
 
+/// What a WITH has defined.
+#[derive(Clone, Copy)]
+struct Cte {
+    /// The number of tables that it stands for.
+    tables: usize,
+    /// Whether this is its own second part, in which `recurring.name` is what it has found so far.
+    is_recurring: bool,
+}
+
 struct Walk<'a> {
     judge: &'a mut (dyn Judge + Send),
-    /// Names that a WITH has defined, innermost last, in lower case, each with the number of
-    /// tables that it stands for.
-    ctes: Vec<HashMap<String, usize>>,
+    /// Names that a WITH has defined, innermost last, in lower case.
+    ctes: Vec<HashMap<String, Cte>>,
     depth: usize,
     joins: usize,
     sets: usize,
@@ -563,7 +571,7 @@ impl Walk<'_> {
                 };
                 let mut first = first.take();
                 self.value(&mut first)?;
-                self.define(&name, 1);
+                self.define(&name, Cte { tables: 1, is_recurring: true });
                 self.value(body)?;
                 if let Some(slot) = body.pointer_mut("/query_node/left") {
                     *slot = first;
@@ -572,7 +580,7 @@ impl Walk<'_> {
                 self.value(body)?;
             }
             let stands_for = std::mem::replace(&mut self.tables, before);
-            self.define(&name, stands_for);
+            self.define(&name, Cte { tables: stands_for, is_recurring: false });
         }
         let done = self.children(value);
         self.ctes.pop();
@@ -582,9 +590,9 @@ impl Walk<'_> {
         done
     }
 
-    fn define(&mut self, name: &str, tables: usize) {
+    fn define(&mut self, name: &str, cte: Cte) {
         if let Some(scope) = self.ctes.last_mut() {
-            scope.insert(name.to_string(), tables);
+            scope.insert(name.to_string(), cte);
         }
     }
 
@@ -599,18 +607,20 @@ impl Walk<'_> {
 
     fn base_table(&mut self, value: &mut Value) -> Result<()> {
         let name = name_parts(value);
-        // What a recursive WITH has found so far is called `recurring`.
-        let of_cte = match name.as_slice() {
-            [schema, of] if schema.eq_ignore_ascii_case("recurring") => std::slice::from_ref(of),
-            parts => parts,
+        let cte = |of: &str| {
+            let folded = of.to_ascii_lowercase();
+            self.ctes.iter().rev().find_map(|scope| scope.get(&folded)).copied()
         };
-        if let [only] = of_cte {
-            let folded = only.to_ascii_lowercase();
-            let known = self.ctes.iter().rev().find_map(|scope| scope.get(&folded));
-            if let Some(tables) = known {
-                self.count_tables((*tables).max(1))?;
-                return self.children(value);
+        let known = match name.as_slice() {
+            [only] => cte(only),
+            [schema, of] if schema.eq_ignore_ascii_case("recurring") => {
+                cte(of).filter(|cte| cte.is_recurring)
             }
+            _ => None,
+        };
+        if let Some(cte) = known {
+            self.count_tables(cte.tables.max(1))?;
+            return self.children(value);
         }
         if name.is_empty() {
             return Err(refused("a table without a name"));
@@ -959,6 +969,18 @@ mod tests {
             Tree::parse(&connection, text).unwrap().judge(&mut seen).unwrap();
             assert_eq!(seen.0, tables, "{text}");
         }
+    }
+
+    /// Anywhere else it is a schema of that name.
+    #[test]
+    fn recurring_is_what_a_recursive_with_has_found() {
+        let text = "WITH RECURSIVE r(k, v) USING KEY (k) AS (SELECT 1, 0 UNION SELECT k, v + 1 FROM \
+                    recurring.r WHERE v < 3) FROM r";
+        assert!(read(text).unwrap().tables.is_empty());
+        let text = "WITH s AS (SELECT 1) FROM recurring.s";
+        assert_eq!(read(text).unwrap().tables, ["recurring.s"]);
+        let text = "WITH RECURSIVE r AS (SELECT 1 i UNION ALL SELECT i FROM r) FROM recurring.r";
+        assert_eq!(read(text).unwrap().tables, ["recurring.r"]);
     }
 
     /// The second part of a recursive WITH sees its name, the first reads what stood there.
