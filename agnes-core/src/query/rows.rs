@@ -1,8 +1,8 @@
 //! The rows of a statement, as they come.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -88,6 +88,20 @@ pub(super) enum Message {
     End(Result<()>),
 }
 
+/// How a statement ended, which is set before its messages end: telling it waits for no reader.
+#[derive(Clone, Default)]
+pub(super) struct Ended(Arc<Mutex<Option<Result<()>>>>);
+
+impl Ended {
+    pub(super) fn set(&self, done: Result<()>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+    }
+
+    fn take(&self) -> Option<Result<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// How long a statement that was interrupted may take to end before its caller is let go.
 const TO_END: Duration = Duration::from_secs(2);
 /// How often whoever waits looks whether the statement is still wanted.
@@ -129,6 +143,7 @@ impl Cancel {
 pub struct Rows {
     schema: SchemaRef,
     messages: Receiver<Message>,
+    ended: Ended,
     cancel: Cancel,
     watch: Arc<Watch>,
     budget: Duration,
@@ -149,6 +164,7 @@ impl Rows {
     /// Waits for the columns of a statement that has begun.
     pub(super) fn begin(
         messages: Receiver<Message>,
+        ended: Ended,
         cancel: Cancel,
         watch: Arc<Watch>,
         options: &QueryOptions,
@@ -157,6 +173,7 @@ impl Rows {
         let mut rows = Rows {
             schema: SchemaRef::new(arrow::datatypes::Schema::empty()),
             messages,
+            ended,
             cancel,
             watch,
             budget: time.left,
@@ -211,6 +228,9 @@ impl Rows {
             match message {
                 Ok(message) => return Ok(message),
                 Err(RecvTimeoutError::Disconnected) => {
+                    if let Some(done) = self.ended.take() {
+                        return Ok(Message::End(done));
+                    }
                     self.over = true;
                     return Err(self.told(Error::internal("the engine gave up on the statement")));
                 }
@@ -240,14 +260,9 @@ impl Rows {
         self.over = true;
         (self.cancel.interrupt)();
         let end = Instant::now() + TO_END;
+        let left = || end.saturating_duration_since(Instant::now());
         // What comes in meanwhile is too late.
-        while let Ok(message) =
-            self.messages.recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            if matches!(message, Message::End(_)) {
-                break;
-            }
-        }
+        while self.messages.recv_timeout(left()).is_ok() {}
     }
 
     /// An error as the caller should hear it: an interrupt has a reason.

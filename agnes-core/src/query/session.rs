@@ -16,9 +16,9 @@ use super::columns::{self, Columns};
 use super::guard::{self, Judge, Tree};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
-use super::rows::{Cancel, Message, Parameter, QueryOptions, Rows, Time};
+use super::rows::{Cancel, Ended, Message, Parameter, QueryOptions, Rows, Time};
 use super::shown::{Shelf, Shown};
-use super::workers::Workers;
+use super::workers::{Told, Workers};
 use crate::Secrets;
 use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
@@ -351,9 +351,11 @@ impl Session {
         };
         // Two batches ahead, so that the engine works while the caller does.
         let (messages, received) = mpsc::sync_channel(2);
-        self.workers.run(Box::new(move || work.run(&messages)))?;
+        let ended = Ended::default();
+        let end = ended.clone();
+        self.workers.run(Box::new(move || work.run(messages, end)))?;
         let cancel = Cancel::new(interrupt.of_now());
-        Rows::begin(received, cancel, self.watch.clone(), options, time)
+        Rows::begin(received, ended, cancel, self.watch.clone(), options, time)
     }
 }
 
@@ -475,12 +477,15 @@ struct Work {
 }
 
 impl Work {
-    fn run(self, messages: &SyncSender<Message>) {
-        let done = self.work(messages).map_err(|error| self.shown.told(error));
+    fn run(self, messages: SyncSender<Message>, ended: Ended) -> Told {
+        let done = self.work(&messages).map_err(|error| self.shown.told(error));
         // Whoever hears of the end may begin the next one at once.
         let Work { _turn, _running, .. } = self;
         drop((_turn, _running));
-        let _ = messages.send(Message::End(done));
+        Box::new(move || {
+            ended.set(done);
+            drop(messages);
+        })
     }
 
     fn work(&self, messages: &SyncSender<Message>) -> Result<()> {

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use crate::{Error, Kind, Result};
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A piece of work. What it gives back is done once the thread is ready for more, so that whoever
+/// hears of the end and asks for more at once finds it; it must not wait for anybody.
+type Job = Box<dyn FnOnce() -> Told + Send>;
+pub(super) type Told = Box<dyn FnOnce()>;
 
 /// How long a thread waits for work before it goes.
 const IDLE: Duration = Duration::from_secs(30);
 /// The stack of a thread, of which only what is used takes memory: the engine goes down into a
 /// nested type level by level.
-const STACK: usize = 64 << 20;
+const STACK: usize = 32 << 20;
 /// The most threads that wait for work.
 const IDLE_MAX: usize = 16;
 
@@ -45,8 +48,8 @@ impl Workers {
         let workers = self.clone();
         let me = (self.next.fetch_add(1, Ordering::Relaxed), give);
         let work = move || {
-            job();
-            workers.wait_for(&me, &jobs);
+            let told = job();
+            workers.wait_for(&me, &jobs, told);
         };
         let thread = std::thread::Builder::new().name("agnes-query".into()).stack_size(STACK);
         thread.spawn(work).map(drop).map_err(|e| {
@@ -55,16 +58,22 @@ impl Workers {
     }
 
     /// Takes jobs until none comes for a while.
-    fn wait_for(&self, me: &(u64, SyncSender<Job>), jobs: &Receiver<Job>) {
+    fn wait_for(&self, me: &(u64, SyncSender<Job>), jobs: &Receiver<Job>, told: Told) {
+        let mut told = told;
         loop {
-            {
+            let stays = {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                if idle.len() >= IDLE_MAX {
-                    return;
+                let stays = idle.len() < IDLE_MAX;
+                if stays {
+                    idle.push(me.clone());
                 }
-                idle.push(me.clone());
+                stays
+            };
+            told();
+            if !stays {
+                return;
             }
-            match jobs.recv_timeout(IDLE) {
+            told = match jobs.recv_timeout(IDLE) {
                 Ok(job) => job(),
                 Err(_) => {
                     // Whoever took it from the list meanwhile has sent or will send a job.
@@ -80,7 +89,7 @@ impl Workers {
                         Err(_) => return,
                     }
                 }
-            }
+            };
         }
     }
 }
@@ -95,20 +104,19 @@ mod tests {
         let (told, hear) = mpsc::channel();
         for _ in 0..20 {
             let told = told.clone();
-            workers.run(Box::new(move || told.send(std::thread::current().id()).unwrap())).unwrap();
+            let job = move || -> Told { Box::new(move || told.send(()).unwrap()) };
+            workers.run(Box::new(job)).unwrap();
+            // Whoever hears that it is done finds it ready for more.
             hear.recv().unwrap();
-            // It waits for work again before the next one comes.
-            while workers.idle.lock().unwrap().is_empty() {
-                std::thread::yield_now();
-            }
         }
         assert_eq!(workers.next.load(Ordering::Relaxed), 1);
         // Jobs that wait for each other run at the same time.
         let barrier = Arc::new(std::sync::Barrier::new(5));
         for _ in 0..4 {
             let barrier = barrier.clone();
-            let wait = move || {
+            let wait = move || -> Told {
                 barrier.wait();
+                Box::new(|| {})
             };
             workers.run(Box::new(wait)).unwrap();
         }
