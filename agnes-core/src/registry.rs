@@ -299,7 +299,7 @@ fn was_unregistered(source: &SourceName, name: &ViewName) -> Error {
         Kind::Conflict,
         format!(
             "`{name}` of `{source}` is not registered and not published, because it was taken out; \
-             `agnes registry register {name}` brings it back"
+             `agnes registry register {name} --source {source}` brings it back"
         ),
     )
     .with(Key::Table, name)

@@ -643,7 +643,7 @@ fn an_ingest_brings_nothing_back_that_was_unregistered() {
     let report = agnes.ingest(&source("shop"), &files, &NoProgress).unwrap();
     assert_eq!(report.registered.len(), 0);
     let why = report.unregistered.first().unwrap();
-    assert!(why.message().contains("was taken out"), "{why}");
+    assert!(why.message().contains("registry register orders --source shop"), "{why}");
     rebuild(&agnes);
     assert!(agnes.access().unwrap().resolve("orders").is_none());
     let name = ViewName::parse("orders").unwrap();
