@@ -340,16 +340,17 @@ impl<'a> Admin<'a> {
             may_leave(facts, by, there, "remove")?;
             not_sso(facts, there, "remove")?;
             let told = json!({"email": there.user.email});
-            let mut changes = vec![Change::RemoveUser(id.clone())];
+            let mut planned = Planned::nothing(());
+            planned.changes.push(Change::RemoveUser(id.clone()));
+            planned.events.push(event(now, "user.delete", id).with(told));
             // Whoever has the address next isn't she.
             let own = GroupName::of_user(&there.user.email);
-            let own = own.ok().and_then(|name| facts.group_by_name(&name));
-            changes.extend(own.map(|own| Change::RemoveGroup(own.group.id.clone())));
-            Ok(Planned {
-                changes,
-                events: vec![event(now, "user.delete", id).with(told)],
-                value: (),
-            })
+            if let Some(own) = own.ok().and_then(|name| facts.group_by_name(&name)) {
+                let told = json!({"name": own.group.name});
+                planned.changes.push(Change::RemoveGroup(own.group.id.clone()));
+                planned.events.push(event(now, "user_group.deleted", &own.group.id).with(told));
+            }
+            Ok(planned)
         })
     }
 

@@ -667,6 +667,10 @@ fn a_group_of_ones_own_is_ones_own() {
     let first = user(&admin, "ada@example.com");
     admin.approve(&asks(&first, "orders").id, None).unwrap();
     admin.remove_user(&first.id).unwrap();
+    let told = admin.audit(10).unwrap();
+    for action in ["user.delete", "user_group.deleted"] {
+        assert!(told.iter().any(|event| event.action == action), "{action}");
+    }
     let second = user(&admin, "ada@example.com");
     let request = asks(&second, "lines");
     admin.approve(&request.id, None).unwrap();
