@@ -140,8 +140,7 @@ impl Columns {
 
 /// A statement without the semicolons at its end.
 fn without_end(query: &str) -> &str {
-    let tokens = tokens(query);
-    let last = tokens.iter().rev().find(|token| !token.is(";"));
+    let last = tokens(query).filter(|token| !token.is(";")).last();
     last.and_then(|last| query.get(..last.end())).unwrap_or(query)
 }
 

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::arguments::{self, Call};
 use super::functions::{self, Verdict};
 use super::rows::Parameter;
+use super::tokens::tokens;
 use crate::{Error, Kind, Result, engine};
 
 /// The longest statement, in bytes.
@@ -114,39 +115,15 @@ pub(crate) const INFORMATION_SCHEMA: &[&str] = &[
 /// # Errors
 /// `Denied` for other forms of EXPLAIN: ANALYZE names the files that are read.
 pub(crate) fn explained(text: &str) -> Result<Option<&str>> {
-    let Some(rest) = after_word(text, "explain") else { return Ok(None) };
-    if after_word(rest, "analyze").is_some() || after_blank(rest).starts_with('(') {
+    let mut tokens = tokens(text);
+    let Some(explain) = tokens.next().filter(|first| first.is("explain")) else { return Ok(None) };
+    if tokens.next().is_some_and(|next| next.is_one_of(&["analyze", "("])) {
         return Err(Error::new(
             Kind::Denied,
             "EXPLAIN takes a query and nothing else here; ANALYZE and options are not allowed",
         ));
     }
-    Ok(Some(rest))
-}
-
-/// What follows a word at the start of a text, whatever its case.
-fn after_word<'t>(text: &'t str, word: &str) -> Option<&'t str> {
-    let text = after_blank(text);
-    let (first, rest) = text.split_at_checked(word.len())?;
-    let ends =
-        !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii());
-    (first.eq_ignore_ascii_case(word) && ends).then_some(rest)
-}
-
-/// A text without the blanks and comments at its start.
-fn after_blank(text: &str) -> &str {
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
-        let comment = if rest.starts_with("--") {
-            rest.split_once('\n').map_or("", |(_, after)| after)
-        } else if let Some(inside) = rest.strip_prefix("/*") {
-            inside.split_once("*/").map_or("", |(_, after)| after)
-        } else {
-            return rest;
-        };
-        rest = comment;
-    }
+    Ok(text.get(explain.end()..))
 }
 
 /// Decides about what a statement reads, and may replace it.

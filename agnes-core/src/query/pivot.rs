@@ -49,14 +49,14 @@ pub(super) fn may_begin(text: &str) -> bool {
         "summarize",
         "(",
     ];
-    let first = tokens(text).first().is_some_and(|first| first.is_one_of(FIRST));
+    let first = tokens(text).next().is_some_and(|first| first.is_one_of(FIRST));
     first && may_be_in(text)
 }
 
 impl<'t> Open<'t> {
     /// Looks for one.
     pub(super) fn find(text: &'t str) -> Option<Open<'t>> {
-        let all = tokens(text);
+        let all: Vec<Token<'t>> = tokens(text).collect();
         let starts = (0..all.len()).filter(|at| all.get(*at).is_some_and(is_pivot));
         // More are left to the guard, which refuses those without values.
         let starts = starts.take(WORDS_MAX).filter(|at| is_start(&all, *at));

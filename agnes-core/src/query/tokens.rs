@@ -27,28 +27,30 @@ impl Token<'_> {
     }
 }
 
-/// Takes a text apart.
-pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
+/// Takes a text apart, as far as it is asked for.
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
     let (mut at, mut depth) = (0, 0usize);
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let blank = blank(rest);
-        if blank > 0 {
+    std::iter::from_fn(move || {
+        loop {
+            let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
+            let blank = blank(rest);
+            if blank == 0 {
+                break;
+            }
             at += blank;
-            continue;
         }
-        let length = token(rest);
-        let text = rest.get(..length).unwrap_or(rest);
-        if matches!(text, ")" | "]" | "}") {
+        let rest = text.get(at..)?;
+        let found = rest.get(..token(rest)).unwrap_or(rest);
+        if matches!(found, ")" | "]" | "}") {
             depth = depth.saturating_sub(1);
         }
-        tokens.push(Token { text, at, depth });
-        if matches!(text, "(" | "[" | "{") {
+        let token = Token { text: found, at, depth };
+        if matches!(found, "(" | "[" | "{") {
             depth += 1;
         }
-        at += text.len();
-    }
-    tokens
+        at += found.len();
+        Some(token)
+    })
 }
 
 /// The length of a blank or a comment at the start of a text; 0 for anything else.
@@ -128,14 +130,14 @@ mod tests {
             ("é='ü'", &["é", "=", "'ü'"]),
         ];
         for (text, parts) in cases {
-            let found: Vec<&str> = tokens(text).iter().map(|token| token.text).collect();
+            let found: Vec<&str> = tokens(text).map(|token| token.text).collect();
             assert_eq!(&found, parts, "{text}");
         }
     }
 
     #[test]
     fn brackets_count() {
-        let depths: Vec<usize> = tokens("a(b[c]{d})e)f").iter().map(|t| t.depth).collect();
+        let depths: Vec<usize> = tokens("a(b[c]{d})e)f").map(|t| t.depth).collect();
         assert_eq!(depths, [0, 0, 1, 1, 2, 1, 1, 2, 1, 0, 0, 0, 0]);
     }
 }
