@@ -336,11 +336,8 @@ pub(crate) fn open(
     pin: &Pin,
 ) -> Result<std::fs::File> {
     let path = layout.analytics().join(&pin.path);
-    let file = std::fs::File::open(&path).map_err(|_| gone(name, view, &path))?;
-    match pin::is_intact(&path, pin) {
-        Ok(true) => Ok(file),
-        _ => Err(gone(name, view, &path)),
-    }
+    let file = pin::open_intact(&path, pin).ok().flatten();
+    file.ok_or_else(|| gone(name, view, &path))
 }
 
 fn gone(name: &ViewName, view: &View, path: &Path) -> Error {

@@ -5,7 +5,7 @@
 //! because a connector may write into it in place and a link would show that to everybody.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -259,11 +259,20 @@ fn is_no_link(error: &io::Error) -> bool {
 
 /// Whether a pinned file is still what the generation says, whatever folder it was moved to.
 pub(crate) fn is_intact(path: &Path, pin: &Pin) -> io::Result<bool> {
+    Ok(open_intact(path, pin)?.is_some())
+}
+
+/// The pinned file at its beginning, if it is still what the generation says.
+pub(crate) fn open_intact(path: &Path, pin: &Pin) -> io::Result<Option<File>> {
     let mut file = File::open(path)?;
     let now = Fingerprint::of(&file)?;
     if now == pin.pinned {
-        return Ok(true);
+        return Ok(Some(file));
     }
     // Moved to another disk or restored from a copy: the content decides.
-    Ok(now.size == pin.pinned.size && hash(&mut file)?.1 == pin.blake3)
+    if now.size != pin.pinned.size || hash(&mut file)?.1 != pin.blake3 {
+        return Ok(None);
+    }
+    file.rewind()?;
+    Ok(Some(file))
 }

@@ -656,6 +656,22 @@ fn a_download_is_for_whoever_may() {
     assert_eq!((&entry.hash, &entry.hash_blake3), (&data.hash, &data.hash_blake3));
     assert_eq!(entry.size_bytes, bytes.len() as u64);
     assert_eq!(blake3::hash(&bytes).to_hex().to_string(), data.hash_blake3);
+    // A file that was restored from a copy is the same one, from its beginning; another is none.
+    let pins = std::fs::read_dir(place.data().join("analytics/pins/hr")).unwrap();
+    let is_its = |path: &std::path::PathBuf| {
+        path.file_name().unwrap().to_str().unwrap().starts_with("orders.")
+    };
+    let pin = pins.map(|file| file.unwrap().path()).find(is_its).unwrap();
+    std::fs::remove_file(&pin).unwrap();
+    std::fs::write(&pin, &bytes).unwrap();
+    let again = shop.agnes.data_file(&permitted, None).unwrap();
+    let mut restored = Vec::new();
+    (&again.file).read_to_end(&mut restored).unwrap();
+    assert_eq!(restored, bytes);
+    std::fs::write(&pin, vec![0; bytes.len()]).unwrap();
+    let error = shop.agnes.data_file(&permitted, None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    std::fs::write(&pin, &bytes).unwrap();
     let no_part = shop.agnes.data_file(&permitted, Some("../orders.parquet")).unwrap_err();
     assert_eq!(no_part.kind(), Kind::NotFound);
     // Hidden and missing are one answer.
