@@ -73,11 +73,21 @@ impl From<&Parameter> for duckdb::types::Value {
     }
 }
 
-/// How long whoever waits for rows may wait: what is left of it, and what it was.
+/// How long whoever asks may wait, from when she asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Time {
-    pub(super) left: Duration,
-    pub(super) limit: Duration,
+    begun: Instant,
+    limit: Duration,
+}
+
+impl Time {
+    pub(super) fn begins(limit: Duration) -> Time {
+        Time { begun: Instant::now(), limit }
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
+    }
 }
 
 /// What comes from the thread that runs the statement.
@@ -176,7 +186,7 @@ impl Rows {
             ended,
             cancel,
             watch,
-            budget: time.left,
+            budget: time.left(),
             limit: time.limit,
             rows_left: options.max_rows,
             bytes_left: options.max_bytes,

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::DataType;
@@ -262,10 +261,8 @@ impl Session {
     pub fn query(&self, text: &str, options: &QueryOptions) -> Result<Rows> {
         let shown = self.sound()?;
         let run = || -> Result<Rows> {
-            let limit = options.time.unwrap_or(self.limits.time);
-            let begun = Instant::now();
-            let text = self.pivoted(&shown, text, options, limit)?;
-            let time = Time { left: limit.saturating_sub(begun.elapsed()), limit };
+            let time = Time::begins(options.time.unwrap_or(self.limits.time));
+            let text = self.pivoted(&shown, text, options, time)?;
             self.begin(&shown, &text, options, time)
         };
         run().map_err(|error| shown.told(error))
@@ -277,9 +274,8 @@ impl Session {
         shown: &Arc<Shown>,
         text: &'a str,
         options: &QueryOptions,
-        limit: Duration,
+        time: Time,
     ) -> Result<Cow<'a, str>> {
-        let begun = Instant::now();
         let mut text = Cow::Borrowed(text);
         // Parameters would have to be counted again for each query.
         if !options.parameters.is_empty() || !pivot::may_be_in(&text) {
@@ -300,7 +296,6 @@ impl Session {
             }
             let (mut found, mut room) = (Vec::new(), guard::TEXT_MAX / 2);
             for (at, query) in open.queries().enumerate() {
-                let time = Time { left: limit.saturating_sub(begun.elapsed()), limit };
                 let mut rows = self.begin(shown, &query, &QueryOptions::default(), time)?;
                 found.push(values(&mut rows, open.expression(at), &mut room)?);
             }
