@@ -344,6 +344,29 @@ fn completions_for_the_usual_shells() {
     }
 }
 
+/// The policy of older installations, which an import may need.
+#[test]
+fn the_environment_chooses_the_policy() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell
+        .agnes(&["ingest", "shop", "orders.csv"])
+        .agnes(&["rebuild"])
+        .agnes(&["user", "add", "ada@example.com"])
+        .agnes(&["registry", "update", "orders", "--public", "true"]);
+    let ask = |policy: &str| {
+        let mut command = shell.command(&["query", "--as", "ada@example.com", "FROM orders"]);
+        let output = command.env("AGNES_TABLE_POLICY", policy).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).to_string())
+    };
+    assert_eq!(ask("grants_and_legacy").0, Some(0), "{:?}", ask("grants_and_legacy"));
+    for strict in ["", "grants"] {
+        assert_eq!(ask(strict).0, Some(3), "{:?}", ask(strict));
+    }
+    let (code, said) = ask("Grants_And_Legacy");
+    assert!(code == Some(2) && said.contains("AGNES_TABLE_POLICY"), "{code:?} {said}");
+}
+
 #[test]
 fn a_folder_that_can_t_be_written_is_named() {
     let shell = Shell::new();
