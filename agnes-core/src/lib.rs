@@ -52,6 +52,7 @@ mod agnes;
 mod engine;
 mod layout;
 mod name;
+mod schedule;
 mod secret;
 mod sql;
 
@@ -71,6 +72,7 @@ pub use orchestrator::{
     AttachPolicy, Generation, NoProgress, Progress, RebuildPlan, RebuildReport,
 };
 pub use query::{QueryOptions, Rows, Session};
+pub use schedule::Schedule;
 pub use secret::{NoSecrets, Secret, Secrets};
 
 /// Arrow, in the version that rows come in.

@@ -15,7 +15,7 @@ use crate::connector::{ConnectorReport, TableStatus};
 use crate::extract::QueryMode;
 use crate::orchestrator::{Progress, RebuildReport};
 use crate::{
-    Agnes, ColumnName, Error, Key, Kind, Result, SourceName, TableId, Timestamp, ViewName,
+    Agnes, ColumnName, Error, Key, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName,
 };
 
 /// How a table's rows are brought over.
@@ -58,8 +58,8 @@ pub struct Declaration {
     pub query_mode: Option<QueryMode>,
     /// How its rows are brought over.
     pub sync_strategy: SyncStrategy,
-    /// When, as in `every 1h`.
-    pub sync_schedule: Option<String>,
+    /// When.
+    pub sync_schedule: Option<Schedule>,
     /// The columns that tell its rows apart.
     pub primary_key: Vec<ColumnName>,
     /// What it is.
@@ -168,13 +168,6 @@ impl Declaration {
     }
 
     fn text_fault(&self, big_query: bool) -> Option<String> {
-        if let Some(schedule) = self.sync_schedule.as_deref().filter(|s| !is_schedule(s)) {
-            return Some(format!(
-                "`sync_schedule` is `every 15m`, `every 2h`, `daily 07:00` or \
-                 `daily 07:00,13:00` (UTC), not `{}`",
-                crate::name::shown(schedule)
-            ));
-        }
         let texts = [
             ("source_type", &self.source_type),
             ("bucket", &self.bucket),
@@ -197,24 +190,6 @@ impl Declaration {
         }
         None
     }
-}
-
-/// Whether a text says when: every so many minutes or hours, or at times of a day.
-pub(crate) fn is_schedule(text: &str) -> bool {
-    let digits = |text: &str, many: std::ops::RangeInclusive<usize>| {
-        many.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    if let Some(every) = text.strip_prefix("every ") {
-        let number = every.strip_suffix(['m', 'h']);
-        return number.is_some_and(|number| digits(number, 1..=6));
-    }
-    let is_time = |time: &str| {
-        let part = |text: &str, end: u8| {
-            digits(text, 2..=2) && text.parse::<u8>().is_ok_and(|number| number < end)
-        };
-        time.split_once(':').is_some_and(|(hour, minute)| part(hour, 24) && part(minute, 60))
-    };
-    text.strip_prefix("daily ").is_some_and(|times| times.split(',').all(is_time))
 }
 
 /// What adopting did.
@@ -530,35 +505,6 @@ mod tests {
         let mut declaration = Declaration::default();
         change(&mut declaration);
         declaration.fault()
-    }
-
-    #[test]
-    fn schedules() {
-        for good in ["every 0m", "every 15m", "every 2h", "daily 07:00", "daily 00:00,23:59"] {
-            assert!(super::is_schedule(good), "{good}");
-        }
-        for bad in [
-            "",
-            "bogus",
-            "every 15",
-            "every m",
-            "every  5m",
-            "Every 5m",
-            "every 5m ",
-            "every -5m",
-            "every 9999999m",
-            "daily",
-            "daily ",
-            "daily 25:00",
-            "daily 07:60",
-            "daily 7:00",
-            "daily 07:00, 13:00",
-            "daily 07:00,",
-            "daily 07:00:00",
-            "0 7 * * *",
-        ] {
-            assert!(!super::is_schedule(bad), "{bad}");
-        }
     }
 
     #[test]

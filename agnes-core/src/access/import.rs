@@ -18,10 +18,10 @@ use super::{
     Admin, Email, GrantId, GroupId, GroupName, Planned, RequestId, Resource, ResourceType, TokenId,
     UserId,
 };
-use crate::registry::{Declaration, RegisteredTable, is_schedule};
+use crate::registry::{Declaration, RegisteredTable};
 use crate::store::old::{Old, Row};
 use crate::store::{MetricRow, SyncState};
-use crate::{Error, Kind, Result, SourceName, TableId, Timestamp, ViewName};
+use crate::{Error, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName};
 
 /// What to take over, where there is a choice.
 #[derive(Debug, Clone, Copy, Default)]
@@ -377,12 +377,13 @@ impl Import<'_> {
                     error.message()
                 ))
             })?;
-            let schedule = text("sync_schedule");
-            let sync_schedule = schedule.clone().filter(|text| is_schedule(text));
-            if let Some(bad) = schedule.filter(|_| sync_schedule.is_none()) {
-                let why = format!("`{}` is no schedule here", crate::name::shown(&bad));
-                import.leave("schedule", &name, why);
-            }
+            let sync_schedule = match text("sync_schedule").map(Schedule::parse).transpose() {
+                Ok(schedule) => schedule,
+                Err(error) => {
+                    import.leave("schedule", &name, error.message());
+                    None
+                }
+            };
             let declaration = Declaration {
                 bucket: text("bucket"),
                 source_table: text("source_table"),

@@ -8,7 +8,7 @@ use crate::access::change::Change;
 use crate::extract::QueryMode;
 use crate::orchestrator::Withdrawn;
 use crate::registry::{Declaration, Granularity, RegisteredTable, SyncStrategy};
-use crate::{ColumnName, Error, Kind, Result, SourceName, TableId, Timestamp, ViewName};
+use crate::{ColumnName, Error, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName};
 
 /// The text of a value that is one of a few words.
 fn word<T: serde::Serialize>(value: &T) -> Option<String> {
@@ -85,7 +85,7 @@ pub(super) fn tables(connection: &Connection) -> Result<Vec<Change>> {
                         .map(from_word::<SyncStrategy>)
                         .transpose()?
                         .unwrap_or_default(),
-                    sync_schedule,
+                    sync_schedule: sync_schedule.map(Schedule::parse).transpose()?,
                     primary_key: serde_json::from_str(&list(primary_key)).map_err(no_json)?,
                     description,
                     folder,
@@ -134,7 +134,7 @@ pub(super) fn put(c: &Connection, table: &RegisteredTable) -> duckdb::Result<()>
         d.source_query,
         d.query_mode.as_ref().and_then(word),
         word(&d.sync_strategy),
-        d.sync_schedule,
+        d.sync_schedule.as_ref().map(Schedule::as_str),
         json(&d.primary_key),
         d.description,
         d.folder,

@@ -3,7 +3,7 @@
 use agnes_core::access::NewTable;
 use agnes_core::extract::QueryMode;
 use agnes_core::registry::{Adoption, Declaration, Granularity, RegisteredTable, SyncStrategy};
-use agnes_core::{Agnes, ColumnName, Error, Kind, Result, SourceName, TableId, ViewName};
+use agnes_core::{Agnes, ColumnName, Error, Kind, Result, Schedule, SourceName, TableId, ViewName};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -164,7 +164,7 @@ impl Declared {
         set(&mut d.bucket, self.bucket, Ok)?;
         set(&mut d.source_table, self.source_table, Ok)?;
         set(&mut d.source_query, self.source_query, Ok)?;
-        set(&mut d.sync_schedule, self.sync_schedule, Ok)?;
+        set(&mut d.sync_schedule, self.sync_schedule, Schedule::parse)?;
         set(&mut d.description, self.description, Ok)?;
         set(&mut d.folder, self.folder, Ok)?;
         set(&mut d.incremental_column, self.incremental_column, ColumnName::parse)?;
