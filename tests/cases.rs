@@ -44,6 +44,35 @@ mod names {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod schedules {
+    use agnes_core::{Timestamp, schedule};
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        schedule: Option<String>,
+        last: Option<String>,
+        now: Timestamp,
+        valid: bool,
+        due: bool,
+        next: Option<Timestamp>,
+    }
+
+    #[test]
+    fn every_form() {
+        let cases: Vec<Case> = serde_json::from_str(include_str!("cases/schedules.json")).unwrap();
+        assert!(cases.len() > 90);
+        for Case { name, schedule, last, now, valid, due, next } in cases {
+            let verdict = schedule::verdict(schedule.as_deref(), last.as_deref(), now);
+            let told = (verdict.valid, verdict.due, verdict.next);
+            assert_eq!(told, (valid, due, next), "{name}: {verdict:?}");
+            assert_eq!(verdict.fault.is_some(), !valid || name.contains("can't be read"), "{name}");
+        }
+    }
+}
+
 /// Statements that try to see more than they may, and statements that only look so.
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 
 /// A moment in UTC, to the microsecond, as DuckDB's `TIMESTAMP` holds it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,10 +30,16 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// Reads the form that `Display` writes, and any other RFC 3339 time.
+    /// Reads the form that `Display` writes, any other RFC 3339 time, and ISO 8601 times and days
+    /// without an offset, which are in UTC.
     pub fn parse(text: &str) -> Option<Self> {
-        let time = DateTime::parse_from_rfc3339(text).ok()?;
-        Some(Timestamp(time.timestamp_micros()))
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Some(Timestamp(time.timestamp_micros()));
+        }
+        let forms = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"];
+        let time = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+        let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
+        Some(Timestamp(time.or_else(day)?.and_utc().timestamp_micros()))
     }
 }
 
@@ -110,5 +116,23 @@ mod tests {
         assert_eq!(json, "\"2023-11-14T22:13:20.123456Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
         assert_eq!(time.to_string(), "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn a_time_without_an_offset_is_in_utc() {
+        let noon = Timestamp::parse("2026-11-21T12:00:00Z");
+        for text in [
+            "2026-11-21T12:00:00",
+            "2026-11-21 12:00:00.000",
+            "2026-11-21T12:00",
+            "2026-11-21T13:00:00+01:00",
+            "2026-11-21 13:00:00.000000+01:00",
+        ] {
+            assert_eq!(Timestamp::parse(text), noon, "{text}");
+        }
+        assert_eq!(Timestamp::parse("2026-11-21"), Timestamp::parse("2026-11-21T00:00:00Z"));
+        for text in ["", "noon", "2026-11-21T25:00:00", "2026-13-01", "1763726400"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 }

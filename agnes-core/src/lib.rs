@@ -46,13 +46,13 @@ pub mod manifest;
 pub mod orchestrator;
 pub mod query;
 pub mod registry;
+pub mod schedule;
 pub mod store;
 
 mod agnes;
 mod engine;
 mod layout;
 mod name;
-mod schedule;
 mod secret;
 mod sql;
 

@@ -99,6 +99,29 @@ fn help() {
 }
 
 #[test]
+fn schedules() {
+    let mut shell = Shell::new();
+    let at = ["--now", "2026-11-20T12:00:00Z"];
+    let mut next = |given: &[&str]| {
+        shell.agnes(&[&["schedule", "next"], given, &at].concat());
+    };
+    next(&["every 1h", "--last", "2026-11-20T11:30:00Z"]);
+    next(&["daily 07:00,13:00 Europe/Prague", "--last", "2026-11-20T06:30:00", "--json"]);
+    next(&["cron 30 6 * * MON-FRI", "--last", "2026-11-20T06:30:00Z"]);
+    next(&["daily 07:00"]);
+    next(&["daily 07:00", "--last", "yesterday"]);
+    next(&["daily 25:00"]);
+    next(&["daily 07:00 Europe/Pragu", "--json"]);
+    shell.agnes(&["schedule", "next", "every 1h", "--now", "noon"]);
+    shell.agnes(&["schedule", "--help"]).agnes(&["schedule", "next", "--help"]);
+    // Times are what this test is about.
+    let text = std::mem::take(&mut shell.log);
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("schedules", text);
+    });
+}
+
+#[test]
 fn demo() {
     let mut shell = Shell::new();
     shell.agnes(&["demo"]).agnes(&["demo"]);

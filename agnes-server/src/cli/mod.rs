@@ -13,6 +13,7 @@ mod people;
 mod query;
 mod rebuild;
 mod registry;
+mod schedule;
 mod status;
 mod token;
 mod values;
@@ -82,6 +83,9 @@ enum Command {
     /// Declare tables, so that they can be granted
     #[command(long_about = registry::HELP)]
     Registry(registry::Registry),
+    /// Say what a schedule means
+    #[command(long_about = schedule::HELP)]
+    Schedule(schedule::Schedule),
     /// Add, list and remove users
     User(people::User),
     /// Make groups of users
@@ -190,6 +194,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::Query(command) => command.run(&agnes()?, output),
         Command::Status(command) => command.run(&agnes()?, output),
         Command::Registry(command) => command.run(&agnes()?, output),
+        Command::Schedule(command) => command.run(output),
         Command::User(command) => command.run(&agnes()?, output),
         Command::Group(command) => command.run(&agnes()?, output),
         Command::Grant(command) => command.run(&agnes()?, output),

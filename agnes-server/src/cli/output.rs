@@ -18,6 +18,8 @@ pub(super) enum Done {
     Whole,
     /// Some things were left out; they are listed.
     Part,
+    /// What was asked about is wrong, and the answer says so.
+    Wrong,
 }
 
 impl Done {
@@ -133,6 +135,7 @@ impl Output {
         match done {
             Ok(Done::Whole) => ExitCode::SUCCESS,
             Ok(Done::Part) => ExitCode::from(9),
+            Ok(Done::Wrong) => ExitCode::from(Kind::Invalid.exit_code()),
             Err(error) => {
                 let error = self.broken.get().unwrap_or(&error);
                 self.note(format_args!("error: {}", error.message()));

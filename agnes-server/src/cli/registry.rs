@@ -92,7 +92,7 @@ struct Declared {
     /// How it is brought over: full_refresh, incremental, partitioned
     #[arg(long, value_name = "STRATEGY", value_parser = word::<SyncStrategy>)]
     sync_strategy: Option<SyncStrategy>,
-    /// When, as in `every 1h` or `daily 07:00`
+    /// When, as in `every 1h` or `daily 07:00`; see `agnes schedule --help`
     #[arg(long, value_name = "SCHEDULE")]
     sync_schedule: Option<String>,
     /// The columns that tell its rows apart, separated by commas
