@@ -5,10 +5,10 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agnes_benches::{agnes, median, table_name, write_extracts};
+use agnes_benches::{fill, line, median, place, shown, table_name, timed, write_extracts};
 use agnes_core::access::{Principal, Resource, UserId, Visibility};
 use agnes_core::query::QueryOptions;
 use agnes_core::{Agnes, NoProgress, Session, TableId};
@@ -36,46 +36,6 @@ fn main() {
     if wanted("access-query") {
         queries();
     }
-}
-
-fn line(what: &str, shown: String, limit: &str) {
-    println!("| {what} | {shown} | {limit} |");
-}
-
-fn place(name: &str) -> PathBuf {
-    let place = agnes().parent().expect("a file has a folder").join("bench-data").join(name);
-    let _ = std::fs::remove_dir_all(&place);
-    std::fs::create_dir_all(&place).expect("folders can be made");
-    place
-}
-
-fn shown(time: Duration) -> String {
-    match time.as_nanos() {
-        0..10_000 => format!("{} ns", time.as_nanos()),
-        10_000..10_000_000 => format!("{:.0} µs", time.as_nanos() as f64 / 1e3),
-        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
-    }
-}
-
-/// The median time of one of `batch` calls, over `times` batches.
-fn timed(times: usize, batch: u32, mut work: impl FnMut()) -> Duration {
-    let mut all = Vec::with_capacity(times);
-    for _ in 0..times {
-        let begun = Instant::now();
-        (0..batch).for_each(|_| work());
-        all.push(begun.elapsed() / batch);
-    }
-    median(all)
-}
-
-/// Rows for the system database, written before anybody has it open.
-fn fill(home: &Path, sql: &str) {
-    drop(Agnes::open(home).and_then(|agnes| agnes.access().map(drop)));
-    let connection = Connection::open_in_memory().expect("DuckDB opens");
-    let file = home.join("state/system.duckdb");
-    connection
-        .execute_batch(&format!("ATTACH '{}' AS state; USE state; {sql}", file.display()))
-        .expect("the rows are written");
 }
 
 /// 10,000 tables, 1,000 groups with 10 grants each, and a user in 100 of them.

@@ -126,3 +126,52 @@ pub fn write_table(
         ))
         .expect("a file can be written");
 }
+
+/// A line of the table of figures.
+pub fn line(what: &str, shown: String, limit: &str) {
+    println!("| {what} | {shown} | {limit} |");
+}
+
+/// An empty folder for a bench's data.
+///
+/// # Panics
+/// When the disk is full.
+pub fn place(name: &str) -> PathBuf {
+    let place = agnes().parent().expect("a file has a folder").join("bench-data").join(name);
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).expect("folders can be made");
+    place
+}
+
+/// A duration as it stands in the table.
+pub fn shown(time: Duration) -> String {
+    match time.as_nanos() {
+        0..10_000 => format!("{} ns", time.as_nanos()),
+        10_000..10_000_000 => format!("{:.0} µs", time.as_nanos() as f64 / 1e3),
+        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+    }
+}
+
+/// The median time of one of `batch` calls, over `times` batches.
+pub fn timed(times: usize, batch: u32, mut work: impl FnMut()) -> Duration {
+    let mut all = Vec::with_capacity(times);
+    for _ in 0..times {
+        let begun = Instant::now();
+        (0..batch).for_each(|_| work());
+        all.push(begun.elapsed() / batch);
+    }
+    median(all)
+}
+
+/// Rows for the system database, written before anybody has it open.
+///
+/// # Panics
+/// When they can't be written.
+pub fn fill(home: &Path, sql: &str) {
+    drop(agnes_core::Agnes::open(home).and_then(|agnes| agnes.access().map(drop)));
+    let connection = duckdb::Connection::open_in_memory().expect("DuckDB opens");
+    let file = home.join("state/system.duckdb");
+    connection
+        .execute_batch(&format!("ATTACH '{}' AS state; USE state; {sql}", file.display()))
+        .expect("the rows are written");
+}

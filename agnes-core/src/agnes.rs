@@ -10,6 +10,7 @@ use crate::connector::{Connector, Job};
 use crate::disk::Disk;
 use crate::engine::Limits;
 use crate::layout::Layout;
+use crate::metadata::{self, MetadataProviders, MetadataSettings};
 use crate::orchestrator::{
     self, AttachPolicy, Context, Generation, Held, Progress, RebuildPlan, RebuildReport,
 };
@@ -37,6 +38,8 @@ pub struct Settings {
     pub rebuild_patience: Duration,
     /// What decides who may see a table.
     pub table_policy: TablePolicy,
+    /// How old what is known of remote tables may be.
+    pub metadata: MetadataSettings,
 }
 
 impl Default for Settings {
@@ -51,6 +54,7 @@ impl Default for Settings {
             store_patience: Duration::from_secs(5),
             rebuild_patience: Duration::from_secs(600),
             table_policy: TablePolicy::default(),
+            metadata: MetadataSettings::default(),
         }
     }
 }
@@ -66,6 +70,8 @@ pub struct Components {
     pub disk: Disk,
     /// Types of resources that can be granted besides tables.
     pub resource_kinds: Vec<Arc<dyn ResourceKind>>,
+    /// Knows how large the tables of remote systems are.
+    pub metadata_providers: MetadataProviders,
 }
 
 impl std::fmt::Debug for Components {
@@ -82,6 +88,7 @@ impl Default for Components {
             secrets: Arc::new(NoSecrets),
             disk: Disk::real(),
             resource_kinds: Vec::new(),
+            metadata_providers: MetadataProviders::default(),
         }
     }
 }
@@ -97,6 +104,7 @@ pub struct Agnes {
     components: Components,
     store: Mutex<Option<Arc<Store>>>,
     access: Mutex<Option<Arc<Access>>>,
+    metadata: Mutex<Option<Arc<metadata::Cache>>>,
     shelf: Arc<Shelf>,
     gate: Arc<Gate>,
     workers: Arc<Workers>,
@@ -129,6 +137,7 @@ impl Agnes {
             components,
             store: Mutex::new(None),
             access: Mutex::new(None),
+            metadata: Mutex::new(None),
             shelf: Arc::default(),
             workers: Arc::default(),
         })
@@ -180,6 +189,25 @@ impl Agnes {
         )?);
         *slot = Some(access.clone());
         Ok(access)
+    }
+
+    /// What is known of remote tables, read at the first call.
+    pub(crate) fn metadata_cache(&self) -> Result<Arc<metadata::Cache>> {
+        let mut slot = self.metadata.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(cache) = &*slot {
+            return Ok(cache.clone());
+        }
+        let cache = Arc::new(metadata::Cache::open(self.store()?)?);
+        *slot = Some(cache.clone());
+        Ok(cache)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn components(&self) -> &Components {
+        &self.components
     }
 
     /// Runs a connector, which brings the extract of `source` up to its source, and registers

@@ -30,6 +30,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// The time since an earlier moment; none since a later one.
+    pub fn since(self, earlier: Timestamp) -> std::time::Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
     /// Reads the form that `Display` writes, any other RFC 3339 time, and ISO 8601 times and days
     /// without an offset, which are in UTC.
     pub fn parse(text: &str) -> Option<Self> {

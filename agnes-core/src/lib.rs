@@ -43,6 +43,7 @@ pub mod disk;
 pub mod error;
 pub mod extract;
 pub mod manifest;
+pub mod metadata;
 pub mod orchestrator;
 pub mod query;
 pub mod registry;

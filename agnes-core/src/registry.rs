@@ -13,9 +13,10 @@ use std::sync::Arc;
 use crate::access::{Admin, GroupName, NewTable, Principal, TableUpdate};
 use crate::connector::{ConnectorReport, TableStatus};
 use crate::extract::QueryMode;
-use crate::orchestrator::{Progress, RebuildReport};
+use crate::orchestrator::{Progress, RebuildReport, View};
 use crate::{
-    Agnes, ColumnName, Error, Key, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName,
+    Agnes, ColumnName, Error, ExternalName, Key, Kind, Result, Schedule, SourceName, TableId,
+    Timestamp, ViewName,
 };
 
 /// How a table's rows are brought over.
@@ -295,6 +296,12 @@ fn step(admin: &Admin<'_>, candidate: &Candidate, take_over: bool) -> Result<Ste
     }
 }
 
+/// Where a remote table is, when its view says so in names that any system takes.
+fn remote_table(view: &View) -> Option<(String, String)> {
+    let is_name = |name: &String| ExternalName::parse(name.as_str()).is_ok();
+    view.remote_table().filter(|(schema, table)| is_name(schema) && is_name(table))
+}
+
 /// The kind of system that a source is, told by its name where that is one of the usual.
 pub(crate) fn source_type(source: &SourceName) -> String {
     const KNOWN: [&str; 3] = ["keboola", "bigquery", "jira"];
@@ -322,6 +329,8 @@ impl Agnes {
                 source: view.source.clone(),
                 declaration: Declaration {
                     source_type: Some(source_type(&view.source)),
+                    bucket: remote_table(view).map(|(schema, _)| schema),
+                    source_table: remote_table(view).map(|(_, table)| table),
                     // A materialized table's query is its source's affair.
                     query_mode: Some(view.query_mode).filter(|m| *m != QueryMode::Materialized),
                     description: view.description.clone(),
@@ -398,6 +407,7 @@ impl Agnes {
         // also the one after a crash in between.
         self.forget_heard()?;
         let table = admin.unregister(id)?;
+        self.metadata_cache()?.forget(&table.id)?;
         let generation = self.generation()?;
         let view = generation.as_ref().and_then(|g| g.views.get(&table.name));
         if view.is_none_or(|view| view.source != table.source) {

@@ -287,12 +287,86 @@ pub(crate) fn explain(statement: &str) -> Sql {
 
 /// A view over a remote table: `SELECT * FROM alias."schema"."table"`.
 pub(crate) fn select_remote(alias: &AttachAlias, path: &[crate::ColumnName]) -> Sql {
-    let mut body = format!("SELECT * FROM {}", ident(alias));
-    for part in path {
-        body.push('.');
-        body.push_str(&ident(part));
+    Sql(format!("SELECT * FROM {}", remote_table(alias, path)))
+}
+
+/// The names in a query that is [`select_remote`], however they are written; none for any other.
+pub(crate) fn remote_path(query: &str) -> Option<Vec<String>> {
+    const FROM: &str = "SELECT * FROM ";
+    let mut rest = query
+        .trim()
+        .get(..FROM.len())
+        .filter(|s| s.eq_ignore_ascii_case(FROM))
+        .and(query.trim().get(FROM.len()..))?;
+    let mut path = Vec::new();
+    loop {
+        let mut name = String::new();
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut at = quoted;
+            loop {
+                let (part, after) = at.split_once('"')?;
+                name.push_str(part);
+                match after.strip_prefix('"') {
+                    Some(more) => {
+                        name.push('"');
+                        at = more;
+                    }
+                    None => {
+                        rest = after;
+                        break;
+                    }
+                }
+            }
+        } else {
+            let end =
+                rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            let (bare, after) = rest.split_at_checked(end)?;
+            name.push_str(bare);
+            rest = after;
+        }
+        if name.is_empty() {
+            return None;
+        }
+        path.push(name);
+        match rest.strip_prefix('.') {
+            Some(more) => rest = more,
+            None => return rest.is_empty().then_some(path),
+        }
     }
-    Sql(body)
+}
+
+/// Schema, name, estimated rows and definition of each table of an attached system.
+pub(crate) const CATALOG_TABLES: &str = "SELECT schema_name, table_name, estimated_size, sql \
+     FROM duckdb_tables() WHERE lower(database_name) = lower(?)";
+/// The same of its views, of whose rows nothing is known.
+pub(crate) const CATALOG_VIEWS: &str = "SELECT schema_name, view_name, NULL::BIGINT, sql \
+     FROM duckdb_views() WHERE lower(database_name) = lower(?)";
+/// Schema, table and name of each of its columns, in order.
+pub(crate) const CATALOG_COLUMNS: &str = "SELECT schema_name, table_name, column_name \
+     FROM duckdb_columns() WHERE lower(database_name) = lower(?) ORDER BY column_index";
+/// What kind of system it is.
+pub(crate) const CATALOG_TYPE: &str =
+    "SELECT type FROM duckdb_databases() WHERE lower(database_name) = lower(?)";
+
+fn remote_table(alias: &AttachAlias, path: &[ColumnName]) -> String {
+    let parts = path.iter().map(ident);
+    std::iter::once(ident(alias)).chain(parts).collect::<Vec<_>>().join(".")
+}
+
+/// The rows of a table in an attached DuckDB database, which it knows without reading them.
+pub(crate) fn count_remote(alias: &AttachAlias, path: &[ColumnName]) -> Sql {
+    Sql(format!("SELECT count(*) FROM {}", remote_table(alias, path)))
+}
+
+/// The bytes of the blocks that hold a table in an attached DuckDB database.
+pub(crate) fn remote_bytes(alias: &AttachAlias, path: &[ColumnName]) -> Sql {
+    let table = literal(&remote_table(alias, path));
+    let alias = literal(alias.as_str());
+    Sql(format!(
+        "SELECT (SELECT count(DISTINCT block) FROM (SELECT unnest(list_append(additional_block_ids, \
+         block_id)) AS block FROM pragma_storage_info({table}) WHERE persistent) WHERE block >= 0) \
+         * (SELECT block_size FROM pragma_database_size() WHERE lower(database_name) = lower({alias}))"
+    ))
 }
 
 /// A table of the attached extract that the contract names.
@@ -786,5 +860,28 @@ mod tests {
             shown.push('\n');
         }
         insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn a_remote_path_is_read_as_it_is_written() {
+        let alias = AttachAlias::parse("far").unwrap();
+        for names in [vec!["orders"], vec!["sales", "Or\"ders.x"], vec!["a b", "c"]] {
+            let path: Vec<ColumnName> =
+                names.iter().map(|n| ColumnName::parse(*n).unwrap()).collect();
+            let read = remote_path(select_remote(&alias, &path).as_str()).unwrap();
+            assert_eq!(read, [&["far"], names.as_slice()].concat());
+        }
+        assert_eq!(remote_path("select * from far.sales.orders").unwrap().len(), 3);
+        for other in [
+            "SELECT id FROM far.sales.orders",
+            "SELECT * FROM far.sales.orders WHERE true",
+            "SELECT * FROM far.sales.orders, x",
+            "SELECT * FROM far.",
+            "SELECT * FROM \"far",
+            "SELECT * FROM ",
+            "",
+        ] {
+            assert_eq!(remote_path(other), None, "{other}");
+        }
     }
 }

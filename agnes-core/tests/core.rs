@@ -15,6 +15,8 @@ mod faults;
 mod files;
 #[path = "core/imports.rs"]
 mod imports;
+#[path = "core/metadata.rs"]
+mod metadata;
 #[path = "core/names.rs"]
 mod names;
 #[path = "core/plans.rs"]

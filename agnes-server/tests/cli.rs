@@ -10,11 +10,12 @@ use std::process::{Command, Stdio};
 struct Shell {
     dir: tempfile::TempDir,
     log: String,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Shell {
     fn new() -> Shell {
-        Shell { dir: tempfile::tempdir().unwrap(), log: String::new() }
+        Shell { dir: tempfile::tempdir().unwrap(), log: String::new(), variables: Vec::new() }
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -35,6 +36,7 @@ impl Shell {
         {
             command.env_remove(variable);
         }
+        command.envs(self.variables.iter().copied());
         command
     }
 
@@ -64,6 +66,12 @@ impl Shell {
         let text = self.log.replace(here.to_str().unwrap(), "$PWD");
         let mut settings = insta::Settings::clone_current();
         settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>");
+        settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", "<time>");
+        settings.add_filter(r"\b\d+ ms\b", "<ms>");
+        settings.add_filter(r#""duration_ms": \d+"#, "\"duration_ms\": <ms>");
+        settings.add_filter(r#""run_id": "[0-9a-f]{8}""#, "\"run_id\": \"<run>\"");
+        settings.add_filter(r#""age_seconds": \d+"#, "\"age_seconds\": <s>");
+        settings.add_filter(r"\b\d s\b", "<s>");
         settings.add_filter(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "<token>");
         settings.add_filter(r"Done in \d+\.\d+ s", "Done in <time>");
         settings.add_filter(r"\b[0-9a-f]{32}\b", "<md5>");
@@ -119,6 +127,56 @@ fn schedules() {
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("schedules", text);
     });
+}
+
+/// A source whose tables lie in another DuckDB database.
+fn warehouse(shell: &Shell) {
+    let folder = shell.path("data/extracts/wh");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (remote, extract) = (shell.path("remote.duckdb"), folder.join("extract.duckdb"));
+    duckdb::Connection::open_in_memory()
+        .unwrap()
+        .execute_batch(&format!(
+            "ATTACH '{0}' AS far;
+             CREATE TABLE far.orders AS SELECT i AS id, i % 10 AS shop FROM range(1000) t(i);
+             ATTACH '{1}' AS e (STORAGE_VERSION 'v1.0.0'); USE e;
+             CREATE TABLE _meta (table_name VARCHAR, description VARCHAR, rows BIGINT,
+               size_bytes BIGINT, extracted_at TIMESTAMP, query_mode VARCHAR);
+             INSERT INTO _meta (table_name, query_mode) VALUES ('orders', 'remote'), ('recent', 'remote');
+             CREATE TABLE _remote_attach (alias VARCHAR, extension VARCHAR, url VARCHAR, token_env VARCHAR);
+             INSERT INTO _remote_attach VALUES ('far', 'duckdb', '{0}', '');
+             CREATE VIEW orders AS SELECT * FROM far.main.orders;
+             CREATE VIEW recent AS SELECT * FROM far.main.orders WHERE id > 900;
+             USE memory; DETACH e; DETACH far",
+            remote.display(),
+            extract.display()
+        ))
+        .unwrap();
+}
+
+#[test]
+fn remote_tables_are_asked_about() {
+    let mut shell = Shell::new();
+    shell.variables.push(("AGNES_REMOTE_ATTACH_EXTENSIONS", "duckdb"));
+    shell.agnes(&["metadata", "status"]).agnes(&["metadata", "refresh"]);
+    warehouse(&shell);
+    shell
+        .agnes(&["rebuild"])
+        .agnes(&["registry", "adopt"])
+        .agnes(&["metadata", "status"])
+        .agnes(&["metadata", "refresh"])
+        .agnes(&["metadata", "refresh", "orders"])
+        .agnes(&["metadata", "refresh", "recent"])
+        .agnes(&["metadata", "refresh", "unknown"])
+        .agnes(&["metadata", "status"])
+        .agnes(&["metadata", "status", "--json"]);
+    std::fs::remove_file(shell.path("remote.duckdb")).unwrap();
+    shell
+        .agnes(&["metadata", "refresh", "orders", "--json"])
+        .agnes(&["metadata", "refresh", "--json"])
+        .agnes(&["metadata", "status"])
+        .agnes(&["metadata", "--help"]);
+    shell.check("remote_tables_are_asked_about");
 }
 
 #[test]

@@ -296,6 +296,18 @@ impl Access {
         found.map(|facts| facts.table)
     }
 
+    /// Shows every registered table that a principal may see.
+    pub(crate) fn each_visible(
+        &self,
+        principal: &Principal,
+        mut visit: impl FnMut(&RegisteredTable),
+    ) {
+        match self.visibility(principal) {
+            Visibility::All => self.facts().tables.values().for_each(|facts| visit(&facts.table)),
+            Visibility::Only(tables) => tables.iter().for_each(visit),
+        }
+    }
+
     /// The registered table of an id.
     pub(crate) fn registered(&self, id: &TableId) -> Option<RegisteredTable> {
         self.facts().table(id).map(|facts| facts.table.clone())

@@ -53,6 +53,14 @@ impl Admin<'_> {
         facts.table(id).map(|facts| facts.table.clone()).ok_or_else(|| unregistered(id))
     }
 
+    /// The registered table that a text names: an id first, a name second.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn table_named(&self, text: &str) -> Result<RegisteredTable> {
+        self.access().resolve(text).ok_or_else(|| unregistered(&crate::name::shown(text)))
+    }
+
     /// The registered table of this name.
     pub(crate) fn table_by_name(&self, name: &ViewName) -> Option<RegisteredTable> {
         self.facts().table_by_name(name).map(|facts| facts.table.clone())
@@ -164,7 +172,7 @@ impl Admin<'_> {
     }
 }
 
-pub(crate) fn unregistered(id: &TableId) -> Error {
+pub(crate) fn unregistered(id: &(impl std::fmt::Display + ?Sized)) -> Error {
     Error::new(
         Kind::NotFound,
         format!("no table `{id}` is registered; `agnes registry list` shows all"),

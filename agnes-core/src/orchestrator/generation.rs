@@ -17,7 +17,9 @@ use std::time::Duration;
 use crate::disk::{Disk, FileLock, Fingerprint};
 use crate::extract::{QueryMode, RemoteAttach};
 use crate::layout::Layout;
-use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName};
+use crate::{
+    AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName, sql,
+};
 
 /// The form of `generation.json` that this version writes and reads.
 const FORMAT: u32 = 1;
@@ -156,6 +158,25 @@ impl View {
                 _ => merged.as_deref(),
             },
             Data::Remote { .. } => None,
+        }
+    }
+
+    /// The remote systems that its rows are read from; none for a table in files.
+    pub(crate) fn aliases(&self) -> &[AttachAlias] {
+        match &self.data {
+            Data::Files { .. } => &[],
+            Data::Remote { aliases, .. } => aliases,
+        }
+    }
+
+    /// Schema and name of the remote table whose rows it shows as they are; none for any other
+    /// view.
+    pub(crate) fn remote_table(&self) -> Option<(String, String)> {
+        let Data::Remote { query, .. } = &self.data else { return None };
+        match sql::remote_path(query)?.as_slice() {
+            [_, table] => Some(("main".to_string(), table.clone())),
+            [_, schema, table] => Some((schema.clone(), table.clone())),
+            _ => None,
         }
     }
 
@@ -340,6 +361,11 @@ impl Generation {
         // Its opening brace is the one before the views.
         bytes.remove(0);
         Ok(bytes)
+    }
+
+    /// How a source attaches a remote system.
+    pub(crate) fn attach(&self, source: &SourceName, alias: &AttachAlias) -> Option<&RemoteAttach> {
+        self.sources.get(source)?.attaches.iter().find(|row| row.alias == *alias)
     }
 
     /// The absolute paths of a view's files, wherever the data folder lies now.

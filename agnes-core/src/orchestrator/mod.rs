@@ -31,7 +31,7 @@ pub use generation::{Column, Generation, Pin, View};
 pub use plan::{Collision, RebuildPlan, SourceState};
 
 pub(crate) use apply::{check_intact, open};
-pub(crate) use attach::resolve as resolve_attach;
+pub(crate) use attach::{Attach, resolve as resolve_attach};
 pub(crate) use generation::{Data, Held};
 pub(crate) use plan::{Names, Ownership, Withdrawn};
 

@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod metadata;
 mod metrics;
 pub(crate) mod old;
 mod ownership;

@@ -175,6 +175,7 @@ pub(super) fn remove(c: &Connection, table: &RegisteredTable, at: Timestamp) -> 
     for (sql, with) in removals {
         c.prepare_cached(sql)?.execute(with)?;
     }
+    super::metadata::remove(c, &table.id)?;
     // Another source may publish a table of that name.
     c.prepare_cached(
         "DELETE FROM sync_history WHERE lower(table_id) = lower($1) AND NOT EXISTS (FROM sync_state \

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agnes_core::access::TablePolicy;
+use agnes_core::metadata::MetadataSettings;
 use agnes_core::{
     AttachPolicy, Components, Error, Kind, Result, Secret, Secrets, Settings, TokenEnv,
 };
@@ -39,8 +40,14 @@ pub(super) fn settings() -> Result<Settings> {
     };
     let extensions = variable("AGNES_REMOTE_ATTACH_EXTENSIONS");
     let token_envs = variable("AGNES_REMOTE_ATTACH_TOKEN_ENVS");
+    let metadata = MetadataSettings::from_texts(
+        variable("SCHEDULER_BQ_METADATA_REFRESH_INTERVAL").as_deref(),
+        variable("AGNES_BQ_METADATA_REFRESH_CONCURRENCY").as_deref(),
+        variable("AGNES_WARMUP_CONCURRENCY").as_deref(),
+    );
     Ok(Settings {
         table_policy,
+        metadata,
         state_dir: variable("STATE_DIR").map(PathBuf::from),
         attach_policy: AttachPolicy::with_lists(extensions.as_deref(), token_envs.as_deref()),
         ..Settings::default()

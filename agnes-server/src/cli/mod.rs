@@ -8,6 +8,7 @@ mod import;
 mod ingest;
 mod json;
 mod manifest;
+mod metadata;
 mod output;
 mod people;
 mod query;
@@ -83,6 +84,9 @@ enum Command {
     /// Declare tables, so that they can be granted
     #[command(long_about = registry::HELP)]
     Registry(registry::Registry),
+    /// Show how large and how fresh remote tables are
+    #[command(long_about = metadata::HELP)]
+    Metadata(metadata::Metadata),
     /// Say what a schedule means
     #[command(long_about = schedule::HELP)]
     Schedule(schedule::Schedule),
@@ -194,6 +198,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::Query(command) => command.run(&agnes()?, output),
         Command::Status(command) => command.run(&agnes()?, output),
         Command::Registry(command) => command.run(&agnes()?, output),
+        Command::Metadata(command) => command.run(&agnes()?, output),
         Command::Schedule(command) => command.run(output),
         Command::User(command) => command.run(&agnes()?, output),
         Command::Group(command) => command.run(&agnes()?, output),

@@ -205,6 +205,16 @@ pub(super) fn grouped(n: u64) -> String {
     out
 }
 
+/// A time as people read it: `45 s`, `12 min`, `3 h`, `2 d`.
+pub(super) fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Bytes as people read them.
 pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];

@@ -194,14 +194,6 @@ impl Registry {
         let json = self.json;
         let access = agnes.access()?;
         let admin = access.admin(OPERATOR)?;
-        let known = |text: &str| {
-            access.resolve(text).ok_or_else(|| {
-                Error::new(
-                    Kind::NotFound,
-                    format!("no table `{text}` is registered; `agnes registry list` shows all"),
-                )
-            })
-        };
         match self.command {
             Command::List => json.list(output, &admin.tables(), list),
             Command::Adopt { source } => {
@@ -225,7 +217,7 @@ impl Registry {
                 })
             }
             Command::Update { table, name, declared } => {
-                let table = known(&table)?;
+                let table = admin.table_named(&table)?;
                 let table = admin.update_table(&table.id, |table| {
                     let before = table.clone();
                     table.name = name.unwrap_or_else(|| table.name.clone());
@@ -246,7 +238,7 @@ impl Registry {
                 Ok(Done::Whole)
             }
             Command::Unregister { table } => {
-                let table = known(&table)?;
+                let table = admin.table_named(&table)?;
                 let (table, report) = agnes.unregister(OPERATOR, &table.id, &output.progress())?;
                 let told = json!({"table": table, "rebuild": report});
                 json.one(output, &told, || match &report {
