@@ -17,6 +17,7 @@ use crate::orchestrator::{
 use crate::query::{Gate, Means, QueryLimits, Session, Shelf, Workers};
 use crate::registry::IngestReport;
 use crate::store::Store;
+use crate::sync::{Connectors, SyncSettings};
 use crate::{NoSecrets, Result, Secrets, SourceName};
 
 /// How Agnes works: plain data, the same for every call.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub table_policy: TablePolicy,
     /// How old what is known of remote tables may be.
     pub metadata: MetadataSettings,
+    /// Which connectors there are, and when they run.
+    pub sync: SyncSettings,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             rebuild_patience: Duration::from_secs(600),
             table_policy: TablePolicy::default(),
             metadata: MetadataSettings::default(),
+            sync: SyncSettings::default(),
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct Components {
     pub resource_kinds: Vec<Arc<dyn ResourceKind>>,
     /// Knows how large the tables of remote systems are.
     pub metadata_providers: MetadataProviders,
+    /// The types of connectors that sources may name.
+    pub connectors: Connectors,
 }
 
 impl std::fmt::Debug for Components {
@@ -89,6 +95,7 @@ impl Default for Components {
             disk: Disk::real(),
             resource_kinds: Vec::new(),
             metadata_providers: MetadataProviders::default(),
+            connectors: Connectors::default(),
         }
     }
 }
@@ -223,7 +230,7 @@ impl Agnes {
         progress: &dyn Progress,
     ) -> Result<IngestReport> {
         let folder = self.layout.extract(source);
-        let job = Job { folder: &folder, tables: None, now: self.now(), progress };
+        let job = Job { folder: &folder, tables: None, declared: &[], now: self.now(), progress };
         let report = connector.extract(&job)?;
         Ok(self.register_ingested(source, report))
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::orchestrator::Progress;
+use crate::registry::RegisteredTable;
 use crate::{Error, Result, TableName, Timestamp};
 
 /// Turns one source into an extract.
@@ -26,6 +27,8 @@ pub struct Job<'a> {
     pub folder: &'a Path,
     /// The tables that are due; all when absent.
     pub tables: Option<&'a [TableName]>,
+    /// What is declared about the source's tables; empty where nobody declared any.
+    pub declared: &'a [RegisteredTable],
     /// The present moment.
     pub now: Timestamp,
     /// Hears how far it is.
@@ -84,6 +87,16 @@ pub enum TableStatus {
     Removed,
     /// It could not be read; what was there before stays.
     Failed,
+}
+
+impl TableStatus {
+    /// Whether the table is what its source has now.
+    pub fn is_up_to_date(self) -> bool {
+        match self {
+            TableStatus::Created | TableStatus::Replaced | TableStatus::Unchanged => true,
+            TableStatus::Gone | TableStatus::Removed | TableStatus::Failed => false,
+        }
+    }
 }
 
 impl ConnectorReport {

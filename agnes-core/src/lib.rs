@@ -49,6 +49,7 @@ pub mod query;
 pub mod registry;
 pub mod schedule;
 pub mod store;
+pub mod sync;
 
 mod agnes;
 mod engine;

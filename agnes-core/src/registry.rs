@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::access::{Admin, GroupName, NewTable, Principal, TableUpdate};
-use crate::connector::{ConnectorReport, TableStatus};
+use crate::connector::ConnectorReport;
 use crate::extract::QueryMode;
 use crate::orchestrator::{Progress, RebuildReport, View};
 use crate::{
@@ -436,10 +436,7 @@ impl Agnes {
             let withdrawn = self.store()?.withdrawn()?;
             let (mut new, mut faults) = (Vec::new(), Vec::new());
             for outcome in &report.extract.tables {
-                let is_there = matches!(
-                    outcome.status,
-                    TableStatus::Created | TableStatus::Replaced | TableStatus::Unchanged
-                );
+                let is_there = outcome.status.is_up_to_date();
                 // A name that can't be published is told by the rebuild.
                 let Some(name) = ViewName::of(&outcome.table).ok().filter(|_| is_there) else {
                     continue;

@@ -29,5 +29,7 @@ mod remote;
 mod sessions;
 #[path = "core/support.rs"]
 mod support;
+#[path = "core/sync.rs"]
+mod sync;
 #[path = "core/tokens.rs"]
 mod tokens;

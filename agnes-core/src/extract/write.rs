@@ -24,6 +24,7 @@ use super::{
 };
 use crate::disk::{Disk, FileLock};
 use crate::layout::{DATA, EXTRACT_DB};
+use crate::orchestrator::View;
 use crate::sql::{self, ColumnType, Sql};
 use crate::{
     AttachAlias, ColumnName, Error, ExternalName, Key, Kind, Result, SourceName, TableName,
@@ -351,6 +352,45 @@ impl ExtractWriter {
         let mut file = File::open(from).map_err(|e| Error::io("open", from, e))?;
         let copied = self.disk.copy_open(&mut file, to, |_| {});
         copied.map(drop).map_err(|e| Error::io("copy", from, e))
+    }
+
+    /// Takes back a table as it was published, with what was said of it then.
+    pub(crate) fn restore(&mut self, view: &View, files: &[&Path]) -> Result<()> {
+        let name = &view.table;
+        match files {
+            [] => {
+                let Some((alias, path)) = view.remote_query() else { return Ok(()) };
+                self.claim(name)?;
+                let stand_in = match path {
+                    Some(path) => sql::stand_in(alias, &path, &view.typed_columns()?),
+                    None => Vec::new(),
+                };
+                let query = sql::guarded(view.remote_sql().unwrap_or_default().to_string());
+                let entry = self.entry(Body::Remote { query, stand_in });
+                self.entries.insert(name.clone(), entry);
+            }
+            [one] => {
+                let file = self.new_file(name, None)?;
+                self.take_over(one, &self.aside.join(&file))?;
+                self.add_file(name, file)?;
+            }
+            many => {
+                for (at, one) in many.iter().enumerate() {
+                    // In the order in which they were read.
+                    let shard = ExternalName::parse(format!("part-{at:05}"))?;
+                    let file = self.new_file(name, Some(&shard))?;
+                    self.take_over(one, &self.aside.join(&file))?;
+                    self.add_file(name, file)?;
+                }
+            }
+        }
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.description.clone_from(&view.description);
+            entry.extracted_at = view.extracted_at;
+            entry.query_mode = view.query_mode;
+            entry.rows = view.rows;
+        }
+        Ok(())
     }
 
     /// Starts a table that is written in Arrow record batches.

@@ -17,8 +17,10 @@ use std::time::Duration;
 use crate::disk::{Disk, FileLock, Fingerprint};
 use crate::extract::{QueryMode, RemoteAttach};
 use crate::layout::Layout;
+use crate::sql::ColumnType;
 use crate::{
-    AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName, sql,
+    AttachAlias, ColumnName, Error, Key, Kind, Result, SourceName, TableName, Timestamp, ViewName,
+    sql,
 };
 
 /// The form of `generation.json` that this version writes and reads.
@@ -134,6 +136,11 @@ pub struct Pin {
 }
 
 impl Pin {
+    /// Where it lies.
+    pub(crate) fn path_in(&self, analytics: &Path) -> PathBuf {
+        analytics.join(&self.path)
+    }
+
     /// Bytes.
     pub fn size_bytes(&self) -> u64 {
         self.pinned.size
@@ -167,6 +174,30 @@ impl View {
             Data::Files { .. } => &[],
             Data::Remote { aliases, .. } => aliases,
         }
+    }
+
+    /// The query over remote systems that gives its rows; none for a table in files.
+    pub(crate) fn remote_sql(&self) -> Option<&str> {
+        match &self.data {
+            Data::Files { .. } => None,
+            Data::Remote { query, .. } => Some(query),
+        }
+    }
+
+    /// The system that a remote table is read from, and where in it, when its view is plain.
+    pub(crate) fn remote_query(&self) -> Option<(&AttachAlias, Option<Vec<ColumnName>>)> {
+        let alias = self.aliases().first()?;
+        let path = sql::remote_path(self.remote_sql()?).filter(|path| path.len() > 1);
+        let names = |path: Vec<String>| path.into_iter().skip(1).map(ColumnName::parse).collect();
+        Some((alias, path.map(names).and_then(Result::ok)))
+    }
+
+    /// Its columns, with types that may stand in a statement.
+    pub(crate) fn typed_columns(&self) -> Result<Vec<(ColumnName, ColumnType)>> {
+        let typed = |column: &Column| {
+            Ok((ColumnName::parse(&*column.name)?, ColumnType::parse(&column.kind)?))
+        };
+        self.columns.iter().map(typed).collect()
     }
 
     /// Schema and name of the remote table whose rows it shows as they are; none for any other

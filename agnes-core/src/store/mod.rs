@@ -14,6 +14,7 @@ pub(crate) mod old;
 mod ownership;
 mod registry;
 mod schema;
+mod sync_runs;
 mod sync_state;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use std::time::Duration;
 use duckdb::Connection;
 
 pub(crate) use metrics::MetricRow;
+pub use sync_runs::SyncRun;
 pub use sync_state::{SyncEvent, SyncState};
 
 use crate::clock::Timestamp;

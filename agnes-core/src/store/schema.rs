@@ -12,7 +12,7 @@ use crate::{Error, Key, Kind, Result, engine};
 
 /// Each step takes the schema from the version that is its index to the next one. A step
 /// that was released is never changed; a new one follows it.
-const STEPS: &[&str] = &[V1, V2, V3, V4];
+const STEPS: &[&str] = &[V1, V2, V3, V4, V5];
 
 /// Version 1: what syncing and rebuilding remember, and the registry of tables.
 const V1: &str = "
@@ -230,6 +230,18 @@ CREATE TABLE bq_metadata_cache (
     refreshed_at TIMESTAMP,
     error_at TIMESTAMP,
     error_msg VARCHAR
+);
+";
+
+/// Version 5: the runs of connectors.
+const V5: &str = "
+CREATE TABLE sync_runs (
+    id VARCHAR PRIMARY KEY,
+    source_name VARCHAR NOT NULL,
+    started_at TIMESTAMP NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    status VARCHAR NOT NULL,
+    error VARCHAR
 );
 ";
 

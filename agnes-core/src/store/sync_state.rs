@@ -163,7 +163,8 @@ impl Store {
             .filter(|(name, view)| {
                 by_name.get(&name.as_str().to_ascii_lowercase()).is_none_or(|s| {
                     s.hash_blake3 != view.blake3()
-                        || s.last_sync != view.extracted_at
+                        // A sync that found nothing new comes later.
+                        || s.last_sync < view.extracted_at
                         || s.rows != view.rows
                         || !s.source.eq_ignore_ascii_case(view.source.as_str())
                 })

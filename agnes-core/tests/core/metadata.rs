@@ -1,7 +1,7 @@
 //! What is known of remote tables: providers that tell, fail, hang and vanish.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
@@ -14,30 +14,14 @@ use agnes_core::metadata::{
 use agnes_core::orchestrator::AttachRule;
 use agnes_core::registry::Declaration;
 use agnes_core::{
-    Agnes, AttachPolicy, Clock, Components, Error, ExtensionName, Kind, NoProgress, Result,
-    Settings, TableId, Timestamp, ViewName,
+    Agnes, AttachPolicy, Components, Error, ExtensionName, Kind, NoProgress, Result, Settings,
+    TableId, ViewName,
 };
 
-use crate::support::{Place, rebuild, source};
+use crate::support::{Hands, Place, rebuild, source};
 
 const ADMIN: &Principal = &Principal::Operator;
 const HOUR: i64 = 3600;
-
-/// A clock that somebody moves.
-#[derive(Default)]
-struct Hands(AtomicI64);
-
-impl Hands {
-    fn on(&self, seconds: i64) {
-        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
-    }
-}
-
-impl Clock for Hands {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_800_000_000_000_000 + self.0.load(Ordering::SeqCst))
-    }
-}
 
 type Answer = Arc<dyn Fn() -> Result<Option<TableMetadata>> + Send + Sync>;
 

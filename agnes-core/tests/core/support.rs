@@ -3,15 +3,32 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use agnes_core::arrow::util::display::{ArrayFormatter, FormatOptions};
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
 use agnes_core::query::AllRows;
 use agnes_core::{
-    Agnes, Components, Error, FixedClock, NoProgress, QueryOptions, RebuildReport, Result, Session,
-    Settings, SourceName, Timestamp,
+    Agnes, Clock, Components, Error, FixedClock, NoProgress, QueryOptions, RebuildReport, Result,
+    Session, Settings, SourceName, Timestamp,
 };
 use duckdb::Connection;
+
+/// A clock that somebody moves.
+#[derive(Default)]
+pub struct Hands(AtomicI64);
+
+impl Hands {
+    pub fn on(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_800_000_000_000_000 + self.0.load(Ordering::SeqCst))
+    }
+}
 
 /// A data folder that goes with the test.
 pub struct Place {

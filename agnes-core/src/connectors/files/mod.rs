@@ -22,8 +22,10 @@ mod read;
 mod sample;
 mod strict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::Deserialize as _;
 
 use inputs::{Input, Inputs};
 
@@ -33,7 +35,8 @@ use crate::extract::{ExtractWriter, WriteMode};
 use crate::{Error, Key, Kind, Limits, Result, TableName};
 
 /// What to do about a value that doesn't fit the type that the rows before it showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mistakes {
     /// The file fails, with an error that names the line.
     #[default]
@@ -43,13 +46,16 @@ pub enum Mistakes {
 }
 
 /// How a text file writes its characters as bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 pub enum Encoding {
     /// UTF-8.
+    #[serde(rename = "utf-8")]
     Utf8,
     /// UTF-16, the least significant byte first.
+    #[serde(rename = "utf-16")]
     Utf16,
     /// ISO 8859-1: one byte for each character.
+    #[serde(rename = "latin-1")]
     Latin1,
 }
 
@@ -111,6 +117,33 @@ impl FilesConnector {
     /// A connector over these files and the files in these folders.
     pub fn new(paths: Vec<PathBuf>, options: FilesOptions) -> Self {
         FilesConnector { paths, options, limits: Limits::default(), disk: Disk::real() }
+    }
+
+    /// A connector of a source's configuration: `paths` (required), `mistakes` (`fail` or
+    /// `text`), `prune`, `encoding` (`utf-8`, `utf-16`, `latin-1`), `delimiter`, `header`.
+    ///
+    /// # Errors
+    /// `Invalid` for anything else.
+    pub fn from_config(config: &serde_json::Value, base_dir: &Path) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Config {
+            paths: Vec<PathBuf>,
+            #[serde(default)]
+            mistakes: Mistakes,
+            #[serde(default)]
+            prune: bool,
+            encoding: Option<Encoding>,
+            delimiter: Option<char>,
+            header: Option<bool>,
+        }
+        let config = Config::deserialize(config).map_err(|e| {
+            Error::new(Kind::Invalid, format!("the configuration of the files connector: {e}"))
+        })?;
+        let paths = config.paths.iter().map(|path| base_dir.join(path)).collect();
+        let Config { mistakes, prune, encoding, delimiter, header, .. } = config;
+        let options = FilesOptions { mistakes, prune, encoding, delimiter, header };
+        Ok(FilesConnector::new(paths, options))
     }
 
     /// The same with other limits for the engine that reads the files.
