@@ -35,6 +35,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod connector;

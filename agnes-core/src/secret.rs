@@ -27,6 +27,23 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl serde::Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str("…")
+    }
+}
+
+/// From a text or a number; what is neither isn't repeated in the error.
+impl<'de> serde::Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(d)? {
+            serde_json::Value::String(text) => Ok(Secret(text)),
+            serde_json::Value::Number(number) => Ok(Secret(number.to_string())),
+            _ => Err(serde::de::Error::custom("a secret is a text")),
+        }
+    }
+}
+
 /// Where the values of token variables come from: the environment, a vault, a test.
 pub trait Secrets: Send + Sync {
     /// The value of a variable, or nothing when it is unset or empty.

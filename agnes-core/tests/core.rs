@@ -5,6 +5,8 @@
 
 #[path = "core/access.rs"]
 mod access;
+#[path = "core/config.rs"]
+mod config;
 #[path = "core/dependencies.rs"]
 mod dependencies;
 #[path = "core/extracts.rs"]

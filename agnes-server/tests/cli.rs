@@ -31,9 +31,13 @@ impl Shell {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agnes"));
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
-        for variable in
-            ["DATA_DIR", "STATE_DIR", "JWT_SECRET_KEY", "AGNES_REMOTE_ATTACH_EXTENSIONS"]
-        {
+        for variable in [
+            "DATA_DIR",
+            "STATE_DIR",
+            "CONFIG_DIR",
+            "JWT_SECRET_KEY",
+            "AGNES_REMOTE_ATTACH_EXTENSIONS",
+        ] {
             command.env_remove(variable);
         }
         command.envs(self.variables.iter().copied());
@@ -177,6 +181,57 @@ fn remote_tables_are_asked_about() {
         .agnes(&["metadata", "status"])
         .agnes(&["metadata", "--help"]);
     shell.check("remote_tables_are_asked_about");
+}
+
+#[test]
+fn sources_are_brought_over_as_configured() {
+    let mut shell = Shell::new();
+    shop(&shell);
+    shell.agnes(&["sync"]);
+    shell.write(
+        "config/instance.yaml",
+        "instance: {name: Shop}\nsources:\n  shop:\n    connector: files\n    schedule: every 1h\n    \
+         config: {paths: [../orders.csv, ../in]}\n  away:\n    command: [sh, -c, 'echo no such host >&2; exit 1']\n    \
+         config: {token: '${AWAY_TOKEN}'}\n",
+    );
+    shell
+        .agnes(&["sync", "--dry-run"])
+        .agnes(&["sync"])
+        .agnes(&["query", "SELECT count(*) AS n FROM orders, customers"])
+        .agnes(&["sync", "--dry-run"])
+        .agnes(&["sync", "shop", "--json"])
+        .agnes(&["sync", "nobody"])
+        .agnes(&["sync", "shop", "--all"]);
+    shell.write("config/instance.yaml", "sources: {shop: {connector: files, schedule: hourly}}\n");
+    shell.agnes(&["sync"]).agnes(&["query", "FROM orders"]).agnes(&["sync", "--help"]);
+    shell.check("sources_are_brought_over_as_configured");
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown() {
+    let mut shell = Shell::new();
+    shell.agnes(&["config", "check"]).agnes(&["config", "show"]);
+    shell.write(
+        "elsewhere/instance.yaml",
+        "instance: {name: '${NAME}'}\nserver: {host: 127.0.0.1, hostname: data.example.com}\n\
+         auth: {allowed_domain: example.com, webapp_secret_key: hunter2}\n\
+         sources:\n  crm: {command: [run.sh], config: {token: '${CRM_TOKEN}', url: 'https://me:hunter2@crm/'}}\n",
+    );
+    shell.variables.push(("CONFIG_DIR", "elsewhere"));
+    shell.write("data/state/.env_overlay", "NAME=Sales\n");
+    shell.write("data/state/instance.yaml", "server: {hostname: other.example.com}\n");
+    shell
+        .agnes(&["config", "check"])
+        .agnes(&["config", "check", "--json"])
+        .agnes(&["config", "show"])
+        .agnes(&["config", "show", "--json"]);
+    shell.write("elsewhere/instance.yaml", "instance: {nmae: x}\nquery: {time_seconds: soon}\n");
+    shell
+        .agnes(&["config", "check"])
+        .agnes(&["config", "show"])
+        .agnes(&["status"])
+        .agnes(&["config", "--help"]);
+    shell.check("a_configuration_is_checked_and_shown");
 }
 
 #[test]

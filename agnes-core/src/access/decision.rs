@@ -8,7 +8,7 @@ use crate::registry::RegisteredTable;
 use crate::{Error, Key, Kind, Result, TableId, Timestamp};
 
 /// What decides about tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TablePolicy {
     /// Admins and grants alone.

@@ -136,10 +136,11 @@ mod tests {
 
     #[test]
     fn settings_of_the_environment() {
-        let seconds = |text| MetadataSettings::from_texts(text, None, None).interval.as_secs();
+        let seconds =
+            |text| MetadataSettings::default().with_texts(text, None, None).interval.as_secs();
         for default in [None, Some(""), Some("0"), Some("-5"), Some("4h"), Some("1.5"), Some(" ")] {
             assert_eq!(seconds(default), 14_400, "{default:?}");
-            let many = MetadataSettings::from_texts(None, default, default);
+            let many = MetadataSettings::default().with_texts(None, default, default);
             assert_eq!(
                 (many.concurrency.get(), many.warmup_concurrency.get()),
                 (4, 4),
@@ -148,7 +149,7 @@ mod tests {
         }
         assert_eq!(seconds(Some("900")), 900);
         assert_eq!(seconds(Some(" 1 ")), 1);
-        let many = MetadataSettings::from_texts(None, Some("1"), Some("16"));
+        let many = MetadataSettings::default().with_texts(None, Some("1"), Some("16"));
         assert_eq!((many.concurrency.get(), many.warmup_concurrency.get()), (1, 16));
     }
 }

@@ -92,28 +92,30 @@ pub struct MetadataSettings {
 impl Default for MetadataSettings {
     /// Four hours, four tables at once.
     fn default() -> Self {
-        MetadataSettings::from_texts(None, None, None)
+        const FOUR: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+        let interval = Duration::from_secs(4 * 3600);
+        MetadataSettings { interval, concurrency: FOUR, warmup_concurrency: FOUR }
     }
 }
 
 impl MetadataSettings {
-    /// Takes the values of `SCHEDULER_BQ_METADATA_REFRESH_INTERVAL` (seconds),
-    /// `AGNES_BQ_METADATA_REFRESH_CONCURRENCY` and `AGNES_WARMUP_CONCURRENCY`. What is absent,
-    /// no whole number or not above 0 is the default.
-    pub fn from_texts(
+    /// With the values of `SCHEDULER_BQ_METADATA_REFRESH_INTERVAL` (seconds),
+    /// `AGNES_BQ_METADATA_REFRESH_CONCURRENCY` and `AGNES_WARMUP_CONCURRENCY`. Where one is
+    /// absent, no whole number or not above 0, what is there stays.
+    #[must_use]
+    pub fn with_texts(
+        self,
         interval: Option<&str>,
         concurrency: Option<&str>,
         warmup_concurrency: Option<&str>,
     ) -> Self {
-        const FOUR: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
-        let many =
-            |text: Option<&str>| text.and_then(|text| text.trim().parse().ok()).unwrap_or(FOUR);
-        let seconds =
-            interval.and_then(|text| text.trim().parse().ok()).filter(|seconds| *seconds > 0);
+        let many = |text: Option<&str>| text.and_then(|text| text.trim().parse().ok());
+        let seconds = interval.and_then(|text| text.trim().parse().ok());
+        let interval = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         MetadataSettings {
-            interval: Duration::from_secs(seconds.unwrap_or(4 * 3600)),
-            concurrency: many(concurrency),
-            warmup_concurrency: many(warmup_concurrency),
+            interval: interval.unwrap_or(self.interval),
+            concurrency: many(concurrency).unwrap_or(self.concurrency),
+            warmup_concurrency: many(warmup_concurrency).unwrap_or(self.warmup_concurrency),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line: arguments in, the core does it, output out.
 
 mod check;
+mod config;
 mod demo;
 mod environment;
 mod format;
@@ -16,6 +17,7 @@ mod rebuild;
 mod registry;
 mod schedule;
 mod status;
+mod sync;
 mod token;
 mod values;
 
@@ -23,9 +25,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use agnes_core::config::Config;
 use agnes_core::{Agnes, Error, Kind, Result, SourceName};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use environment::Environment;
 use output::{Done, Output};
 
 const ABOUT: &str = "A governed data layer: files and systems in, SQL out";
@@ -76,6 +80,9 @@ enum Command {
     /// Publish what the extracts hold now
     #[command(long_about = rebuild::HELP)]
     Rebuild(rebuild::Rebuild),
+    /// Bring sources over when they are due, and publish them
+    #[command(long_about = sync::HELP)]
+    Sync(sync::Sync),
     /// Run SQL over everything that is published
     #[command(long_about = query::HELP)]
     Query(query::Query),
@@ -112,6 +119,9 @@ enum Command {
     /// The older spelling of some commands
     #[command(hide = true, subcommand)]
     Admin(Admin),
+    /// Say what is configured, and what is wrong with it
+    #[command(long_about = config::HELP)]
+    Config(config::ConfigCommand),
     /// See it work on real data
     #[command(long_about = demo::HELP)]
     Demo(demo::Demo),
@@ -190,11 +200,20 @@ fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
     let data_dir = cli.data_dir.clone();
-    let agnes = || open(data_dir.clone().unwrap_or_else(|| PathBuf::from("data")));
+    let usual = || PathBuf::from("data");
+    let agnes = || open(data_dir.clone().unwrap_or_else(usual));
     match cli.command {
         Command::Ingest(command) => command.run(&agnes()?, output),
         Command::Check(command) => command.run(output),
         Command::Rebuild(command) => command.run(&agnes()?, output),
+        Command::Sync(command) => {
+            let (agnes, config) = open_configured(data_dir.unwrap_or_else(usual))?;
+            command.run(&agnes, &config, output)
+        }
+        Command::Config(command) => {
+            let environment = Environment::of(&data_dir.unwrap_or_else(usual));
+            command.run(&environment.config(), output)
+        }
         Command::Query(command) => command.run(&agnes()?, output),
         Command::Status(command) => command.run(&agnes()?, output),
         Command::Registry(command) => command.run(&agnes()?, output),
@@ -224,13 +243,22 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
 
 /// Opens a data folder with the settings and secrets of this process's environment.
 fn open(data_dir: PathBuf) -> Result<Agnes> {
+    open_configured(data_dir).map(|(agnes, _)| agnes)
+}
+
+/// The same with its configuration.
+fn open_configured(data_dir: PathBuf) -> Result<(Agnes, Config)> {
     if data_dir.metadata().is_ok_and(|is| !is.is_dir()) {
         return Err(Error::new(
             Kind::Invalid,
             format!("the data folder `{}` is a file", data_dir.display()),
         ));
     }
-    Agnes::open_with(data_dir, environment::settings()?, environment::components())
+    let environment = Environment::of(&data_dir);
+    let config = environment.config();
+    let settings = environment.settings(&config)?;
+    let agnes = Agnes::open_with(data_dir, settings, environment.components())?;
+    Ok((agnes, config))
 }
 
 /// A source's name as an argument.

@@ -1,0 +1,237 @@
+//! The sections that this library reads, and the settings that they become.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Config;
+use super::read::{list, number, text, word};
+use crate::access::TablePolicy;
+use crate::orchestrator::AttachPolicy;
+use crate::sync::{Runs, SourceSettings};
+use crate::{Result, Schedule, Secret, Settings};
+
+/// `instance`: what the installation is called.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstanceConfig {
+    /// Its name. Required.
+    #[serde(deserialize_with = "text")]
+    pub name: Option<String>,
+}
+
+/// `server`: where it serves.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerConfig {
+    /// The address that it listens on. Required.
+    #[serde(deserialize_with = "text")]
+    pub host: Option<String>,
+    /// The name under which others reach it. Required.
+    #[serde(deserialize_with = "text")]
+    pub hostname: Option<String>,
+}
+
+/// `auth`: who may sign in.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthConfig {
+    /// The domain of their addresses, or several with commas. Required.
+    #[serde(deserialize_with = "text")]
+    pub allowed_domain: Option<String>,
+    /// What signs web sessions.
+    pub webapp_secret_key: Option<Secret>,
+}
+
+/// `data_source`: the one source of an older installation.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataSourceConfig {
+    /// `keboola`, `bigquery`, `local`, …
+    #[serde(rename = "type", deserialize_with = "text")]
+    pub kind: Option<String>,
+    /// What its connector is told.
+    pub keboola: Value,
+    /// What its connector is told.
+    pub bigquery: Value,
+}
+
+/// `access`: what decides who may see a table.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccessConfig {
+    /// `grants`, or `grants_and_legacy` as older installations have it.
+    #[serde(deserialize_with = "word")]
+    pub table_policy: Option<TablePolicy>,
+}
+
+/// `query`: what queries may take.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueryConfig {
+    /// The time that a caller waits for a statement's rows, seconds.
+    #[serde(deserialize_with = "number")]
+    pub time_seconds: Option<u64>,
+    /// The engine's buffers, MiB.
+    #[serde(deserialize_with = "number")]
+    pub memory_mb: Option<u64>,
+    /// Worker threads of a statement.
+    #[serde(deserialize_with = "number")]
+    pub threads: Option<u32>,
+    /// Statements of one principal at the same time.
+    #[serde(deserialize_with = "number")]
+    pub running_each: Option<usize>,
+    /// Statements at the same time in all.
+    #[serde(deserialize_with = "number")]
+    pub running: Option<usize>,
+    /// How long a statement waits for its turn, seconds.
+    #[serde(deserialize_with = "number")]
+    pub patience_seconds: Option<u64>,
+    /// Sessions that are kept ready.
+    #[serde(deserialize_with = "number")]
+    pub kept_sessions: Option<usize>,
+}
+
+/// `rebuild`: what a rebuild and an ingest may take.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RebuildConfig {
+    /// The engine's buffers, MiB.
+    #[serde(deserialize_with = "number")]
+    pub memory_mb: Option<u64>,
+    /// Worker threads.
+    #[serde(deserialize_with = "number")]
+    pub threads: Option<u32>,
+    /// How long an old generation is kept for outside readers, seconds.
+    #[serde(deserialize_with = "number")]
+    pub grace_seconds: Option<u64>,
+}
+
+/// `metadata`: how old what is known of remote tables may be.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetadataConfig {
+    /// The time from one refresh to the next, seconds.
+    #[serde(deserialize_with = "number")]
+    pub refresh_interval_seconds: Option<u64>,
+    /// Tables that are asked about at once.
+    #[serde(deserialize_with = "number")]
+    pub concurrency: Option<NonZeroUsize>,
+    /// The same at a server's start.
+    #[serde(deserialize_with = "number")]
+    pub warmup_concurrency: Option<NonZeroUsize>,
+}
+
+/// `sync`: how connectors run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncConfig {
+    /// The folder of connectors that nobody has to configure.
+    #[serde(deserialize_with = "text")]
+    pub connectors_dir: Option<String>,
+    /// The most time that a program may take, seconds.
+    #[serde(deserialize_with = "number")]
+    pub timeout_seconds: Option<u64>,
+    /// The same for those that nobody configures.
+    #[serde(deserialize_with = "number")]
+    pub drop_in_timeout_seconds: Option<u64>,
+    /// Connectors that run at the same time.
+    #[serde(deserialize_with = "number")]
+    pub concurrency: Option<NonZeroUsize>,
+    /// What runs an `extractor.py`.
+    #[serde(deserialize_with = "text")]
+    pub python: Option<String>,
+}
+
+/// `sources.<name>`: how one source is brought over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceConfig {
+    /// The connector, by name; the source's own name when neither this nor `command` is given.
+    #[serde(deserialize_with = "text")]
+    pub connector: Option<String>,
+    /// A program with its arguments in the place of a connector: a list, or one text without any.
+    #[serde(deserialize_with = "list")]
+    pub command: Option<Vec<String>>,
+    /// When.
+    #[serde(deserialize_with = "word")]
+    pub schedule: Option<Schedule>,
+    /// The most time that a program may take, seconds.
+    #[serde(deserialize_with = "number")]
+    pub timeout_seconds: Option<u64>,
+    /// What the connector is told.
+    pub config: Value,
+}
+
+impl SourceConfig {
+    /// What brings it over.
+    fn runs(&self, name: &str) -> Runs {
+        match (&self.command, &self.connector) {
+            (Some(command), _) => Runs::Program(command.clone()),
+            (None, Some(connector)) => Runs::Connector(connector.clone()),
+            (None, None) => Runs::Connector(name.to_string()),
+        }
+    }
+}
+
+/// Puts what is configured into the place of a default.
+fn set<T>(slot: &mut T, configured: Option<T>) {
+    if let Some(value) = configured {
+        *slot = value;
+    }
+}
+
+impl Config {
+    /// The settings of a program that embeds the library: what is configured, and the defaults.
+    ///
+    /// # Errors
+    /// `Invalid` when something wasn't understood, as [`Config::understood`].
+    pub fn settings(&self) -> Result<Settings> {
+        self.understood()?;
+        let seconds = |n: Option<u64>| n.map(Duration::from_secs);
+        let megabytes = |n: Option<u64>| n.map(|n| n.saturating_mul(1 << 20));
+        let state_dir = Some(self.files.state_dir.clone());
+        let mut settings = Settings { state_dir, ..Settings::default() };
+        set(&mut settings.table_policy, self.access.table_policy);
+        set(&mut settings.attach_policy, self.attach.clone().map(AttachPolicy::new));
+        set(&mut settings.grace, seconds(self.rebuild.grace_seconds));
+        set(&mut settings.limits.memory_bytes, megabytes(self.rebuild.memory_mb));
+        set(&mut settings.limits.threads, self.rebuild.threads);
+        let (query, of) = (&mut settings.query, &self.query);
+        set(&mut query.time, seconds(of.time_seconds));
+        set(&mut query.memory_bytes, megabytes(of.memory_mb));
+        set(&mut query.threads, of.threads);
+        set(&mut query.running_each, of.running_each);
+        set(&mut query.running, of.running);
+        set(&mut query.patience, seconds(of.patience_seconds));
+        set(&mut query.kept, of.kept_sessions);
+        let (metadata, of) = (&mut settings.metadata, &self.metadata);
+        let interval = seconds(of.refresh_interval_seconds.filter(|seconds| *seconds > 0));
+        set(&mut metadata.interval, interval);
+        set(&mut metadata.concurrency, of.concurrency);
+        set(&mut metadata.warmup_concurrency, of.warmup_concurrency);
+        let (sync, of) = (&mut settings.sync, &self.sync);
+        sync.base_dir.clone_from(&self.files.config_dir);
+        let connectors_dir = of.connectors_dir.as_ref();
+        sync.connectors_dir = connectors_dir.map(|dir| self.files.config_dir.join(dir));
+        set(&mut sync.timeout, seconds(of.timeout_seconds));
+        set(&mut sync.drop_in_timeout, seconds(of.drop_in_timeout_seconds));
+        set(&mut sync.concurrency, of.concurrency);
+        set(&mut sync.python, of.python.as_ref().map(PathBuf::from));
+        let source = |(name, source): &(crate::SourceName, SourceConfig)| {
+            let settings = SourceSettings {
+                runs: source.runs(name.as_str()),
+                schedule: source.schedule.clone(),
+                timeout: seconds(source.timeout_seconds),
+                config: source.config.clone(),
+            };
+            (name.clone(), settings)
+        };
+        sync.sources = self.sources.iter().map(source).collect::<BTreeMap<_, _>>();
+        Ok(settings)
+    }
+}

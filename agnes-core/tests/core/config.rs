@@ -1,0 +1,241 @@
+//! Configurations: the example, what is wrong with others, and what is never shown.
+
+use std::path::Path;
+
+use agnes_core::access::TablePolicy;
+use agnes_core::config::{Config, Files, Level};
+use agnes_core::sync::Runs;
+use serde_json::Value;
+
+use crate::support::Place;
+
+const EXAMPLE: &str = include_str!("../../../examples/instance.yaml");
+
+fn load(place: &Place, text: &str) -> Config {
+    place.write("config/instance.yaml", text);
+    loaded(place)
+}
+
+fn loaded(place: &Place) -> Config {
+    let files = Files { config_dir: place.path("config"), state_dir: place.path("state") };
+    let variables = |name: &str| match name {
+        "EMPTY" => Some(String::new()),
+        "WEBAPP_SECRET_KEY" | "ERP_TOKEN" => Some("hunter2".to_string()),
+        "NUMBER" => Some(" 42 ".to_string()),
+        _ => None,
+    };
+    Config::load(&files, &variables)
+}
+
+/// What came of a configuration for everybody who reads it.
+fn read(config: &Config) -> String {
+    format!(
+        "{:?}",
+        (
+            (&config.instance, &config.server, &config.auth.allowed_domain),
+            config.auth.webapp_secret_key.as_ref().map(|secret| secret.expose()),
+            (&config.data_source, config.get(&["config_version"])),
+            config.settings(),
+        )
+    )
+}
+
+fn problems(config: &Config) -> Vec<String> {
+    config.problems().iter().map(ToString::to_string).collect()
+}
+
+/// Every leaf of a tree, by its path.
+fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), found));
+        }
+        Value::Array(items) if !items.is_empty() => {
+            let items = items.iter().enumerate();
+            items.for_each(|(at, value)| leaves(value, &format!("{path}/{at}"), found));
+        }
+        _ => found.push(path.to_string()),
+    }
+}
+
+#[test]
+fn every_key_of_the_example_is_read() {
+    let place = Place::new();
+    let example = load(&place, EXAMPLE);
+    assert_eq!(problems(&example), Vec::<String>::new());
+    let before = read(&example);
+    let tree: Value = serde_saphyr::from_str(EXAMPLE).unwrap();
+    let mut paths = Vec::new();
+    leaves(&tree, "", &mut paths);
+    assert!(paths.len() > 40, "{paths:?}");
+    for path in paths {
+        let mut changed = tree.clone();
+        let leaf = changed.pointer_mut(&path).unwrap();
+        *leaf = match (path.as_str(), &*leaf) {
+            ("/access/table_policy", _) => "grants_and_legacy".into(),
+            (path, _) if path.ends_with("/schedule") => "every 99m".into(),
+            (_, Value::Number(number)) => (number.as_u64().unwrap() + 1).into(),
+            (_, Value::Bool(flag)) => (!flag).into(),
+            (_, Value::Object(_)) => serde_json::json!({"other": 1}),
+            (_, Value::String(_)) => "other".into(),
+            (path, leaf) => panic!("{path}: {leaf}"),
+        };
+        let config = load(&place, &serde_saphyr::to_string(&changed).unwrap());
+        assert_ne!(read(&config), before, "nobody reads {path}");
+    }
+}
+
+#[test]
+fn the_example_says_what_the_defaults_are() {
+    let place = Place::new();
+    let example = load(&place, EXAMPLE).settings().unwrap();
+    let default = agnes_core::Settings::default();
+    assert_eq!(example.query, default.query);
+    assert_eq!(example.metadata, default.metadata);
+    assert_eq!(example.limits.memory_bytes, default.limits.memory_bytes);
+    assert_eq!((example.grace, example.table_policy), (default.grace, default.table_policy));
+    let (sync, usual) = (&example.sync, &default.sync);
+    assert_eq!((sync.timeout, sync.drop_in_timeout), (usual.timeout, usual.drop_in_timeout));
+    assert_eq!((sync.concurrency, &sync.python), (usual.concurrency, &usual.python));
+    assert_eq!(sync.base_dir, place.path("config"));
+    assert_eq!(sync.connectors_dir, Some(place.path("config/connectors/custom")));
+}
+
+#[test]
+fn what_is_wrong_is_told_all_of_it_and_by_its_path() {
+    let place = Place::new();
+    let config = load(
+        &place,
+        "config_version: 2\n\
+         instance: {nmae: x}\n\
+         server: {host: [a], port: 8000}\n\
+         qurey: {}\n\
+         telegram: {bot: 1}\n\
+         query: {time_seconds: soon, memory_mb: -1, threads: '${NUMBER}'}\n\
+         metadata: {concurrency: 0}\n\
+         access: {table_policy: everybody}\n\
+         attach: [{extension: keboola, url_perfix: x}, {source: crm}, 5]\n\
+         sources:\n  \
+           Bad-Name: {connector: files}\n  \
+           crm: {schedule: hourly, conector: files}\n  \
+           erp: {connector: a, command: [b]}\n  \
+           ERP: {config: {token: '${UNSET}'}}\n  \
+           plain:\n",
+    );
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("config_problems", problems(&config).join("\n"));
+    });
+    assert!(config.settings().is_err());
+    let paths: Vec<&str> = config.problems().iter().map(|p| p.path.as_str()).collect();
+    assert!(
+        paths.contains(&"query.time_seconds") && paths.contains(&"attach[0].url_perfix"),
+        "{paths:?}"
+    );
+}
+
+#[test]
+fn an_embedder_needs_no_file_at_all() {
+    let place = Place::new();
+    let config = loaded(&place);
+    let settings = config.settings().unwrap();
+    assert_eq!(settings.query, agnes_core::Settings::default().query);
+    let missing: Vec<&str> = config
+        .problems()
+        .iter()
+        .filter(|problem| problem.level == Level::Missing)
+        .map(|problem| problem.path.as_str())
+        .collect();
+    assert_eq!(missing, ["auth.allowed_domain", "instance.name", "server.host", "server.hostname"]);
+    for empty in ["", "# nothing\n", "~\n"] {
+        assert!(load(&place, empty).settings().is_ok(), "{empty:?}");
+    }
+}
+
+#[test]
+fn the_overlay_goes_before_the_file_and_a_broken_one_is_ignored() {
+    let place = Place::new();
+    place.write(
+        "state/instance.yaml",
+        "instance: {name: Over}\nsources: {crm: {schedule: every 5m}}\n",
+    );
+    let text = "instance: {name: Under, theme: dark}\nserver: {host: '::1'}\n\
+                sources: {crm: {connector: files, schedule: every 1h}}\n";
+    let config = load(&place, text);
+    assert_eq!(config.instance.name.as_deref(), Some("Over"));
+    assert_eq!(config.server.host.as_deref(), Some("::1"));
+    assert_eq!(config.get(&["instance", "theme"]), Some(&"dark".into()));
+    assert_eq!(config.get(&["instance", "nothing", "here"]), None);
+    let source = &config.settings().unwrap().sync.sources.into_values().next().unwrap();
+    assert_eq!(source.schedule.as_ref().unwrap().as_str(), "every 5m");
+    assert_eq!(source.runs, Runs::Connector("files".into()));
+    for broken in ["a: [1, 2", "- a list", "a: 1\na: 2\n", "\u{0}", "just text", "{{{{"] {
+        place.write("state/instance.yaml", broken);
+        let config = load(&place, text);
+        assert_eq!(config.instance.name.as_deref(), Some("Under"), "{broken:?}");
+        assert!(config.settings().is_ok());
+        assert!(problems(&config).iter().any(|p| p.ends_with("it is ignored")), "{broken:?}");
+    }
+    // The file itself isn't ignored.
+    for broken in ["a: [1, 2", "- a list", "\u{0}"] {
+        let error = load(&place, broken).settings().unwrap_err();
+        assert!(error.message().contains("instance.yaml"), "{error}");
+    }
+}
+
+#[test]
+fn variables_give_numbers_and_choices_and_an_empty_one_the_default() {
+    let place = Place::new();
+    let config = load(
+        &place,
+        "query: {time_seconds: '${NUMBER}', threads: '${EMPTY}', memory_mb: '512'}\n\
+         access: {table_policy: '${EMPTY}'}\n\
+         auth: {allowed_domain: ' a.example, ,b.example '}\n\
+         sources: {crm: {command: run.sh, timeout_seconds: '${NUMBER}'}}\n",
+    );
+    let settings = config.settings().unwrap();
+    assert_eq!((settings.query.time.as_secs(), settings.query.memory_bytes), (42, 512 << 20));
+    assert_eq!(settings.query.threads, agnes_core::Settings::default().query.threads);
+    assert_eq!(settings.table_policy, TablePolicy::Grants);
+    assert_eq!(config.allowed_domains(), ["a.example", "b.example"]);
+    let crm = &settings.sync.sources.into_values().next().unwrap();
+    assert_eq!(
+        (&crm.runs, crm.timeout.unwrap().as_secs()),
+        (&Runs::Program(vec!["run.sh".into()]), 42)
+    );
+    assert_eq!(config.data_source(None), "local");
+    assert_eq!(config.data_source(Some("")), "local");
+    assert_eq!(config.data_source(Some("jira")), "jira");
+    assert_eq!(load(&place, "data_source: {type: keboola}").data_source(None), "keboola");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let place = Place::new();
+    let text = EXAMPLE.replace("${ERP_TOKEN}", "hunter2")
+        + "telegram: {bot_token: hunter2, chat: 5}\nemail: {smtp_url: 'smtp://me:hunter2@mail/'}\n";
+    let config = load(&place, &text);
+    assert!(!config.shown().to_string().contains("hunter2"));
+    assert!(!format!("{config:?} {:?} {:?}", config.auth, config.problems()).contains("hunter2"));
+    assert!(!serde_json::to_string(&config.auth).unwrap().contains("hunter2"));
+    assert_eq!(config.shown()["auth"]["webapp_secret_key"], "${WEBAPP_SECRET_KEY}");
+    // Nor by what is wrong beside it.
+    for wrong in [
+        "auth: {webapp_secret_key: hunter2\n",
+        "auth: {webapp_secret_key: [hunter2]}\n",
+        "auth:\n  webapp_secret_key: hunter2\n webapp: x\n",
+        "auth: hunter2\n",
+    ] {
+        let config = load(&place, wrong);
+        let told = problems(&config).join("\n") + &format!("{config:?} {:?}", config.settings());
+        assert!(!told.contains("hunter2") && !config.problems().is_empty(), "{wrong}: {told}");
+    }
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_file_is_told() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("config/instance.yaml")).unwrap();
+    let error = loaded(&place).settings().unwrap_err();
+    assert!(error.message().contains("can't be read"), "{error}");
+    assert!(Path::new(error.context(agnes_core::Key::Path).unwrap()).ends_with("instance.yaml"));
+}
