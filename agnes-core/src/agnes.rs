@@ -14,6 +14,7 @@ use crate::metadata::{self, MetadataProviders, MetadataSettings};
 use crate::orchestrator::{
     self, AttachPolicy, Context, Generation, Held, Progress, RebuildPlan, RebuildReport,
 };
+use crate::profile::ProfileSettings;
 use crate::query::{Gate, Means, QueryLimits, Session, Shelf, Workers};
 use crate::registry::IngestReport;
 use crate::store::Store;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub metadata: MetadataSettings,
     /// Which connectors there are, and when they run.
     pub sync: SyncSettings,
+    /// How profiles are made.
+    pub profiler: ProfileSettings,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             table_policy: TablePolicy::default(),
             metadata: MetadataSettings::default(),
             sync: SyncSettings::default(),
+            profiler: ProfileSettings::default(),
         }
     }
 }

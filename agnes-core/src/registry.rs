@@ -83,6 +83,19 @@ pub struct Declaration {
     pub initial_load_chunk_days: Option<u32>,
     /// Whether the policy `grants_and_legacy` shows it to everybody.
     pub is_public: bool,
+    /// Whether a sync that changed it makes a profile of it.
+    pub profile_after_sync: OnByDefault,
+}
+
+/// A choice that is made unless somebody makes the other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct OnByDefault(pub bool);
+
+impl Default for OnByDefault {
+    fn default() -> Self {
+        OnByDefault(true)
+    }
 }
 
 /// A table that an admin declared.

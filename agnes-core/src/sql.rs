@@ -4,6 +4,8 @@
 //! path of an ATTACH, a view's body, options of COPY) is quoted here. Nothing else in the
 //! crate formats SQL.
 
+pub(crate) mod profile;
+
 use std::borrow::Borrow;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -279,6 +281,9 @@ pub(crate) fn with_texts(query: &str, columns: &[(&str, bool)]) -> Sql {
 
 /// Times are what they are in UTC, on whatever machine.
 pub(crate) const UTC: &str = "SET GLOBAL TimeZone = 'UTC'";
+
+/// Files are read once, so that keeping what was read would only cost memory.
+pub(crate) const NO_FILE_CACHE: &str = "SET GLOBAL enable_external_file_cache = false";
 
 /// What the engine would do about a statement that the guard has accepted.
 pub(crate) fn explain(statement: &str) -> Sql {

@@ -19,10 +19,14 @@ mod files;
 mod imports;
 #[path = "core/metadata.rs"]
 mod metadata;
+#[path = "core/metrics.rs"]
+mod metrics;
 #[path = "core/names.rs"]
 mod names;
 #[path = "core/plans.rs"]
 mod plans;
+#[path = "core/profiles.rs"]
+mod profiles;
 #[path = "core/rebuilds.rs"]
 mod rebuilds;
 #[path = "core/remote.rs"]

@@ -235,6 +235,46 @@ fn a_configuration_is_checked_and_shown() {
 }
 
 #[test]
+fn what_is_in_the_tables_of_the_demo_and_what_they_mean() {
+    let mut shell = Shell::new();
+    shell.agnes(&["demo"]);
+    shell.log.clear();
+    shell.variables.push(("DATA_DIR", "agnes-demo"));
+    let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics");
+    shell
+        .agnes(&["metrics", "list"])
+        .agnes(&["profile", "seattle_weather"])
+        .agnes(&["metrics", "import", pack])
+        .agnes(&["metrics", "list"])
+        .agnes(&["metrics", "list", "--category", "weather", "--json"])
+        .agnes(&["metrics", "show", "aviation/late_share"])
+        .agnes(&["metrics", "run", "aviation/late_share"])
+        .agnes(&["metrics", "run", "aviation/late_share", "--variant", "weekday", "-f", "csv"])
+        .agnes(&["metrics", "run", "aviation/late_share", "--variant", "year"])
+        .agnes(&["metrics", "validate"])
+        .agnes(&["metrics", "export", "--dir", "out"])
+        .agnes(&["profile", "flights"])
+        .agnes(&["profile", "fligths"])
+        .agnes(&["user", "add", "ada@example.com"])
+        .agnes(&["profile", "flights", "--as", "ada@example.com"])
+        .agnes(&["metrics", "list", "--as", "ada@example.com"])
+        .agnes(&["metrics", "run", "aviation/late_share", "--as", "ada@example.com"]);
+    shell.write(
+        "bad.yml",
+        "name: bad\ncategory: x\ntable: fligths\nsql: SELECT dely FROM flights\nowner: me\n",
+    );
+    shell
+        .agnes(&["metrics", "import", "bad.yml"])
+        .agnes(&["metrics", "validate"])
+        .agnes(&["metrics", "remove", "x/bad"])
+        .agnes(&["metrics", "import", "nowhere"])
+        .agnes(&["metrics", "--help"])
+        .agnes(&["profile", "--help"]);
+    shell.log = shell.log.replace(pack, "docs/metrics");
+    shell.check("what_is_in_the_tables_of_the_demo_and_what_they_mean");
+}
+
+#[test]
 fn demo() {
     let mut shell = Shell::new();
     shell.agnes(&["demo"]).agnes(&["demo"]);

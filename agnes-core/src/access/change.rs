@@ -42,6 +42,7 @@ pub(crate) enum Change {
     PutRequest(Box<AccessRequest>),
     PutSyncState(Box<SyncState>),
     PutMetric(Box<MetricRow>),
+    RemoveMetric(String),
     PutTable(Box<RegisteredTable>),
     /// What is known of the table goes too, and its source publishes it no more until it is
     /// declared again.
@@ -83,6 +84,7 @@ impl Change {
             | Change::PutRequest(_)
             | Change::PutSyncState(_)
             | Change::PutMetric(_)
+            | Change::RemoveMetric(_)
             | Change::PutToken { .. } => false,
         }
     }

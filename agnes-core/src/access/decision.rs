@@ -188,6 +188,11 @@ impl<T> Permitted<'_, T> {
         &self.what
     }
 
+    /// To whom.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.decision.principal
+    }
+
     /// Whether it still is.
     pub(crate) fn still(&self, access: &Access) -> Result<()> {
         let decision = access.decide(&self.decision.principal, &self.decision.resource);

@@ -420,7 +420,10 @@ impl Facts {
             }
             Change::RemovePermission { user, dataset } => self.remove_permission(user, dataset),
             // Nothing is decided by it.
-            Change::PutRequest(_) | Change::PutSyncState(_) | Change::PutMetric(_) => {}
+            Change::PutRequest(_)
+            | Change::PutSyncState(_)
+            | Change::PutMetric(_)
+            | Change::RemoveMetric(_) => {}
             Change::PutTable(table) => self.put_table(table),
             Change::RemoveTable { table, .. } => self.remove_table(&table.id),
             Change::PutToken { token, hash } => {

@@ -18,7 +18,7 @@ use super::{
     Admin, Email, GrantId, GroupId, GroupName, Planned, RequestId, Resource, ResourceType, TokenId,
     UserId,
 };
-use crate::registry::{Declaration, RegisteredTable};
+use crate::registry::{Declaration, OnByDefault, RegisteredTable};
 use crate::store::old::{Old, Row};
 use crate::store::{MetricRow, SyncState};
 use crate::{Error, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName};
@@ -402,6 +402,7 @@ impl Import<'_> {
                 partition_granularity: row.word("partition_granularity")?,
                 initial_load_chunk_days: row.number("initial_load_chunk_days"),
                 is_public: import.options.keep_public && row.flag("is_public").unwrap_or(true),
+                profile_after_sync: OnByDefault(row.flag("profile_after_sync").unwrap_or(true)),
                 source_type: Some(source_type),
             };
             is_free(&import.after, &id, &name, None)?;

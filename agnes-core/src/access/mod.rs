@@ -45,6 +45,7 @@ pub(crate) mod facts;
 mod id;
 mod import;
 pub(crate) mod jwt;
+mod metrics;
 mod name;
 mod password;
 mod principal;

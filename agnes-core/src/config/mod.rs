@@ -38,8 +38,8 @@ use serde_json::Value;
 
 pub use file::{ENV_OVERLAY, INSTANCE, env_overlay};
 pub use settings::{
-    AccessConfig, AuthConfig, DataSourceConfig, InstanceConfig, MetadataConfig, QueryConfig,
-    RebuildConfig, ServerConfig, SourceConfig, SyncConfig,
+    AccessConfig, AuthConfig, DataSourceConfig, InstanceConfig, MetadataConfig, ProfilerConfig,
+    QueryConfig, RebuildConfig, ServerConfig, SourceConfig, SyncConfig,
 };
 
 use crate::orchestrator::AttachRule;
@@ -111,6 +111,8 @@ pub struct Config {
     pub rebuild: RebuildConfig,
     /// How old what is known of remote tables may be.
     pub metadata: MetadataConfig,
+    /// How profiles are made.
+    pub profiler: ProfilerConfig,
     /// How connectors run.
     pub sync: SyncConfig,
     /// The sources, by name.

@@ -12,7 +12,7 @@ use crate::orchestrator::AttachRule;
 use crate::{ExtensionName, SourceName};
 
 /// The sections of other parts of an installation: known by name, read by whoever they belong to.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 19] = [
     "admins",
     "deployment",
     "theme",
@@ -29,13 +29,12 @@ const OTHERS: [&str; 20] = [
     "username_mapping",
     "datasets",
     "catalog",
-    "profiler",
     "remote_query",
     "api",
     "materialize",
 ];
 /// The sections that are read here.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "config_version",
     "instance",
     "server",
@@ -46,6 +45,7 @@ const OURS: [&str; 12] = [
     "query",
     "rebuild",
     "metadata",
+    "profiler",
     "sync",
     "sources",
 ];
@@ -67,6 +67,7 @@ pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Pr
         query: reading.section("query"),
         rebuild: reading.section("rebuild"),
         metadata: reading.section("metadata"),
+        profiler: reading.section("profiler"),
         sync: reading.section("sync"),
         sources: reading.sources(),
         files,

@@ -126,6 +126,48 @@ pub struct MetadataConfig {
     pub warmup_concurrency: Option<NonZeroUsize>,
 }
 
+/// `profiler`: how profiles are made.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProfilerConfig {
+    /// The most rows that are looked at.
+    #[serde(deserialize_with = "number")]
+    pub sample_size: Option<u64>,
+    /// The most different values of a column whose values are listed.
+    #[serde(deserialize_with = "number")]
+    pub max_categorical_distinct: Option<u64>,
+    /// Values that are listed.
+    #[serde(deserialize_with = "number")]
+    pub top_values_limit: Option<usize>,
+    /// Parts of a histogram of numbers.
+    #[serde(deserialize_with = "number")]
+    pub histogram_bins: Option<usize>,
+    /// Rows that are shown.
+    #[serde(deserialize_with = "number")]
+    pub sample_rows_limit: Option<usize>,
+    /// Values that are shown of a column.
+    #[serde(deserialize_with = "number")]
+    pub sample_values_limit: Option<usize>,
+    /// Percent of missing values above which somebody should act.
+    #[serde(deserialize_with = "number")]
+    pub alert_high_missing_pct: Option<f64>,
+    /// Percent of missing values above which somebody should know.
+    #[serde(deserialize_with = "number")]
+    pub alert_missing_pct: Option<f64>,
+    /// Percent of one value above which somebody should know.
+    #[serde(deserialize_with = "number")]
+    pub alert_imbalance_pct: Option<f64>,
+    /// Different texts above which somebody should know.
+    #[serde(deserialize_with = "number")]
+    pub alert_high_cardinality: Option<u64>,
+    /// The engine's buffers, MiB.
+    #[serde(deserialize_with = "number")]
+    pub memory_mb: Option<u64>,
+    /// Worker threads.
+    #[serde(deserialize_with = "number")]
+    pub threads: Option<u32>,
+}
+
 /// `sync`: how connectors run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -214,6 +256,19 @@ impl Config {
         set(&mut metadata.interval, interval);
         set(&mut metadata.concurrency, of.concurrency);
         set(&mut metadata.warmup_concurrency, of.warmup_concurrency);
+        let (profiler, of) = (&mut settings.profiler, &self.profiler);
+        set(&mut profiler.sample_size, of.sample_size);
+        set(&mut profiler.max_categorical_distinct, of.max_categorical_distinct);
+        set(&mut profiler.top_values_limit, of.top_values_limit);
+        set(&mut profiler.histogram_bins, of.histogram_bins);
+        set(&mut profiler.sample_rows_limit, of.sample_rows_limit);
+        set(&mut profiler.sample_values_limit, of.sample_values_limit);
+        set(&mut profiler.alert_high_missing_pct, of.alert_high_missing_pct);
+        set(&mut profiler.alert_missing_pct, of.alert_missing_pct);
+        set(&mut profiler.alert_imbalance_pct, of.alert_imbalance_pct);
+        set(&mut profiler.alert_high_cardinality, of.alert_high_cardinality);
+        set(&mut profiler.memory_bytes, megabytes(of.memory_mb));
+        set(&mut profiler.threads, of.threads);
         let (sync, of) = (&mut settings.sync, &self.sync);
         sync.base_dir.clone_from(&self.files.config_dir);
         let connectors_dir = of.connectors_dir.as_ref();

@@ -156,6 +156,11 @@ impl View {
         }
     }
 
+    /// Whether columns are matched by name over its files.
+    pub(crate) fn by_name(&self) -> bool {
+        matches!(self.data, Data::Files { by_name: true, .. })
+    }
+
     /// The one file with all rows: the table's own, or what its several were merged to. None for
     /// a remote table, and where they don't fit together.
     pub fn whole(&self) -> Option<&Pin> {

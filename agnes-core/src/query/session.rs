@@ -249,6 +249,20 @@ impl Session {
         Ok(shown.clone())
     }
 
+    /// The tables that a statement would read, where it may run. Nothing runs, and values of
+    /// bound parameters are unknown.
+    ///
+    /// # Errors
+    /// As [`Session::query`], as far as the guard finds them.
+    pub fn reads(&self, text: &str) -> Result<Vec<ViewName>> {
+        self.watch.check()?;
+        let shown = self.sound()?;
+        let query = guard::explained(text)?.unwrap_or(text);
+        let judge = || self.shelf.parse(|parser| check(&shown, parser, query, &[]));
+        let checked = shown.verdict(query, judge).map_err(|error| shown.told(error))?;
+        Ok(checked.names.iter().cloned().collect())
+    }
+
     /// Runs one query.
     ///
     /// Where this returns, the statement has begun; its rows come with what is returned.

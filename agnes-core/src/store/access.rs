@@ -488,6 +488,7 @@ fn write(c: &Connection, change: &Change, now: Timestamp) -> duckdb::Result<()> 
         ),
         Change::PutSyncState(state) => super::sync_state::put_if_new(c, state),
         Change::PutMetric(row) => super::metrics::put(c, row, now),
+        Change::RemoveMetric(id) => super::metrics::remove(c, id),
         Change::PutTable(table) => super::registry::put(c, table),
         Change::RemoveTable { table, at } => super::registry::remove(c, table, *at),
         Change::PutToken { token: t, hash } => run(

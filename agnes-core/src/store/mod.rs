@@ -12,6 +12,7 @@ mod metadata;
 mod metrics;
 pub(crate) mod old;
 mod ownership;
+mod profiles;
 mod registry;
 mod schema;
 mod sync_runs;

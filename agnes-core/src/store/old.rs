@@ -177,6 +177,7 @@ const TABLES: Shape = (
         ("partition_granularity", Text),
         ("initial_load_chunk_days", Text),
         ("is_public", Text),
+        ("profile_after_sync", Text),
         ("registered_at", Moment),
     ],
 );

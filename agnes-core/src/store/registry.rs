@@ -7,7 +7,7 @@ use super::access::{rows, timestamp};
 use crate::access::change::Change;
 use crate::extract::QueryMode;
 use crate::orchestrator::Withdrawn;
-use crate::registry::{Declaration, Granularity, RegisteredTable, SyncStrategy};
+use crate::registry::{Declaration, Granularity, OnByDefault, RegisteredTable, SyncStrategy};
 use crate::{ColumnName, Error, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName};
 
 /// The text of a value that is one of a few words.
@@ -41,7 +41,7 @@ pub(super) fn tables(connection: &Connection) -> Result<Vec<Change>> {
          query_mode, sync_strategy, sync_schedule, primary_key, description, folder, \
          registered_by, incremental_column, where_filters, partition_by, partition_granularity, \
          incremental_window_days, max_history_days, initial_load_chunk_days, is_public, \
-         epoch_us(registered_at) FROM table_registry ORDER BY registered_at, id",
+         epoch_us(registered_at), profile_after_sync FROM table_registry ORDER BY registered_at, id",
         |row| {
             let names: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
             let mut texts = Texts::default();
@@ -52,6 +52,7 @@ pub(super) fn tables(connection: &Connection) -> Result<Vec<Change>> {
             let days: [Option<i32>; 3] = [row.get(18)?, row.get(19)?, row.get(20)?];
             let is_public = row.get(21)?;
             let registered_at = Timestamp::from_micros(row.get(22)?);
+            let profile_after_sync = OnByDefault(row.get::<_, Option<bool>>(23)?.unwrap_or(true));
             Ok((|| {
                 let [id, name, source] = names;
                 let [
@@ -100,6 +101,7 @@ pub(super) fn tables(connection: &Connection) -> Result<Vec<Change>> {
                         .transpose()?,
                     initial_load_chunk_days: chunk,
                     is_public,
+                    profile_after_sync,
                 };
                 Ok(Change::PutTable(Box::new(RegisteredTable {
                     id: TableId::parse(id)?,
@@ -121,8 +123,8 @@ pub(super) fn put(c: &Connection, table: &RegisteredTable) -> duckdb::Result<()>
          source_table, source_query, query_mode, sync_strategy, sync_schedule, primary_key, \
          description, folder, incremental_window_days, max_history_days, incremental_column, \
          where_filters, partition_by, partition_granularity, initial_load_chunk_days, is_public, \
-         registered_by, registered_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         registered_by, registered_at, profile_after_sync) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         table.id.as_str(),
@@ -147,7 +149,8 @@ pub(super) fn put(c: &Connection, table: &RegisteredTable) -> duckdb::Result<()>
         days(d.initial_load_chunk_days),
         d.is_public,
         table.registered_by,
-        timestamp(table.registered_at)
+        timestamp(table.registered_at),
+        d.profile_after_sync.0
     ])?;
     // What was withdrawn is declared again.
     c.prepare_cached(
@@ -176,6 +179,7 @@ pub(super) fn remove(c: &Connection, table: &RegisteredTable, at: Timestamp) -> 
         c.prepare_cached(sql)?.execute(with)?;
     }
     super::metadata::remove(c, &table.id)?;
+    super::profiles::remove(c, table.id.as_str())?;
     // Another source may publish a table of that name.
     c.prepare_cached(
         "DELETE FROM sync_history WHERE lower(table_id) = lower($1) AND NOT EXISTS (FROM sync_state \

@@ -12,7 +12,7 @@ use crate::{Error, Key, Kind, Result, engine};
 
 /// Each step takes the schema from the version that is its index to the next one. A step
 /// that was released is never changed; a new one follows it.
-const STEPS: &[&str] = &[V1, V2, V3, V4, V5];
+const STEPS: &[&str] = &[V1, V2, V3, V4, V5, V6];
 
 /// Version 1: what syncing and rebuilding remember, and the registry of tables.
 const V1: &str = "
@@ -243,6 +243,17 @@ CREATE TABLE sync_runs (
     status VARCHAR NOT NULL,
     error VARCHAR
 );
+";
+
+/// Version 6: profiles, with a hash of what they were made of.
+const V6: &str = "
+CREATE TABLE table_profiles (
+    table_id VARCHAR PRIMARY KEY,
+    hash VARCHAR NOT NULL,
+    profile VARCHAR NOT NULL,
+    profiled_at TIMESTAMP NOT NULL
+);
+ALTER TABLE table_registry ADD COLUMN profile_after_sync BOOLEAN DEFAULT true;
 ";
 
 /// The version of an open database; none when it is new.

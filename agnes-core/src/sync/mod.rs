@@ -52,6 +52,7 @@ pub use run::{RunStatus, SourceReport};
 use crate::connector::Connector;
 use crate::connectors::files::FilesConnector;
 use crate::orchestrator::{Progress, RebuildReport};
+use crate::profile::ProfileReport;
 use crate::{Agnes, Error, Key, Kind, Result, Schedule, SourceName};
 
 /// Which connectors there are, and when they run.
@@ -202,6 +203,8 @@ pub struct SyncReport {
     pub not_due: Vec<SourceName>,
     /// What was published; none where nothing ran.
     pub rebuild: Option<RebuildReport>,
+    /// The tables whose profiles were made anew, because they changed.
+    pub profiles: ProfileReport,
     /// Why it couldn't be. What was published before stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild_error: Option<Arc<Error>>,
@@ -256,6 +259,7 @@ impl Agnes {
             sources: Vec::with_capacity(todo.len()),
             not_due: not_due.into_iter().map(|source| source.source).collect(),
             rebuild: None,
+            profiles: ProfileReport::default(),
             rebuild_error: None,
         };
         if todo.is_empty() {
@@ -271,6 +275,11 @@ impl Agnes {
         let published = report.rebuild.is_some();
         let store = self.store()?;
         report.sources.iter().try_for_each(|source| store.record_run(source, published))?;
+        if let Some(rebuilt) = &report.rebuild {
+            let changed = [rebuilt.created.as_slice(), rebuilt.replaced.as_slice()].concat();
+            let operator = &crate::access::Principal::Operator;
+            report.profiles = self.refresh_profiles(operator, Some(&changed), progress)?;
+        }
         Ok(report)
     }
 

@@ -10,8 +10,10 @@ mod ingest;
 mod json;
 mod manifest;
 mod metadata;
+mod metrics;
 mod output;
 mod people;
+mod profile;
 mod query;
 mod rebuild;
 mod registry;
@@ -88,9 +90,15 @@ enum Command {
     Query(query::Query),
     /// Show what is published, how large and how old
     Status(status::Status),
+    /// Show what is in a table, column by column
+    #[command(long_about = profile::HELP)]
+    Profile(profile::ProfileCommand),
     /// Declare tables, so that they can be granted
     #[command(long_about = registry::HELP)]
     Registry(registry::Registry),
+    /// Say what business numbers mean, and compute them
+    #[command(long_about = metrics::HELP)]
+    Metrics(metrics::Metrics),
     /// Show how large and how fresh remote tables are
     #[command(long_about = metadata::HELP)]
     Metadata(metadata::Metadata),
@@ -217,6 +225,8 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::Query(command) => command.run(&agnes()?, output),
         Command::Status(command) => command.run(&agnes()?, output),
         Command::Registry(command) => command.run(&agnes()?, output),
+        Command::Metrics(command) => command.run(&agnes()?, output),
+        Command::Profile(command) => command.run(&agnes()?, output),
         Command::Metadata(command) => command.run(&agnes()?, output),
         Command::Schedule(command) => command.run(output),
         Command::User(command) => command.run(&agnes()?, output),

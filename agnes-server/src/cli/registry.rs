@@ -2,7 +2,9 @@
 
 use agnes_core::access::NewTable;
 use agnes_core::extract::QueryMode;
-use agnes_core::registry::{Adoption, Declaration, Granularity, RegisteredTable, SyncStrategy};
+use agnes_core::registry::{
+    Adoption, Declaration, Granularity, OnByDefault, RegisteredTable, SyncStrategy,
+};
 use agnes_core::{Agnes, ColumnName, Error, Kind, Result, Schedule, SourceName, TableId, ViewName};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -128,6 +130,9 @@ struct Declared {
     /// Whether the policy grants_and_legacy shows it to everybody
     #[arg(long, value_name = "WHETHER")]
     public: Option<bool>,
+    /// Whether a sync that changed it makes a profile of it
+    #[arg(long, value_name = "WHETHER")]
+    profile_after_sync: Option<bool>,
 }
 
 fn view_name(text: &str) -> Result<ViewName, String> {
@@ -176,6 +181,7 @@ impl Declared {
         d.max_history_days = self.max_history_days.or(d.max_history_days);
         d.initial_load_chunk_days = self.initial_load_chunk_days.or(d.initial_load_chunk_days);
         d.is_public = self.public.unwrap_or(d.is_public);
+        d.profile_after_sync = self.profile_after_sync.map_or(d.profile_after_sync, OnByDefault);
         if let Some(columns) = self.primary_key {
             let columns = columns.split(',').map(str::trim).filter(|column| !column.is_empty());
             d.primary_key = columns.map(ColumnName::parse).collect::<Result<_>>()?;

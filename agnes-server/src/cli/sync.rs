@@ -81,7 +81,13 @@ fn show(report: &SyncReport, output: &Output) -> Result<()> {
     if let Some(error) = &report.rebuild_error {
         output.note(format_args!("not published: {}", error.message()));
     }
-    report.rebuild.as_ref().map_or(Ok(()), |report| rebuild::show(report, output))
+    if let Some(report) = &report.rebuild {
+        rebuild::show(report, output)?;
+    }
+    for (table, error) in &report.profiles.failed {
+        output.note(format_args!("no profile of `{table}`: {}", error.message()));
+    }
+    Ok(())
 }
 
 fn show_source(source: &SourceReport, output: &Output) -> Result<()> {
