@@ -15,7 +15,9 @@ use crate::orchestrator::{
     self, AttachPolicy, Context, Generation, Held, Progress, RebuildPlan, RebuildReport,
 };
 use crate::profile::ProfileSettings;
-use crate::query::{Gate, Means, QueryLimits, Session, Shelf, Workers};
+use crate::query::{
+    Gate, HybridLimits, Means, QueryLimits, RemoteEngines, Session, Shelf, Workers,
+};
 use crate::registry::IngestReport;
 use crate::store::Store;
 use crate::sync::{Connectors, SyncSettings};
@@ -46,6 +48,8 @@ pub struct Settings {
     pub sync: SyncSettings,
     /// How profiles are made.
     pub profiler: ProfileSettings,
+    /// What the rows of remote statements may take.
+    pub hybrid: HybridLimits,
 }
 
 impl Default for Settings {
@@ -63,6 +67,7 @@ impl Default for Settings {
             metadata: MetadataSettings::default(),
             sync: SyncSettings::default(),
             profiler: ProfileSettings::default(),
+            hybrid: HybridLimits::default(),
         }
     }
 }
@@ -82,6 +87,8 @@ pub struct Components {
     pub metadata_providers: MetadataProviders,
     /// The types of connectors that sources may name.
     pub connectors: Connectors,
+    /// The remote systems in which callers may run statements of their own.
+    pub remote_engines: RemoteEngines,
 }
 
 impl std::fmt::Debug for Components {
@@ -100,6 +107,7 @@ impl Default for Components {
             resource_kinds: Vec::new(),
             metadata_providers: MetadataProviders::default(),
             connectors: Connectors::default(),
+            remote_engines: RemoteEngines::default(),
         }
     }
 }

@@ -114,6 +114,10 @@ pub enum Key {
     Operation,
     /// Why, in one word that programs tell apart, as in `last_admin`.
     Reason,
+    /// How many there are, where there are too many.
+    Count,
+    /// The most that there may be.
+    Max,
 }
 
 impl Key {
@@ -128,6 +132,8 @@ impl Key {
             Key::Extension => "extension",
             Key::Operation => "operation",
             Key::Reason => "reason",
+            Key::Count => "count",
+            Key::Max => "max",
         }
     }
 }

@@ -15,6 +15,8 @@ mod extracts;
 mod faults;
 #[path = "core/files.rs"]
 mod files;
+#[path = "core/hybrid.rs"]
+mod hybrid;
 #[path = "core/imports.rs"]
 mod imports;
 #[path = "core/metadata.rs"]

@@ -137,12 +137,14 @@ impl Access {
         components: &Components,
     ) -> Result<Access> {
         let facts = store.facts()?;
+        let mut kinds = components.resource_kinds.clone();
+        kinds.extend(components.remote_engines.kind());
         let access = Access {
             books: Books::new(store.clone()),
             store,
             clock: components.clock.clone(),
             policy,
-            kinds: components.resource_kinds.clone(),
+            kinds,
             secrets: components.secrets.clone(),
             key_file: state.join(".jwt_secret"),
             key: OnceLock::new(),

@@ -39,7 +39,7 @@ use serde_json::Value;
 pub use file::{ENV_OVERLAY, INSTANCE, env_overlay};
 pub use settings::{
     AccessConfig, AuthConfig, DataSourceConfig, InstanceConfig, MetadataConfig, ProfilerConfig,
-    QueryConfig, RebuildConfig, ServerConfig, SourceConfig, SyncConfig,
+    QueryConfig, RebuildConfig, RemoteQueryConfig, ServerConfig, SourceConfig, SyncConfig,
 };
 
 use crate::orchestrator::AttachRule;
@@ -113,6 +113,8 @@ pub struct Config {
     pub metadata: MetadataConfig,
     /// How profiles are made.
     pub profiler: ProfilerConfig,
+    /// What the rows of remote statements may take.
+    pub remote_query: RemoteQueryConfig,
     /// How connectors run.
     pub sync: SyncConfig,
     /// The sources, by name.

@@ -12,7 +12,7 @@ use crate::orchestrator::AttachRule;
 use crate::{ExtensionName, SourceName};
 
 /// The sections of other parts of an installation: known by name, read by whoever they belong to.
-const OTHERS: [&str; 19] = [
+const OTHERS: [&str; 18] = [
     "admins",
     "deployment",
     "theme",
@@ -29,12 +29,11 @@ const OTHERS: [&str; 19] = [
     "username_mapping",
     "datasets",
     "catalog",
-    "remote_query",
     "api",
     "materialize",
 ];
 /// The sections that are read here.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     "config_version",
     "instance",
     "server",
@@ -46,6 +45,7 @@ const OURS: [&str; 13] = [
     "rebuild",
     "metadata",
     "profiler",
+    "remote_query",
     "sync",
     "sources",
 ];
@@ -68,6 +68,7 @@ pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Pr
         rebuild: reading.section("rebuild"),
         metadata: reading.section("metadata"),
         profiler: reading.section("profiler"),
+        remote_query: reading.section("remote_query"),
         sync: reading.section("sync"),
         sources: reading.sources(),
         files,

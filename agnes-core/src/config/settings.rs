@@ -168,6 +168,27 @@ pub struct ProfilerConfig {
     pub threads: Option<u32>,
 }
 
+/// `remote_query`: what the rows of remote statements may take.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RemoteQueryConfig {
+    /// The most rows of one remote statement.
+    #[serde(deserialize_with = "number")]
+    pub max_bq_registration_rows: Option<u64>,
+    /// The most that the remote rows of a session take, MiB.
+    #[serde(deserialize_with = "number")]
+    pub max_memory_mb: Option<u64>,
+    /// The most rows of a result.
+    #[serde(deserialize_with = "number")]
+    pub max_result_rows: Option<u64>,
+    /// The most that a remote statement may read, MiB; 0 is no limit.
+    #[serde(deserialize_with = "number")]
+    pub max_scan_mb: Option<u64>,
+    /// The time that a remote statement may take, seconds.
+    #[serde(deserialize_with = "number")]
+    pub timeout_seconds: Option<u64>,
+}
+
 /// `sync`: how connectors run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -269,6 +290,14 @@ impl Config {
         set(&mut profiler.alert_high_cardinality, of.alert_high_cardinality);
         set(&mut profiler.memory_bytes, megabytes(of.memory_mb));
         set(&mut profiler.threads, of.threads);
+        let (hybrid, of) = (&mut settings.hybrid, &self.remote_query);
+        set(&mut hybrid.max_rows, of.max_bq_registration_rows);
+        set(&mut hybrid.max_bytes, megabytes(of.max_memory_mb));
+        set(&mut hybrid.max_result_rows, of.max_result_rows);
+        set(&mut hybrid.time, seconds(of.timeout_seconds));
+        if let Some(most) = megabytes(of.max_scan_mb) {
+            hybrid.max_scan_bytes = (most > 0).then_some(most);
+        }
         let (sync, of) = (&mut settings.sync, &self.sync);
         sync.base_dir.clone_from(&self.files.config_dir);
         let connectors_dir = of.connectors_dir.as_ref();

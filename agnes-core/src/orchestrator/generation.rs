@@ -148,6 +148,40 @@ impl Pin {
 }
 
 impl View {
+    /// One parquet file that nothing publishes.
+    pub(crate) fn of_file(
+        source: SourceName,
+        table: TableName,
+        file: &Path,
+        rows: u64,
+        columns: Vec<(String, String)>,
+    ) -> Result<View> {
+        let unreadable =
+            || Error::new(Kind::Unavailable, format!("can't read `{}`", file.display()));
+        let now = Fingerprint::of_path(file).ok_or_else(unreadable)?;
+        let pin = Pin {
+            path: file.to_str().ok_or_else(unreadable)?.to_string(),
+            name: String::new(),
+            rows,
+            md5: String::new(),
+            blake3: String::new(),
+            pinned: now,
+            origin: now,
+        };
+        Ok(View {
+            source,
+            table,
+            description: None,
+            rows,
+            size_bytes: now.size,
+            extracted_at: None,
+            query_mode: QueryMode::Local,
+            columns: columns.into_iter().map(|(name, kind)| Column { name, kind }).collect(),
+            origin: String::new(),
+            data: Data::Files { files: vec![pin], by_name: false, merged: None },
+        })
+    }
+
     /// The parquet files that hold the rows; none for a remote table.
     pub fn files(&self) -> &[Pin] {
         match &self.data {

@@ -38,8 +38,10 @@ pub mod fuzz;
 pub(crate) mod guard;
 #[cfg(any(test, fuzzing))]
 mod house;
+mod hybrid;
 mod limits;
 mod pivot;
+mod remote;
 mod rows;
 mod session;
 mod shown;
@@ -49,7 +51,9 @@ mod walls;
 mod workers;
 
 pub use columns::TYPE_KEY;
+pub use hybrid::{HybridLimits, HybridSession, Registered};
 pub use limits::QueryLimits;
+pub use remote::{REMOTE_ENGINE, RemoteEngine, RemoteEngines, RemoteRows, Stop};
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
 pub use session::Session;
 

@@ -1,7 +1,7 @@
 //! A session: a read-only SQL connection over what one principal may see.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use super::workers::{Told, Workers};
 use crate::Secrets;
 use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
-use crate::orchestrator::AttachPolicy;
+use crate::orchestrator::{AttachPolicy, View};
 use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.
@@ -220,6 +220,22 @@ impl Session {
             limits: means.limits.clone(),
             policy: means.policy.clone(),
             secrets: means.secrets.clone(),
+        })
+    }
+
+    /// The same session in an instance of its own, with some views more.
+    pub(super) fn alone(&self, more: BTreeMap<ViewName, Arc<View>>) -> Result<Session> {
+        Ok(Session {
+            shown: Mutex::new(Arc::new(self.held().with(more)?)),
+            // Nobody else may come upon what is its own.
+            shelf: Arc::default(),
+            watch: self.watch.clone(),
+            access: self.access.clone(),
+            gate: self.gate.clone(),
+            workers: self.workers.clone(),
+            limits: self.limits.clone(),
+            policy: self.policy.clone(),
+            secrets: self.secrets.clone(),
         })
     }
 

@@ -36,6 +36,10 @@ pub(super) struct Shown {
     spoiled: AtomicBool,
     /// None for all views of the generation.
     only: Option<BTreeMap<ViewName, Arc<View>>>,
+    /// Whether everything that is published is among them.
+    all: bool,
+    /// What is published of them, where there is more.
+    published: Option<BTreeMap<ViewName, Arc<View>>>,
     limits: QueryLimits,
     local: Mutex<Local>,
     /// Connections that nobody uses just now.
@@ -76,7 +80,9 @@ impl Shown {
             held,
             key,
             spoiled: AtomicBool::new(false),
+            all: only.is_none(),
             only,
+            published: None,
             limits: limits.clone(),
             local: Mutex::new(Local { connection, made: BTreeSet::new() }),
             idle: Mutex::default(),
@@ -88,7 +94,18 @@ impl Shown {
     /// The same in an instance of its own.
     pub(super) fn again(&self) -> Result<Shown> {
         let (held, only) = (self.held.clone(), self.only.clone());
-        Shown::open(&self.layout, held, self.key.clone(), only, &self.limits)
+        let shown = Shown::open(&self.layout, held, self.key.clone(), only, &self.limits)?;
+        Ok(Shown { all: self.all, published: self.published.clone(), ..shown })
+    }
+
+    /// The same with some views more, in an instance of its own. What was added before is gone.
+    pub(super) fn with(&self, more: BTreeMap<ViewName, Arc<View>>) -> Result<Shown> {
+        let mut views = self.published.clone().unwrap_or_else(|| self.views().clone());
+        let published = Some(views.clone());
+        views.extend(more);
+        let (held, key) = (self.held.clone(), self.key.clone());
+        let shown = Shown::open(&self.layout, held, key, Some(views), &self.limits)?;
+        Ok(Shown { all: self.all, published, ..shown })
     }
 
     pub(super) fn generation(&self) -> &Generation {
@@ -102,7 +119,7 @@ impl Shown {
 
     /// Whether everything that is published is shown.
     pub(super) fn is_all(&self) -> bool {
-        self.only.is_none()
+        self.all
     }
 
     /// What the guard said of a text, or says now.

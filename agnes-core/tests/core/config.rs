@@ -92,7 +92,7 @@ fn the_example_says_what_the_defaults_are() {
     let default = agnes_core::Settings::default();
     assert_eq!(example.query, default.query);
     assert_eq!(example.metadata, default.metadata);
-    assert_eq!(example.profiler, default.profiler);
+    assert_eq!((example.profiler, example.hybrid), (default.profiler, default.hybrid));
     assert_eq!(example.limits.memory_bytes, default.limits.memory_bytes);
     assert_eq!((example.grace, example.table_policy), (default.grace, default.table_policy));
     let (sync, usual) = (&example.sync, &default.sync);
