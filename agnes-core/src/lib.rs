@@ -47,6 +47,7 @@ pub mod manifest;
 pub mod metadata;
 pub mod metric;
 pub mod orchestrator;
+pub mod outbound;
 pub mod profile;
 pub mod query;
 pub mod registry;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::settings::{AuthConfig, SourceConfig};
 use super::{Config, Files, Level, Problem};
 use crate::orchestrator::AttachRule;
+use crate::outbound::Target;
 use crate::{ExtensionName, SourceName};
 
 /// The sections of other parts of an installation: known by name, read by whoever they belong to.
@@ -78,6 +79,7 @@ pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Pr
     };
     reading.top();
     reading.required(&config.auth);
+    reading.stack_url();
     let mut problems = reading.problems;
     problems.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.path.cmp(&b.path)));
     Config { values, problems, ..config }
@@ -213,6 +215,18 @@ impl Reading<'_> {
         for key in unknown {
             let near = crate::name::nearest(key, known());
             self.tell(Level::Warning, key, not_a_key(key, "", near));
+        }
+    }
+
+    /// The server calls it, so that it must not lead inside.
+    fn stack_url(&mut self) {
+        let path = "/data_source/keboola/stack_url";
+        let Some(Value::String(address)) = self.values.pointer(path) else { return };
+        if let Err(error) = Target::parse(address).map(drop)
+            && !address.is_empty()
+        {
+            let path = "data_source.keboola.stack_url";
+            self.tell(Level::Error, path, format!("`{path}`: {}", error.message()));
         }
     }
 

@@ -135,6 +135,20 @@ fn what_is_wrong_is_told_all_of_it_and_by_its_path() {
 }
 
 #[test]
+fn the_server_calls_no_address_inside() {
+    let place = Place::new();
+    let stack = |address: &str| {
+        format!("data_source: {{type: keboola, keboola: {{stack_url: '{address}'}}}}")
+    };
+    assert!(load(&place, &stack("https://connection.keboola.com")).settings().is_ok());
+    for inside in ["https://169.254.169.254/", "http://connection.keboola.com", "https://localhost"]
+    {
+        let error = load(&place, &stack(inside)).settings().unwrap_err();
+        assert!(error.message().contains("`data_source.keboola.stack_url`"), "{error}");
+    }
+}
+
+#[test]
 fn an_embedder_needs_no_file_at_all() {
     let place = Place::new();
     let config = loaded(&place);
