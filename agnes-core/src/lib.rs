@@ -93,4 +93,6 @@ mod documents {
     mod contract {}
     #[doc = include_str!("../../docs/access.md")]
     mod access {}
+    #[doc = include_str!("../../docs/operations.md")]
+    mod operations {}
 }

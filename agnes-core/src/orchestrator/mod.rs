@@ -1,7 +1,7 @@
 //! The orchestrator: from many extracts to one analytics database.
 //!
-//! A rebuild is plan, then apply, then report. [`scan`] looks at every extract, [`plan`]
-//! decides without touching anything, [`apply`] pins files, writes `server.duckdb` and
+//! A rebuild is plan, then apply, then report. `scan` looks at every extract, `plan`
+//! decides without touching anything, `apply` pins files, writes `server.duckdb` and
 //! commits one [`Generation`]. It costs what changed: a source whose files are the ones that
 //! the last generation saw isn't opened.
 //!

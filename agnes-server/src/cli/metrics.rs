@@ -56,14 +56,14 @@ enum Command {
     },
     /// Show one definition, as YAML
     Show {
-        /// Its id, <category>/<name>
+        /// Its id, CATEGORY/NAME
         id: String,
         #[command(flatten)]
         who: As,
         #[command(flatten)]
         json: super::Json,
     },
-    /// Take over the definitions in a file, or in a folder of <category>/<name>.yml
+    /// Take over the definitions in a file, or in a folder of CATEGORY/NAME.yml
     Import {
         /// The file or folder
         path: PathBuf,
@@ -85,14 +85,14 @@ enum Command {
     },
     /// Take a definition away
     Remove {
-        /// Its id, <category>/<name>
+        /// Its id, CATEGORY/NAME
         id: String,
         #[command(flatten)]
         json: super::Json,
     },
     /// Compute a metric
     Run {
-        /// Its id, <category>/<name>
+        /// Its id, CATEGORY/NAME
         id: String,
         /// One of its other forms, as in `by_month`
         #[arg(long, value_name = "VARIANT")]
