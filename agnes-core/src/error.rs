@@ -138,6 +138,13 @@ impl Key {
     }
 }
 
+/// What a panic said.
+pub(crate) fn of_a_panic(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_string())
+}
+
 /// Why something failed: a kind to match, a message to read, context to process.
 ///
 /// One pointer wide, so that a `Result` stays small.

@@ -61,6 +61,7 @@ mod layout;
 mod name;
 mod secret;
 mod sql;
+mod yaml;
 
 pub use agnes::{Agnes, Components, Settings};
 pub use clock::{Clock, FixedClock, SystemClock, Timestamp};

@@ -122,7 +122,39 @@ pub struct DataFile {
     pub hash_blake3: String,
 }
 
+/// What is published under the name of a permitted table.
+pub(crate) struct Published {
+    pub(crate) name: ViewName,
+    pub(crate) view: Arc<View>,
+    /// What is declared about it; none for what only admins see.
+    pub(crate) table: Option<RegisteredTable>,
+}
+
 impl Agnes {
+    /// What a table that a decision has allowed shows now.
+    pub(crate) fn published(&self, table: &Permitted<'_, Resource>) -> Result<Published> {
+        let access = self.access()?;
+        table.still(&access)?;
+        let id = table.what().id();
+        let none = || {
+            let shown = crate::name::shown(id);
+            Error::new(Kind::NotFound, format!("no data of `{shown}` is published"))
+                .with(Key::Table, shown)
+        };
+        let registered = table.what().as_table().and_then(|id| access.registered(id));
+        let name = match &registered {
+            Some(table) => table.name.clone(),
+            // What nobody has registered is an admin's to read.
+            None => ViewName::parse(id).map_err(|_| none())?,
+        };
+        let held = self.held()?;
+        let (name, view) = held.generation.views.get_key_value(&name).ok_or_else(none)?;
+        match registered.as_ref().is_some_and(|table| table.source != view.source) {
+            true => Err(none()),
+            false => Ok(Published { name: name.clone(), view: view.clone(), table: registered }),
+        }
+    }
+
     /// Opens a table's data for whoever a decision has allowed to read it: the one file of the
     /// manifest, or one of its `parts` by name.
     ///
@@ -145,22 +177,10 @@ impl Agnes {
         table: &Permitted<'_, Resource>,
         part: Option<&str>,
     ) -> Result<DataFile> {
-        let access = self.access()?;
-        table.still(&access)?;
+        let published = self.published(table)?;
+        let (name, view) = (&published.name, &published.view);
         let id = table.what().id();
         let missing = |what: String| Error::new(Kind::NotFound, what).with(Key::Table, id);
-        let none = || missing(format!("no data of `{}` is published", crate::name::shown(id)));
-        let registered = table.what().as_table().and_then(|id| access.registered(id));
-        let name = match &registered {
-            Some(table) => table.name.clone(),
-            // What nobody has registered is an admin's to read.
-            None => ViewName::parse(id).map_err(|_| none())?,
-        };
-        let held = self.held()?;
-        let (name, view) = held.generation.views.get_key_value(&name).ok_or_else(none)?;
-        if registered.is_some_and(|table| table.source != view.source) {
-            return Err(none());
-        }
         let pin = match part {
             None => view.whole().ok_or_else(|| {
                 missing(format!(

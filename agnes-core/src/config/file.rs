@@ -40,12 +40,7 @@ fn parsed(path: &Path) -> Result<Value, String> {
         Err(e) => return Err(format!("`{shown}` can't be read: {e}")),
         Ok(text) => text,
     };
-    let value: Value = serde_saphyr::from_str(&text).map_err(|error| {
-        // The rest of it quotes the file, and with it what may be a secret.
-        let told = error.to_string();
-        let first = told.lines().next().unwrap_or_default();
-        format!("`{shown}` is no YAML: {}", first.trim_start_matches("error: "))
-    })?;
+    let value = crate::yaml::parse(&text).map_err(|fault| format!("`{shown}` {fault}"))?;
     match value {
         Value::Null => Ok(Value::Object(Map::new())),
         Value::Object(_) => Ok(value),

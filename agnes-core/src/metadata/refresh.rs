@@ -11,6 +11,7 @@ use super::attached::AttachedCatalog;
 use super::cache::{Cache, Found};
 use super::{Address, Freshness, FreshnessState, MetadataProvider};
 use crate::access::{Access, Principal};
+use crate::error::of_a_panic;
 use crate::extract::QueryMode;
 use crate::orchestrator::{Generation, Held};
 use crate::registry::RegisteredTable;
@@ -162,9 +163,7 @@ impl Asked {
                         failed(&told, told.clone())
                     }
                     Err(panic) => {
-                        let told = panic.downcast_ref::<&str>().map(ToString::to_string);
-                        let told = told.or_else(|| panic.downcast_ref::<String>().cloned());
-                        let told = format!("Panic: {}", told.as_deref().unwrap_or("no message"));
+                        let told = format!("Panic: {}", of_a_panic(&*panic));
                         failed(&told, told.clone())
                     }
                 }

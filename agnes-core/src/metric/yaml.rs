@@ -64,11 +64,8 @@ pub(super) fn read(file: &Path) -> Result<Vec<Definition>> {
 }
 
 fn definitions(text: &str, category: Option<&str>) -> Result<Vec<Definition>> {
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| {
-        let told = error.to_string();
-        let first = told.lines().next().unwrap_or_default();
-        Error::new(Kind::Invalid, format!("it is no YAML: {}", first.trim_start_matches("error: ")))
-    })?;
+    let value = crate::yaml::parse(text)
+        .map_err(|fault| Error::new(Kind::Invalid, format!("it {fault}")))?;
     let one = |value: Value| match value {
         Value::Object(map) => taken(map, category),
         _ => Err(Error::new(Kind::Invalid, "a metric is a mapping of keys to values")),

@@ -10,7 +10,8 @@ use super::column::{
     Alert, AlertKind, BooleanStats, Category, ColumnProfile, DateStats, Histogram, NumericStats,
     StringStats, TopValue,
 };
-use super::{DateRange, Profile, ProfileSettings, Subject};
+use super::{DateRange, Profile, ProfileSettings};
+use crate::manifest::Published;
 use crate::orchestrator::check_intact;
 use crate::sql::profile::{self as ask, Ask, Asked, Sample};
 use crate::sql::{self, Sql};
@@ -30,8 +31,8 @@ struct Measuring<'a> {
 /// The answers about one column.
 type Answers = Vec<(Ask, Value)>;
 
-pub(super) fn profile(agnes: &Agnes, subject: &Subject) -> Result<Profile> {
-    let Subject { name, view, table } = subject;
+pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
+    let Published { name, view, table } = subject;
     if view.files().is_empty() {
         return Err(Error::new(
             Kind::Invalid,
@@ -96,7 +97,7 @@ pub(super) fn profile(agnes: &Agnes, subject: &Subject) -> Result<Profile> {
 
 /// The rows that are looked at.
 fn sample(
-    subject: &Subject,
+    subject: &Published,
     files: &[PathBuf],
     settings: &ProfileSettings,
     sampled: bool,
@@ -148,7 +149,7 @@ fn asks(category: Category) -> &'static [Ask] {
 }
 
 impl Measuring<'_> {
-    fn columns(&self, subject: &Subject, key: &[ColumnName]) -> Result<Vec<ColumnProfile>> {
+    fn columns(&self, subject: &Published, key: &[ColumnName]) -> Result<Vec<ColumnProfile>> {
         let mut columns = Vec::with_capacity(subject.view.columns.len());
         for column in &subject.view.columns {
             let name = ColumnName::parse(&*column.name)?;
@@ -401,7 +402,7 @@ impl Measuring<'_> {
     }
 
     /// Rows with the key of another one, where the table has all columns of the key.
-    fn duplicates(&self, subject: &Subject, key: &[ColumnName]) -> u64 {
+    fn duplicates(&self, subject: &Published, key: &[ColumnName]) -> u64 {
         let has = |name: &ColumnName| {
             subject.view.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name.as_str()))
         };
@@ -413,7 +414,7 @@ impl Measuring<'_> {
         count.map_or(0, i64::unsigned_abs)
     }
 
-    fn sample_rows(&self, subject: &Subject) -> Vec<BTreeMap<String, Option<String>>> {
+    fn sample_rows(&self, subject: &Published) -> Vec<BTreeMap<String, Option<String>>> {
         let names = subject.view.columns.iter().map(|column| ColumnName::parse(&*column.name));
         let Ok(names) = names.collect::<Result<Vec<_>>>() else { return Vec::new() };
         let statement = ask::first_rows(&names, &self.all, self.settings.sample_rows_limit);

@@ -44,9 +44,10 @@ pub use column::{
 };
 
 use crate::access::{Permitted, Principal, Resource};
-use crate::orchestrator::{Progress, View};
-use crate::registry::{RegisteredTable, SyncStrategy};
-use crate::{Agnes, Error, Key, Kind, Result, Timestamp, ViewName};
+use crate::manifest::Published;
+use crate::orchestrator::Progress;
+use crate::registry::SyncStrategy;
+use crate::{Agnes, Error, Result, Timestamp, ViewName};
 
 /// How profiles are made: the section `profiler` of a configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -176,14 +177,7 @@ pub struct ProfileReport {
     pub failed: Vec<(ViewName, Arc<Error>)>,
 }
 
-/// What a profile is made of.
-struct Subject {
-    name: ViewName,
-    view: Arc<View>,
-    table: Option<RegisteredTable>,
-}
-
-impl Subject {
+impl Published {
     /// The table under which it is kept.
     fn id(&self) -> String {
         match &self.table {
@@ -213,25 +207,7 @@ impl Agnes {
     /// `Invalid` for a table whose rows are in a remote system; `Limit` when the engine needs more
     /// memory than it may have.
     pub fn profile(&self, table: &Permitted<'_, Resource>) -> Result<Profile> {
-        let access = self.access()?;
-        table.still(&access)?;
-        let held = self.held()?;
-        let id = table.what().id();
-        let none = || {
-            let shown = crate::name::shown(id);
-            Error::new(Kind::NotFound, format!("no data of `{shown}` is published"))
-                .with(Key::Table, shown)
-        };
-        let registered = table.what().as_table().and_then(|id| access.registered(id));
-        let name = match &registered {
-            Some(table) => table.name.clone(),
-            None => ViewName::parse(id).map_err(|_| none())?,
-        };
-        let (name, view) = held.generation.views.get_key_value(&name).ok_or_else(none)?;
-        if registered.as_ref().is_some_and(|table| table.source != view.source) {
-            return Err(none());
-        }
-        let subject = Subject { name: name.clone(), view: view.clone(), table: registered };
+        let subject = self.published(table)?;
         let mut profile = self.kept_or_made(&subject)?;
         self.relate(&mut profile, &subject, table.principal())?;
         Ok(profile)
@@ -261,13 +237,14 @@ impl Agnes {
             let wanted = only.is_none_or(|only| only.contains(name))
                 && table.as_ref().is_none_or(|table| table.declaration.profile_after_sync.0);
             if wanted && !view.files().is_empty() {
-                subjects.push(Subject { name: name.clone(), view: view.clone(), table });
+                subjects.push(Published { name: name.clone(), view: view.clone(), table });
             }
         }
         let mut report = ProfileReport::default();
         let hashes = self.store()?.profile_hashes()?;
         let settings = &self.settings().profiler;
-        let is_old = |subject: &Subject| hashes.get(&subject.id()) != Some(&subject.hash(settings));
+        let is_old =
+            |subject: &Published| hashes.get(&subject.id()) != Some(&subject.hash(settings));
         subjects.retain(is_old);
         progress.start("profile", subjects.len() as u64);
         for subject in subjects {
@@ -280,7 +257,7 @@ impl Agnes {
         Ok(report)
     }
 
-    fn kept_or_made(&self, subject: &Subject) -> Result<Profile> {
+    fn kept_or_made(&self, subject: &Published) -> Result<Profile> {
         let hash = subject.hash(&self.settings().profiler);
         match self.store()?.profile(&subject.id(), &hash)? {
             Some(profile) => Ok(profile),
@@ -289,7 +266,7 @@ impl Agnes {
     }
 
     /// Makes a profile and keeps it.
-    fn make(&self, subject: &Subject) -> Result<Profile> {
+    fn make(&self, subject: &Published) -> Result<Profile> {
         let settings = &self.settings().profiler;
         let profile = measure::profile(self, subject)?;
         self.store()?.put_profile(&subject.id(), &subject.hash(settings), &profile)?;
@@ -300,7 +277,7 @@ impl Agnes {
     fn relate(
         &self,
         profile: &mut Profile,
-        subject: &Subject,
+        subject: &Published,
         principal: &Principal,
     ) -> Result<()> {
         let declared = subject.table.as_ref().map(|table| &table.declaration);

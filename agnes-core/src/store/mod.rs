@@ -120,6 +120,20 @@ impl Store {
     }
 }
 
+/// Puts names in lower case into `temp.touched`, for statements about many rows: an appender takes a
+/// hundredth of the time that statements with parameters do.
+fn touch<'n>(
+    connection: &Connection,
+    names: impl Iterator<Item = &'n str>,
+) -> Result<(), duckdb::Error> {
+    connection.execute_batch("CREATE OR REPLACE TEMP TABLE touched (name VARCHAR)")?;
+    let mut touched = connection.appender_to_catalog_and_db("touched", "temp", "main")?;
+    for name in names {
+        touched.append_row([name.to_ascii_lowercase()])?;
+    }
+    touched.flush()
+}
+
 /// Runs `work` in one transaction of `connection`: all of it, or nothing.
 fn transaction<T>(
     connection: &Connection,

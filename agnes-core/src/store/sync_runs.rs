@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Store;
 use super::access::{rows, timestamp};
+use super::{Store, touch};
 use crate::connector::TableStatus;
 use crate::sync::{RunStatus, SourceReport};
 use crate::{Result, SourceName, Timestamp};
@@ -42,13 +42,8 @@ impl Store {
                 ],
             )?;
             if published {
-                c.execute_batch("CREATE OR REPLACE TEMP TABLE touched (name VARCHAR)")?;
-                let mut touched = c.appender_to_catalog_and_db("touched", "temp", "main")?;
-                for table in run.tables.iter().filter(|table| table.status.is_up_to_date()) {
-                    touched.append_row([table.table.as_str().to_ascii_lowercase()])?;
-                }
-                touched.flush()?;
-                drop(touched);
+                let done = run.tables.iter().filter(|table| table.status.is_up_to_date());
+                touch(c, done.map(|table| table.table.as_str()))?;
                 c.execute(
                     "UPDATE sync_state SET last_sync = ?, status = 'ok', error = NULL \
                      WHERE lower(source_name) = lower(?) \

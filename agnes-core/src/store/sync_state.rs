@@ -5,7 +5,7 @@ use std::sync::Arc;
 use duckdb::Connection;
 use duckdb::types::{TimeUnit, Value};
 
-use super::Store;
+use super::{Store, touch};
 use crate::clock::Timestamp;
 use crate::orchestrator::{Generation, View};
 use crate::{Result, ViewName, engine};
@@ -190,13 +190,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<()> {
         self.transaction("write the sync state", |c| {
-            c.execute_batch("CREATE OR REPLACE TEMP TABLE touched (name VARCHAR)")?;
-            let mut touched = c.appender_to_catalog_and_db("touched", "temp", "main")?;
-            for name in changed.iter().map(|(name, _)| *name).chain(gone.iter().copied()) {
-                touched.append_row([name.as_str().to_ascii_lowercase()])?;
-            }
-            touched.flush()?;
-            drop(touched);
+            let names = changed.iter().map(|(name, _)| *name).chain(gone.iter().copied());
+            touch(c, names.map(ViewName::as_str))?;
             c.execute_batch(
                 "DELETE FROM sync_state WHERE lower(table_id) IN (SELECT name FROM temp.touched)",
             )?;

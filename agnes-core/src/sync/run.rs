@@ -13,6 +13,7 @@ use super::program::{Ended, Program};
 use super::{Asked, Runs, SourcePlan, keep};
 use crate::connector::{Connector, ConnectorReport, Job, TableOutcome, TableStatus};
 use crate::disk::{FileLock, Fingerprint};
+use crate::error::of_a_panic;
 use crate::extract::{Content, Extract, Table};
 use crate::orchestrator::{Progress, View};
 use crate::{Agnes, Error, Key, Kind, Result, SourceName, TableId, TableName, Timestamp};
@@ -226,11 +227,11 @@ fn with_object(
     let job = Job { folder: &folder, tables, declared: &plan.declared, now: agnes.now(), progress };
     match catch_unwind(AssertUnwindSafe(|| connector.extract(&job))) {
         Ok(report) => Ok((report?, None)),
-        Err(panic) => {
-            let told = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let told = told.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(Error::internal(format!("the connector `{}` panicked: {told}", plan.runs)))
-        }
+        Err(panic) => Err(Error::internal(format!(
+            "the connector `{}` panicked: {}",
+            plan.runs,
+            of_a_panic(&*panic)
+        ))),
     }
 }
 

@@ -8,10 +8,9 @@ use agnes_core::{Agnes, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::format::Format;
 use super::output::{Done, Output, count};
 use super::people::OPERATOR;
-use super::query;
+use super::query::RowsAs;
 
 pub(super) const HELP: &str = "\
 Say what business numbers mean.
@@ -97,15 +96,8 @@ enum Command {
         /// One of its other forms, as in `by_month`
         #[arg(long, value_name = "VARIANT")]
         variant: Option<String>,
-        /// How the rows are written
-        #[arg(long, short, value_enum, default_value_t = Format::Table)]
-        format: Format,
-        /// As `--format json`
-        #[arg(long, conflicts_with = "format")]
-        json: bool,
-        /// The most rows; 0 for all
-        #[arg(long, default_value_t = 1000, value_name = "N")]
-        limit: u64,
+        #[command(flatten)]
+        rows: RowsAs,
         #[command(flatten)]
         who: As,
     },
@@ -157,12 +149,11 @@ impl Metrics {
                 agnes.remove_metric(OPERATOR, &id)?;
                 json.one(output, &json!({"removed": id}), || format!("{id}: removed"))
             }
-            Command::Run { id, variant, format, json, limit, who } => {
+            Command::Run { id, variant, rows, who } => {
                 let who = who.principal(agnes)?;
                 let metric = agnes.metric(&who, &id)?;
                 let sql = metric.query(variant.as_deref())?;
-                let format = if json { Format::Json } else { format };
-                query::run(&agnes.session_for(&who)?, sql, format, limit, output)
+                rows.run(&agnes.session_for(&who)?, sql, output)
             }
         }
     }

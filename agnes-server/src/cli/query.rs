@@ -26,6 +26,13 @@ pub(super) struct Query {
     /// Ask as this user: she sees what she was granted, and nothing else
     #[arg(long = "as", value_name = "EMAIL", value_parser = super::people::email)]
     as_user: Option<Email>,
+    #[command(flatten)]
+    rows: RowsAs,
+}
+
+/// How rows are written, and how many.
+#[derive(Debug, Args)]
+pub(super) struct RowsAs {
     /// How the rows are written
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -35,6 +42,20 @@ pub(super) struct Query {
     /// The most rows; 0 for all
     #[arg(long, default_value_t = 1000, value_name = "N")]
     limit: u64,
+}
+
+impl RowsAs {
+    /// Runs one query and writes its rows.
+    pub(super) fn run(&self, session: &Session, sql: &str, output: &Output) -> Result<Done> {
+        let format = if self.json { Format::Json } else { self.format };
+        if matches!(format, Format::Arrow | Format::Parquet) && io::stdout().is_terminal() {
+            return Err(Error::new(
+                Kind::Invalid,
+                "this format is no text: send it into a file, as in `> rows.parquet`",
+            ));
+        }
+        run(session, sql, format, self.limit, output)
+    }
 }
 
 impl Query {
@@ -48,18 +69,11 @@ impl Query {
         } else {
             self.sql
         };
-        let format = if self.json { Format::Json } else { self.format };
-        if matches!(format, Format::Arrow | Format::Parquet) && io::stdout().is_terminal() {
-            return Err(Error::new(
-                Kind::Invalid,
-                "this format is no text: send it into a file, as in `> rows.parquet`",
-            ));
-        }
         let session = match &self.as_user {
             None => agnes.session()?,
             Some(email) => agnes.session_for(&principal(&*agnes.access()?, email)?)?,
         };
-        run(&session, &sql, format, self.limit, output)
+        self.rows.run(&session, &sql, output)
     }
 }
 
