@@ -221,6 +221,11 @@ impl Agnes {
         Ok(cache)
     }
 
+    /// Lets statements in, in their order.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }

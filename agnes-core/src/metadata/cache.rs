@@ -92,6 +92,11 @@ impl Cache {
             if !registered(&table.id).is_some_and(|now| row.is_of(&now)) {
                 continue;
             }
+            // Another one, of this table alone, may have asked later and been told sooner.
+            let later = [row.refreshed_at, row.error.as_ref().map(|error| error.at)];
+            if later.into_iter().flatten().any(|known| known > at) {
+                continue;
+            }
             match result {
                 Ok(metadata) => {
                     row.metadata = metadata;

@@ -70,7 +70,8 @@ pub struct TableMetadata {
 impl TableMetadata {
     /// Without what misleads: systems report 0 rows for a view. None when nothing is left.
     pub(super) fn checked(mut self) -> Option<TableMetadata> {
-        let view = |kind: &String| ["VIEW", "MATERIALIZED VIEW"].contains(&kind.as_str());
+        let views = ["VIEW", "MATERIALIZED VIEW"];
+        let view = |kind: &String| views.iter().any(|view| kind.eq_ignore_ascii_case(view));
         if self.entity_type.as_ref().is_some_and(view) {
             (self.rows, self.size_bytes) = (None, None);
         }

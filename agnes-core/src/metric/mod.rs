@@ -253,11 +253,11 @@ impl Agnes {
         let metrics = self.metrics(principal)?;
         let disk = &self.components().disk;
         let mut written = Vec::with_capacity(metrics.len());
+        // Another installation may have called them anything.
+        for name in metrics.iter().flat_map(|metric| [&metric.name, &metric.category]) {
+            yaml::check_name(name)?;
+        }
         for metric in metrics {
-            // Another installation may have called them anything.
-            for part in [&metric.name, &metric.category] {
-                yaml::check_name(part)?;
-            }
             let file = dir.join(metric.file());
             disk.create_folder(file.parent().unwrap_or(dir))?;
             let aside = crate::disk::aside(&file);

@@ -139,10 +139,11 @@ fn taken(mut map: Map<String, Value>, category: Option<&str>) -> Definition {
             source: Some(SOURCE.to_string()),
         };
         let variants: Vec<String> =
-            map.keys().filter(|key| key.len() > 7 && key.starts_with("sql_by_")).cloned().collect();
+            map.keys().filter(|key| key.len() > 4 && key.starts_with("sql_")).cloned().collect();
         for key in variants {
             if let Some(sql) = text(&mut map, &key)? {
-                metric.sql_variants.insert(key.trim_start_matches("sql_").to_string(), sql);
+                let variant = key.strip_prefix("sql_").unwrap_or(&key);
+                metric.sql_variants.insert(variant.to_string(), sql);
             }
         }
         Ok((metric, map.into_iter().map(|(key, _)| key).collect()))
@@ -284,7 +285,7 @@ mod tests {
 
     #[test]
     fn keys_and_defaults() {
-        let text = "- name: revenue\n  table_name: orders\n  notes: one\n  sql_by_: x\n  owner: ada\n\
+        let text = "- name: revenue\n  table_name: orders\n  notes: one\n  sqlx: x\n  owner: ada\n\
                     - {name: b, category: other, type: ratio, sql: 5, tables: [a, 1], sql_by_month: SELECT 1}\n";
         let read = definitions(text, Some("sales")).unwrap();
         let (first, ignored) = read[0].as_ref().unwrap();
@@ -294,7 +295,7 @@ mod tests {
             (first.table_name.as_deref(), &first.notes),
             (Some("orders"), &vec!["one".into()])
         );
-        assert_eq!(ignored, &["owner", "sql_by_"]);
+        assert_eq!(ignored, &["owner", "sqlx"]);
         let (second, _) = read[1].as_ref().unwrap();
         assert_eq!((second.id.as_str(), second.sql.as_str()), ("other/b", "5"));
         assert_eq!(second.tables, ["a", "1"]);

@@ -22,6 +22,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 
+use super::limits::Turn;
 use super::remote::{Came, REMOTE_ENGINE, RemoteEngine, RemoteRows, Stop};
 use super::{QueryOptions, Rows, Session};
 use crate::access::{Access, Permitted, Principal, Resource};
@@ -114,6 +115,9 @@ impl Folder {
         use std::os::unix::fs::DirBuilderExt as _;
         let home = agnes.layout().analytics().join("hybrid");
         agnes.components().disk.create_folder(&home)?;
+        // Nobody clears away what somebody else is about to use.
+        let patience = Duration::from_secs(5);
+        let _making = FileLock::take(&home.join(".lock"), "another session", patience)?;
         for entry in std::fs::read_dir(&home).into_iter().flatten().flatten() {
             let left = FileLock::claim(&entry.path().join(IN_USE));
             if matches!(left, Ok(Some(_))) {
@@ -155,7 +159,7 @@ impl Agnes {
 
 impl HybridSession<'_> {
     /// Runs a statement in a remote system and registers its rows under an alias. What was
-    /// registered under it before is gone.
+    /// registered under it before is gone; whoever still reads it gets an error at its end.
     ///
     /// # Errors
     /// `Denied` when the permit is somebody else's, or was taken back; `Invalid` for an alias that
@@ -179,7 +183,9 @@ impl HybridSession<'_> {
         let alias = self.free(alias)?;
         is_query(statement)?;
         let begun = Instant::now();
-        let scan_bytes = self.scan(&there, statement, begun)?;
+        // It counts among her statements, also while the remote system hangs.
+        let turn = Arc::new(self.agnes.gate().enter(&self.principal)?);
+        let scan_bytes = self.scan(&there, statement, begun, &turn)?;
         self.files += 1;
         let file = self.folder.path.join(format!("{}.parquet", self.files));
         let others: u64 = self
@@ -190,13 +196,15 @@ impl HybridSession<'_> {
             .sum();
         let mut fetch =
             Fetch { limits: &self.limits, begun, alias: &alias, bytes: others, rows: 0 };
-        let fetched = fetch.run(&there, statement, &file);
+        let fetched = fetch.run(&there, statement, &file, turn);
         if let Err(error) = fetched {
             let _ = std::fs::remove_file(&file);
             return Err(error);
         }
         let (rows, bytes) = (fetch.rows, fetch.bytes - others);
-        let view = Arc::new(self.view(&alias, &file, rows)?);
+        let view =
+            self.view(&alias, &file, rows).inspect_err(|_| drop(std::fs::remove_file(&file)));
+        let view = Arc::new(view?);
         let megabytes = bytes as f64 / f64::from(1 << 20);
         let registered = Registered {
             alias: alias.clone(),
@@ -213,10 +221,15 @@ impl HybridSession<'_> {
         match self.session.alone(views.collect()) {
             Ok(session) => self.session = session,
             Err(error) => {
+                let _ = std::fs::remove_file(&file);
                 self.registered.remove(&alias);
                 self.registered.extend(before.map(|before| (alias, before)));
                 return Err(error);
             }
+        }
+        // It would take room that nobody counts.
+        for pin in before.iter().flat_map(|(_, old)| old.files()) {
+            let _ = std::fs::remove_file(pin.path_in(&self.folder.path));
         }
         Ok(registered)
     }
@@ -243,7 +256,10 @@ impl HybridSession<'_> {
             time: Some(options.time.unwrap_or(self.limits.time).min(self.limits.time)),
             ..options.clone()
         };
-        self.session.query(statement, &options).map_err(|e| e.with(Key::Reason, "query_error"))
+        self.session.query(statement, &options).map_err(|error| match error.kind() {
+            Kind::Invalid | Kind::NotFound => error.with(Key::Reason, "query_error"),
+            _ => error,
+        })
     }
 
     /// Whether a permit is for an engine, this session's and still holds.
@@ -286,12 +302,14 @@ impl HybridSession<'_> {
         engine: &Arc<dyn RemoteEngine>,
         statement: &str,
         begun: Instant,
+        turn: &Arc<Turn>,
     ) -> Result<Option<u64>> {
         let (text, there) = (statement.to_string(), engine.clone());
         let stop = Stop::default();
         let (tell, told) = mpsc::sync_channel(1);
-        let ask = stop.clone();
+        let (ask, turn) = (stop.clone(), turn.clone());
         on_a_thread(move || {
+            let _turn = turn;
             let answer = guarded(|| there.scan_bytes(&text, &ask));
             let _ = tell.send(answer);
         })?;
@@ -403,12 +421,14 @@ impl Fetch<'_> {
         engine: &Arc<dyn RemoteEngine>,
         statement: &str,
         file: &std::path::Path,
+        turn: Arc<Turn>,
     ) -> Result<()> {
         let stop = Stop::default();
         // Two batches ahead, so that the remote system works while the rows are written.
         let (came, rows) = mpsc::sync_channel(2);
         let (there, text, told) = (engine.clone(), statement.to_string(), stop.clone());
         on_a_thread(move || {
+            let _turn = turn;
             let mut sink = RemoteRows { came: came.clone() };
             let done = guarded(|| there.run(&text, &told, &mut sink));
             let _ = came.send(Came::End(done));

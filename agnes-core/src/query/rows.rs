@@ -252,7 +252,8 @@ impl Rows {
                             "the query ran longer than the limit of {} s and was ended",
                             self.limit.as_secs_f64()
                         ),
-                    ));
+                    )
+                    .with(crate::Key::Reason, "timeout"));
                 }
                 // An interrupt that came before the engine had begun was for nobody.
                 Err(RecvTimeoutError::Timeout) => {

@@ -273,10 +273,27 @@ impl Session {
     pub fn reads(&self, text: &str) -> Result<Vec<ViewName>> {
         self.watch.check()?;
         let shown = self.sound()?;
-        let query = guard::explained(text)?.unwrap_or(text);
-        let judge = || self.shelf.parse(|parser| check(&shown, parser, query, &[]));
-        let checked = shown.verdict(query, judge).map_err(|error| shown.told(error))?;
-        Ok(checked.names.iter().cloned().collect())
+        let mut names = BTreeSet::new();
+        let mut judge = |text: &str| -> Result<()> {
+            let query = guard::explained(text)?.unwrap_or(text);
+            let judge = || self.shelf.parse(|parser| check(&shown, parser, query, &[]));
+            names.extend(shown.verdict(query, judge)?.names.iter().cloned());
+            Ok(())
+        };
+        let mut all = || -> Result<()> {
+            let mut text = Cow::Borrowed(text);
+            // Whatever values a PIVOT will find, it reads the same tables.
+            let mut left = pivot::PIVOTS_MAX;
+            while let Some(open) = pivot::Open::find(&text).filter(|_| left > 0) {
+                left -= 1;
+                let queries: Vec<String> = open.queries().collect();
+                queries.iter().try_for_each(|query| judge(query))?;
+                text = Cow::Owned(open.filled(&vec![vec!["x".to_string()]; queries.len()]));
+            }
+            judge(&text)
+        };
+        all().map_err(|error| shown.told(error))?;
+        Ok(names.into_iter().collect())
     }
 
     /// Runs one query.

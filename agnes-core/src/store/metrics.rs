@@ -20,7 +20,8 @@ pub(super) fn put(c: &Connection, row: &MetricRow, now: Timestamp) -> duckdb::Re
          type, unit, grain, table_name, tables, expression, time_column, dimensions, filters, \
          synonyms, notes, sql, sql_variants, validation, source, created_at, updated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, coalesce((SELECT created_at FROM metric_definitions WHERE id = $1), $21), $21)",
+         $19, $20, coalesce((SELECT min(created_at) FROM metric_definitions \
+         WHERE lower(id) = lower($1)), $21), $21)",
     )?
     .execute(params![
         text("id"),
@@ -44,8 +45,11 @@ pub(super) fn put(c: &Connection, row: &MetricRow, now: Timestamp) -> duckdb::Re
         text("validation"),
         text("source"),
         timestamp(now)
-    ])
-    .map(drop)
+    ])?;
+    // Ids are the same in any case.
+    c.prepare_cached("DELETE FROM metric_definitions WHERE lower(id) = lower($1) AND id <> $1")?
+        .execute([text("id")])
+        .map(drop)
 }
 
 pub(super) fn remove(c: &Connection, id: &str) -> duckdb::Result<()> {

@@ -86,7 +86,8 @@ pub(super) fn tables(connection: &Connection) -> Result<Vec<Change>> {
                         .map(from_word::<SyncStrategy>)
                         .transpose()?
                         .unwrap_or_default(),
-                    sync_schedule: sync_schedule.map(Schedule::parse).transpose()?,
+                    // One that nobody understands any more is none: the table stays due.
+                    sync_schedule: sync_schedule.and_then(|text| Schedule::parse(text).ok()),
                     primary_key: serde_json::from_str(&list(primary_key)).map_err(no_json)?,
                     description,
                     folder,

@@ -14,8 +14,8 @@ impl Store {
         let found = rows(
             &self.lock(),
             "sync_runs",
-            "SELECT source_name, epoch_us(max(started_at)) FROM sync_runs \
-             WHERE status <> 'failed' GROUP BY source_name",
+            "SELECT any_value(source_name), epoch_us(max(started_at)) FROM sync_runs \
+             WHERE status <> 'failed' GROUP BY lower(source_name)",
             |row| {
                 let (source, at): (String, i64) = (row.get(0)?, row.get(1)?);
                 Ok(SourceName::parse(source).map(|source| (source, Timestamp::from_micros(at))))
@@ -41,12 +41,21 @@ impl Store {
                     error
                 ],
             )?;
+            c.execute(
+                "DELETE FROM sync_runs WHERE lower(source_name) = lower($1) AND started_at < \
+                 (SELECT started_at FROM sync_runs WHERE lower(source_name) = lower($1) \
+                  ORDER BY started_at DESC LIMIT 1 OFFSET 999)",
+                [run.source.as_str()],
+            )?;
             if published {
-                let done = run.tables.iter().filter(|table| table.status.is_up_to_date());
+                // What its source doesn't have any more isn't asked for again and again.
+                let done = run.tables.iter().filter(|table| {
+                    table.status.is_up_to_date() || table.status == TableStatus::Gone
+                });
                 touch(c, done.map(|table| table.table.as_str()))?;
                 c.execute(
-                    "UPDATE sync_state SET last_sync = ?, status = 'ok', error = NULL \
-                     WHERE lower(source_name) = lower(?) \
+                    "UPDATE sync_state SET last_sync = greatest(last_sync, ?), status = 'ok', \
+                     error = NULL WHERE lower(source_name) = lower(?) \
                      AND lower(table_id) IN (SELECT name FROM temp.touched)",
                     duckdb::params![timestamp(run.started_at), run.source.as_str()],
                 )?;

@@ -29,10 +29,11 @@
 //!
 //! Invariants:
 //! - one failing connector or table takes no other with it;
-//! - a table that wasn't due, or failed, keeps what it had, whatever the connector wrote;
+//! - a table that wasn't due, or failed, is never lost, whatever the connector wrote;
 //! - of one source one run at a time, over threads and processes.
 
 mod keep;
+mod outcome;
 mod plan;
 mod program;
 mod run;
@@ -124,7 +125,8 @@ impl fmt::Display for Runs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Runs::Connector(name) => f.write_str(name),
-            Runs::Program(command) => f.write_str(&command.join(" ")),
+            // Its arguments may hold what a variable gave.
+            Runs::Program(command) => f.write_str(command.first().map_or("", String::as_str)),
         }
     }
 }
@@ -208,6 +210,9 @@ pub struct SyncReport {
     /// Why it couldn't be. What was published before stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild_error: Option<Arc<Error>>,
+    /// Why it couldn't be noted how it went; what ran is due again then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note_error: Option<Arc<Error>>,
 }
 
 impl SyncReport {
@@ -215,6 +220,7 @@ impl SyncReport {
     pub fn is_complete(&self) -> bool {
         self.sources.iter().all(|source| source.status == RunStatus::Ok)
             && self.rebuild_error.is_none()
+            && self.note_error.is_none()
             && self.rebuild.as_ref().is_none_or(RebuildReport::is_complete)
     }
 }
@@ -250,7 +256,7 @@ impl Agnes {
     /// What befalls a connector or a table is in the report.
     ///
     /// # Errors
-    /// As [`Agnes::plan_sync`]; `Unavailable` when it can't be noted.
+    /// As [`Agnes::plan_sync`].
     pub fn sync(&self, which: &Which, progress: &dyn Progress) -> Result<SyncReport> {
         let SyncPlan { sources } = self.plan_sync(which)?;
         let (todo, not_due): (Vec<_>, Vec<_>) =
@@ -261,6 +267,7 @@ impl Agnes {
             rebuild: None,
             profiles: ProfileReport::default(),
             rebuild_error: None,
+            note_error: None,
         };
         if todo.is_empty() {
             return Ok(report);
@@ -274,11 +281,18 @@ impl Agnes {
         // Nothing counts as synced that nobody can see.
         let published = report.rebuild.is_some();
         let store = self.store()?;
-        report.sources.iter().try_for_each(|source| store.record_run(source, published))?;
+        for source in &report.sources {
+            if let Err(error) = store.record_run(source, published) {
+                report.note_error = Some(Arc::new(error));
+            }
+        }
         if let Some(rebuilt) = &report.rebuild {
             let changed = [rebuilt.created.as_slice(), rebuilt.replaced.as_slice()].concat();
             let operator = &crate::access::Principal::Operator;
-            report.profiles = self.refresh_profiles(operator, Some(&changed), progress)?;
+            match self.refresh_profiles(operator, Some(&changed), progress) {
+                Ok(profiles) => report.profiles = profiles,
+                Err(error) => report.note_error = Some(Arc::new(error)),
+            }
         }
         Ok(report)
     }

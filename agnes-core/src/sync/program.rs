@@ -34,8 +34,9 @@ pub(super) enum Ended {
 }
 
 /// What Agnes itself keeps secret, and no connector needs.
-const WITHHELD: [&str; 6] = [
+const WITHHELD: [&str; 7] = [
     "JWT_SECRET_KEY",
+    "WEBAPP_SECRET_KEY",
     "SESSION_SECRET",
     "SCHEDULER_API_TOKEN",
     "DESKTOP_JWT_SECRET",

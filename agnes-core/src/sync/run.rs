@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::outcome::{self, Ran};
 use super::plan::extractor;
-use super::program::{Ended, Program};
+use super::program::Program;
 use super::{Asked, Runs, SourcePlan, keep};
-use crate::connector::{Connector, ConnectorReport, Job, TableOutcome, TableStatus};
-use crate::disk::{FileLock, Fingerprint};
+use crate::connector::{Connector, Job, TableOutcome, TableStatus};
+use crate::disk::FileLock;
 use crate::error::of_a_panic;
-use crate::extract::{Content, Extract, Table};
+use crate::extract::Extract;
 use crate::orchestrator::{Progress, View};
 use crate::{Agnes, Error, Key, Kind, Result, SourceName, TableId, TableName, Timestamp};
 
@@ -86,7 +87,13 @@ pub(super) fn run(agnes: &Agnes, plan: &SourcePlan, progress: &dyn Progress) -> 
         unregistered: Vec::new(),
         error: None,
     };
-    if let Err(error) = bring_over(agnes, plan, progress, &mut report) {
+    // A connector may be anybody's code.
+    let work = AssertUnwindSafe(|| bring_over(agnes, plan, progress, &mut report));
+    let done = catch_unwind(work).unwrap_or_else(|panic| {
+        let told = of_a_panic(&*panic);
+        Err(Error::internal(format!("the connector `{}` panicked: {told}", plan.runs)))
+    });
+    if let Err(error) = done {
         report.error = Some(Arc::new(error.with(Key::Source, &plan.source)));
     }
     let done = report.tables.iter().filter(|table| table.status != TableStatus::Failed).count();
@@ -115,52 +122,38 @@ fn bring_over(
         Duration::from_millis(100),
     )?;
     let held = agnes.held()?;
-    let published: BTreeMap<&str, &View> = held
+    let published: BTreeMap<TableName, &View> = held
         .generation
         .views
         .values()
         .filter(|view| view.source == *source)
-        .map(|view| (view.table.as_str(), &**view))
+        .map(|view| (view.table.clone(), &**view))
         .collect();
     let tables = match &plan.asked {
         Asked::Tables { tables } => Some(tables.as_slice()),
         Asked::All | Asked::Nothing { .. } => None,
     };
-    let connector = connector(agnes, plan);
-    let outcome = connector.and_then(|connector| match connector {
+    let folder = agnes.layout().extract(source);
+    let before = Extract::open(&folder).ok();
+    let ran = connector(agnes, plan).and_then(|connector| match connector {
         What::Object(connector) => with_object(agnes, plan, &*connector, tables, progress),
         What::Program(command) => with_program(agnes, plan, command, tables),
     });
-    let (mut came, failure) = match outcome {
-        Ok(came) => came,
-        Err(error) => (ConnectorReport::default(), Some(error)),
-    };
-    // What is missing now, though nobody asked for it, or though asking for it failed.
-    let there: Vec<String> = match Extract::open(&agnes.layout().extract(source)) {
-        Ok(extract) => {
-            extract.tables.iter().map(|t| t.name().as_str().to_ascii_lowercase()).collect()
-        }
-        Err(_) => Vec::new(),
-    };
-    let may_go = |table: &str| {
-        let asked = tables
-            .is_none_or(|tables| tables.iter().any(|t| t.as_str().eq_ignore_ascii_case(table)));
-        let failed = came.failed().any(|t| t.table.as_str().eq_ignore_ascii_case(table));
-        asked && !failed && failure.is_none()
-    };
-    let lost: Vec<&View> = published
-        .iter()
-        .filter(|(name, _)| !there.contains(&name.to_ascii_lowercase()) && !may_go(name))
-        .map(|(_, view)| *view)
-        .collect();
-    keep::bring_back(agnes, source, &lost, &held.generation, report.started_at)?;
-    report.brought_back = lost.iter().map(|view| view.table.clone()).collect();
-    let ingested = agnes.register_ingested(source, std::mem::take(&mut came));
+    let asked = outcome::Asked { runs: &plan.runs, tables, published: &published };
+    let outcome::Left { report: left, failure, lost } = asked.look(before.as_ref(), &folder, ran);
+    let lost: Vec<&View> = lost.iter().filter_map(|name| published.get(name).copied()).collect();
+    let (brought_back, faults) =
+        keep::bring_back(agnes, source, &lost, &held.generation, report.started_at);
+    report.brought_back = brought_back;
+    let ingested = agnes.register_ingested(source, left);
     report.tables = ingested.extract.tables;
     report.ignored = ingested.extract.ignored;
     report.registered = ingested.registered;
     report.unregistered = ingested.unregistered;
-    failure.map_or(Ok(()), Err)
+    match failure.into_iter().chain(faults).next() {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
 }
 
 /// What runs.
@@ -213,26 +206,16 @@ fn connector(agnes: &Agnes, plan: &SourcePlan) -> Result<What> {
     }))
 }
 
-/// What came of a connector: what became of its tables, and what befell the whole.
-type Came = (ConnectorReport, Option<Error>);
-
 fn with_object(
     agnes: &Agnes,
     plan: &SourcePlan,
     connector: &dyn Connector,
     tables: Option<&[TableName]>,
     progress: &dyn Progress,
-) -> Result<Came> {
+) -> Result<Ran> {
     let folder = agnes.layout().extract(&plan.source);
     let job = Job { folder: &folder, tables, declared: &plan.declared, now: agnes.now(), progress };
-    match catch_unwind(AssertUnwindSafe(|| connector.extract(&job))) {
-        Ok(report) => Ok((report?, None)),
-        Err(panic) => Err(Error::internal(format!(
-            "the connector `{}` panicked: {}",
-            plan.runs,
-            of_a_panic(&*panic)
-        ))),
-    }
+    connector.extract(&job).map(Ran::Told)
 }
 
 fn with_program(
@@ -240,7 +223,7 @@ fn with_program(
     plan: &SourcePlan,
     command: Vec<PathBuf>,
     tables: Option<&[TableName]>,
-) -> Result<Came> {
+) -> Result<Ran> {
     let settings = &agnes.settings().sync;
     let general = if plan.dropped_in { settings.drop_in_timeout } else { settings.timeout };
     let folder = agnes.layout().extract(&plan.source);
@@ -258,93 +241,5 @@ fn with_program(
         data_dir: agnes.layout().root().to_path_buf(),
         time: plan.settings.timeout.unwrap_or(general),
     };
-    let before = Extract::open(&folder).ok();
-    let ended = program.run()?;
-    let after = Extract::open(&folder);
-    let failure = match (ended, &after) {
-        (Ended::Well, Ok(_)) => None,
-        (Ended::Well, Err(error)) => {
-            return Err(Error::new(
-                Kind::Contract,
-                format!(
-                    "the connector `{}` says that all went well, but left no extract that can be \
-                     read: {}",
-                    plan.runs,
-                    error.message()
-                ),
-            ));
-        }
-        (Ended::InPart(what) | Ended::Badly(what), _) => Some(Error::new(
-            Kind::Unavailable,
-            format!("the connector `{}` of `{}`: {what}", plan.runs, plan.source),
-        )),
-    };
-    let mut report = ConnectorReport::default();
-    let Ok(after) = after else { return Ok((report, failure)) };
-    for table in &after.tables {
-        let old = before.as_ref().and_then(|before| {
-            let old = before.tables.iter().find(|old| old.name() == table.name())?;
-            Some(is_same(before, old, &after, table))
-        });
-        let asked = tables.is_none_or(|tables| tables.contains(table.name()));
-        let (status, error) = match (old, &failure) {
-            (None, _) => (TableStatus::Created, None),
-            (Some(false), _) => (TableStatus::Replaced, None),
-            (Some(true), None) => (TableStatus::Unchanged, None),
-            // Nobody knows whether it failed or had nothing new: it is asked for again.
-            (Some(true), Some(failure)) => {
-                let error =
-                    Error::new(failure.kind(), failure.message()).with(Key::Table, table.name());
-                (TableStatus::Failed, Some(Arc::new(error)))
-            }
-        };
-        if asked || status != TableStatus::Unchanged {
-            let (table, rows) = (table.name().clone(), table.rows());
-            report.tables.push(TableOutcome { table, from: None, rows, status, error });
-        }
-    }
-    for table in tables.unwrap_or_default() {
-        if !after.tables.iter().any(|there| there.name() == table) {
-            let told = failure.as_ref().map_or_else(
-                || format!("the connector `{}` wrote no table `{table}`", plan.runs),
-                |failure| failure.message().to_string(),
-            );
-            let error = Error::new(Kind::Contract, told).with(Key::Table, table);
-            report.tables.push(TableOutcome {
-                table: table.clone(),
-                from: None,
-                rows: 0,
-                status: TableStatus::Failed,
-                error: Some(Arc::new(error)),
-            });
-        }
-    }
-    if tables.is_none() && failure.is_none() {
-        for old in before.iter().flat_map(|before| &before.tables) {
-            if !after.tables.iter().any(|there| there.name() == old.name()) {
-                let (table, status) = (old.name().clone(), TableStatus::Removed);
-                report.tables.push(TableOutcome {
-                    table,
-                    from: None,
-                    rows: 0,
-                    status,
-                    error: None,
-                });
-            }
-        }
-    }
-    Ok((report, failure))
-}
-
-/// Whether a table is what it was: what is said of it, and its files.
-fn is_same(before: &Extract, old: &Table, after: &Extract, new: &Table) -> bool {
-    let files = |extract: &Extract, table: &Table| -> Vec<Option<Fingerprint>> {
-        table.files().iter().map(|file| extract.files.get(file).copied()).collect()
-    };
-    let is_export = |table: &Table| matches!(table.content, Content::Export(_));
-    old.rows() == new.rows()
-        && old.extracted_at() == new.extracted_at()
-        && old.content == new.content
-        && files(before, old) == files(after, new)
-        && (!is_export(new) || new.extracted_at().is_some())
+    program.run().map(Ran::Ended)
 }

@@ -135,6 +135,12 @@ fn refusal(session: &HybridSession<'_>, sql: &str) -> Error {
     rows.and_then(|rows| rows.read_all()).unwrap_err()
 }
 
+/// The folders of the sessions that are open.
+fn folders(house: &House) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(house.place.data().join("analytics/hybrid")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
+}
+
 #[test]
 fn remote_rows_are_joined_with_tables_several_at_once() {
     let house = House::new(HybridLimits::default());
@@ -167,12 +173,7 @@ fn remote_rows_are_joined_with_tables_several_at_once() {
     let second = house.agnes.hybrid_session(ADMIN).unwrap();
     assert_eq!(refusal(&second, "FROM days").kind(), Kind::NotFound);
     // The walls are those of all sessions.
-    let file = std::fs::read_dir(house.place.data().join("analytics/hybrid"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    let file = file.path().join("1.parquet");
+    let file = folders(&house).remove(0).join("1.parquet");
     for sql in [
         format!("FROM '{}'", file.display()),
         format!("FROM read_parquet('{}')", file.display()),
@@ -186,7 +187,7 @@ fn remote_rows_are_joined_with_tables_several_at_once() {
     }
     // With the session its rows go.
     drop((session, second));
-    assert_eq!(std::fs::read_dir(house.place.data().join("analytics/hybrid")).unwrap().count(), 0);
+    assert!(folders(&house).is_empty());
 }
 
 #[test]
@@ -264,14 +265,9 @@ fn every_limit_is_enforced_and_leaves_what_there_was() {
     house
         .register(&mut session, ADMIN, "more0", "SELECT id + 1 AS id FROM orders WHERE id < 5000")
         .unwrap();
-    // Only what was allowed has left a file.
-    let folder = std::fs::read_dir(house.place.data().join("analytics/hybrid"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    let files = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(files, 1 + 1 + 6 + 1);
+    // Only what is registered has a file, beside the one that says that it is in use.
+    let files = std::fs::read_dir(&folders(&house)[0]).unwrap().count();
+    assert_eq!(files, 1 + 1 + 6);
 }
 
 #[test]
@@ -351,6 +347,29 @@ fn who_may_run_remote_statements() {
 
 fn error_of(session: &HybridSession<'_>, sql: &str) -> String {
     refusal(session, sql).message().to_string()
+}
+
+#[test]
+fn a_permit_for_an_engine_opens_no_table_of_that_name() {
+    let house = House::new(HybridLimits::default());
+    let (ada, group) = house.ada();
+    let access = house.agnes.access().unwrap();
+    let admin = access.admin(ADMIN).unwrap();
+    let engine = Resource::parse("remote_engine:warehouse").unwrap();
+    admin.grant(&group, engine.clone()).unwrap();
+    drop(access);
+    house.place.foreign("evil", &table("warehouse", "SELECT 'secret' AS word"));
+    rebuild(&house.agnes);
+    let access = house.agnes.access().unwrap();
+    for who in [ADMIN, &ada] {
+        let decision = access.decide(who, &engine);
+        let permit = decision.permit().unwrap();
+        assert_eq!(house.agnes.profile(&permit).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(house.agnes.data_file(&permit, None).unwrap_err().kind(), Kind::NotFound);
+    }
+    // What nobody has registered is an admin's.
+    let unregistered = access.decide(ADMIN, &Resource::parse("table:warehouse").unwrap());
+    assert_eq!(house.agnes.profile(&unregistered.permit().unwrap()).unwrap().row_count, 1);
 }
 
 #[test]

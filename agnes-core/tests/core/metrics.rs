@@ -168,6 +168,19 @@ fn who_may_not_see_all_tables_of_a_metric_sees_no_metric() -> Result<()> {
     assert_eq!(ids(&agnes, &ada).len(), 5);
     admin.revoke(&grant.id)?;
     assert_eq!(ids(&agnes, &ada), ["aviation/average_delay", "aviation/late_share"]);
+    let pivot = "{name: pivot, category: c, sql: PIVOT flights ON origin USING count(*)}";
+    agnes.put_metrics(ADMIN, &Metric::parse_yaml(pivot, None)?)?;
+    assert!(ids(&agnes, &ada).contains(&"c/pivot".to_string()));
+    let pivot =
+        "{name: Pivot, category: C, sql: PIVOT bird_strikes ON \"Wildlife Size\" USING count(*)}";
+    agnes.put_metrics(ADMIN, &Metric::parse_yaml(pivot, None)?)?;
+    // It takes the place of the one whose id differs in case alone.
+    assert_eq!(
+        agnes.metrics(ADMIN)?.iter().filter(|m| m.id.eq_ignore_ascii_case("c/pivot")).count(),
+        1
+    );
+    assert!(!ids(&agnes, &ada).iter().any(|id| id.eq_ignore_ascii_case("c/pivot")));
+    agnes.remove_metric(ADMIN, "c/pivot")?;
     // What she may not see and what there isn't are one answer.
     let hidden = agnes.metric(&ada, "c/sneaky").unwrap_err();
     let unknown = agnes.metric(&ada, "c/sneakx").unwrap_err();

@@ -335,6 +335,56 @@ fn programs_that_fail_leave_what_there_was_and_others_alone() {
 }
 
 #[test]
+fn a_file_that_can_t_be_read_takes_no_published_table_away() {
+    let mut house = House::new();
+    let good =
+        house.prepared("good", "crm", &[("orders", "SELECT 1 AS v"), ("people", "SELECT 1 AS v")]);
+    house.script("crm", &good);
+    assert!(house.sync(Which::All).is_complete());
+    // It says that all went well, and one file is cut off.
+    let newer =
+        house.prepared("newer", "crm", &[("orders", "SELECT 2 AS v"), ("people", "SELECT 2 AS v")]);
+    house.script("crm", &format!("{newer}; echo rubbish > $out/data/people.parquet"));
+    let report = house.sync(Which::All);
+    let crm = of(&report, "crm");
+    assert_eq!(crm.status, RunStatus::Partial, "{crm:?}");
+    let status = |name: &str| crm.tables.iter().find(|t| t.table.as_str() == name).unwrap().status;
+    assert_eq!((status("orders"), status("people")), (TableStatus::Replaced, TableStatus::Failed));
+    assert_eq!(query(&house.agnes(), "SELECT o.v, p.v FROM orders o, people p"), "2|1");
+    // One that fails after it has emptied a table gets the table back.
+    let empty = house.prepared(
+        "empty",
+        "crm",
+        &[("orders", "SELECT 3 AS v WHERE false"), ("people", "SELECT 3 AS v WHERE false")],
+    );
+    house.script("crm", &format!("{empty}; exit 1"));
+    let report = house.sync(Which::All);
+    assert_eq!(of(&report, "crm").status, RunStatus::Failed, "{report:?}");
+    assert_eq!(query(&house.agnes(), "SELECT o.v, p.v FROM orders o, people p"), "2|1");
+    // With nothing to do there need be nothing.
+    house.script("idle", "exit 0");
+    assert_eq!(of(&house.sync(names(&["idle"])), "idle").status, RunStatus::Ok);
+}
+
+#[test]
+fn what_a_source_has_no_more_isn_t_asked_for_at_every_turn() {
+    let mut house = House::new();
+    house.place.write("in/orders.csv", "id\n1\n");
+    house.place.write("in/people.csv", "id\n1\n");
+    house.source("shop", Runs::Connector("files".into()), |source| {
+        source.schedule = Some(Schedule::parse("every 1h").unwrap());
+        source.config = json!({"paths": ["in"]});
+    });
+    assert!(house.sync(Which::Due).is_complete());
+    std::fs::remove_file(house.place.path("in/people.csv")).unwrap();
+    house.clock.on(HOUR);
+    let report = house.sync(Which::Due);
+    assert!(statuses(of(&report, "shop")).contains(&("people", TableStatus::Gone)));
+    house.clock.on(60);
+    assert!(house.sync(Which::Due).sources.is_empty());
+}
+
+#[test]
 fn a_program_that_takes_too_long_is_ended_with_all_that_it_started() {
     let mut house = House::new();
     let pids = house.place.path("pids");
@@ -481,6 +531,54 @@ fn a_connector_object_that_panics_or_loses_tables_harms_nobody() {
     let report = house.sync(names(&["crm"]));
     assert_eq!(of(&report, "crm").brought_back.len(), 2);
     assert_eq!(query(&house.agnes(), "SELECT o.v, p.v FROM orders o, people p"), "1|1");
+}
+
+#[test]
+fn a_connector_object_is_taken_at_its_word_as_far_as_its_extract_goes() {
+    let mut house = House::new();
+    with(&mut house, "crm", |job| {
+        let mut writer = ExtractWriter::begin(job.folder, WriteMode::Replace, job.now)?;
+        writer.table_from_sql(&TableName::parse("orders")?, "SELECT 1 AS v")?;
+        writer.finish()?;
+        Ok(ConnectorReport::default())
+    });
+    assert!(house.sync(Which::Due).is_complete());
+    with(&mut house, "crm", |job| {
+        let _ = std::fs::remove_file(job.folder.join("extract.duckdb"));
+        std::fs::write(job.folder.join("extract.duckdb"), "rubbish").unwrap();
+        Ok(ConnectorReport::default())
+    });
+    let report = house.sync(Which::Due);
+    assert_eq!(of(&report, "crm").status, RunStatus::Failed);
+    assert_eq!(query(&house.agnes(), "FROM orders"), "1");
+    // One whose configuration makes it panic stops no other.
+    let panics = |_: &Value, _: &Path| -> Result<Box<dyn Connector>> { panic!("no such key") };
+    house.connectors = house.connectors.clone().with("panics", Arc::new(panics));
+    house.source("another", Runs::Connector("panics".into()), |_| {});
+    house.place.write("in/people.csv", "id\n1\n");
+    house.source("shop", Runs::Connector("files".into()), |source| {
+        source.config = json!({"paths": ["in"]})
+    });
+    let report = house.sync(Which::Due);
+    assert!(of(&report, "another").error.as_ref().unwrap().message().contains("no such key"));
+    assert_eq!(of(&report, "shop").status, RunStatus::Ok);
+    assert_eq!(query(&house.agnes(), "FROM people"), "1");
+}
+
+#[test]
+fn what_a_program_is_told_as_arguments_is_never_shown() {
+    let mut house = House::new();
+    let command = ["/bin/sh", "-c", "exit 1", "--token", "hunter2"].map(String::from);
+    house.source("crm", Runs::Program(command.to_vec()), |source| {
+        source.config = json!({"token": "hunter2"})
+    });
+    let plan = house.agnes().plan_sync(&Which::Due).unwrap();
+    let report = house.sync(Which::Due);
+    let told = format!("{plan} {} {report:?}", serde_json::to_string(&plan).unwrap())
+        + &serde_json::to_string(&report).unwrap();
+    assert!(!told.contains("hunter2"), "{told}");
+    let runs = house.agnes().store().unwrap().sync_runs(&source("crm"), 1).unwrap();
+    assert_eq!(runs[0].error.as_deref(), Some("the connector `/bin/sh`: it failed"));
 }
 
 #[test]
