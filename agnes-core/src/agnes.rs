@@ -221,6 +221,22 @@ impl Agnes {
         Ok(cache)
     }
 
+    /// Lets go of the system database while something takes long that doesn't need it, so that
+    /// other processes may have it; the next call that needs it opens it again. Whoever holds on
+    /// to an [`Access`] or a session keeps it.
+    pub(crate) fn let_go(&self) {
+        use std::sync::PoisonError;
+        // In the order in which opening takes them.
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        access.take_if(|access| Arc::strong_count(access) == 1);
+        metadata.take_if(|metadata| Arc::strong_count(metadata) == 1);
+        if access.is_none() && metadata.is_none() {
+            store.take_if(|store| Arc::strong_count(store) == 1);
+        }
+    }
+
     /// Lets statements in, in their order.
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate

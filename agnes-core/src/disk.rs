@@ -435,6 +435,12 @@ pub(crate) struct FileLock {
     _file: File,
 }
 
+impl AsFd for FileLock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self._file.as_fd()
+    }
+}
+
 impl FileLock {
     /// Takes the lock, waiting for at most `patience`.
     ///

@@ -246,6 +246,11 @@ pub(crate) fn bounds() -> Sql {
     Sql(include_str!("query/bounds.sql").to_string())
 }
 
+/// An expression by itself, for the guard to see what it reads.
+pub(crate) fn select_expression(expression: &str) -> Sql {
+    Sql(format!("SELECT ({expression}\n)"))
+}
+
 /// What a PIVOT of a source by an expression has for columns, as the engine names and orders them.
 /// All three are parts of a statement, of which the guard has still to see the whole.
 pub(crate) fn pivot_values(with: &str, on: &str, source: &str, most: usize) -> Sql {

@@ -207,6 +207,51 @@ fn sources_are_brought_over_as_configured() {
     shell.check("sources_are_brought_over_as_configured");
 }
 
+/// While a connector works, which may take hours, others may use the system database; and when the
+/// sync is told to end, all that the connector has started ends with it.
+#[test]
+fn a_sync_holds_up_nobody_and_leaves_nothing_running() {
+    let shell = Shell::new();
+    shop(&shell);
+    let script = format!(
+        "#!/bin/sh\n{} -d data registry list > seen.txt 2>&1; echo $? >> seen.txt\n\
+         (while true; do sleep 0.1; date > alive.txt; done) & wait\n",
+        env!("CARGO_BIN_EXE_agnes")
+    );
+    shell.write("config/run.sh", script);
+    shell.write(
+        "config/instance.yaml",
+        "sources:\n  shop: {connector: files, config: {paths: [../orders.csv]}}\n  slow: {command: [sh, run.sh]}\n",
+    );
+    std::os::unix::fs::symlink(shell.path("data"), shell.path("config/data")).unwrap();
+    let sync = |sources: &[&str]| {
+        let mut command = shell.command(&[&["sync"], sources].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    assert!(sync(&["shop"]).wait().unwrap().success());
+    let mut child = sync(&["slow"]);
+    let alive = shell.path("config/alive.txt");
+    while !alive.exists() {
+        std::thread::yield_now();
+    }
+    let seen = std::fs::read_to_string(shell.path("config/seen.txt")).unwrap();
+    assert!(seen.contains("orders") && seen.ends_with("\n0\n"), "{seen}");
+    // A second one of the same source is refused, another source isn't.
+    assert_eq!(sync(&["slow"]).wait().unwrap().code(), Some(9));
+    assert!(sync(&["shop"]).wait().unwrap().success());
+    let ended = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    // Nobody writes any more: the lock that whatever was left would hold is free.
+    let is_free = || {
+        let lock = shell.path("data/extracts/.slow.sync");
+        Command::new("flock").arg("-n").arg(lock).arg("true").status().unwrap().success()
+    };
+    while !is_free() {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_configuration_is_checked_and_shown() {
     let mut shell = Shell::new();

@@ -25,7 +25,7 @@ pub(super) fn merged(files: &Files, problems: &mut Vec<Problem>) -> Value {
     match parsed(&files.state_dir.join(INSTANCE)) {
         Ok(overlay) => merge(&mut value, overlay),
         Err(fault) => {
-            let message = format!("{fault}; it is ignored");
+            let message = format!("{fault}; it is ignored, and with it what it made stricter");
             problems.push(Problem { level: Level::Warning, path: String::new(), message });
         }
     }
@@ -35,7 +35,7 @@ pub(super) fn merged(files: &Files, problems: &mut Vec<Problem>) -> Value {
 /// The mapping in a file; an empty one where there is no file.
 fn parsed(path: &Path) -> Result<Value, String> {
     let shown = path.display();
-    let text = match std::fs::read_to_string(path) {
+    let text = match crate::yaml::text(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Value::Object(Map::new())),
         Err(e) => return Err(format!("`{shown}` can't be read: {e}")),
         Ok(text) => text,

@@ -8,20 +8,32 @@ const HIDDEN: &str = "…";
 /// Whether what stands under this key is a secret. Keys that end in `_env` or `_envs` name
 /// variables.
 fn is_secret(key: &str) -> bool {
-    const WORDS: [&str; 9] = [
+    const WORDS: [&str; 16] = [
         "secret",
         "password",
         "passwd",
         "passphrase",
+        "pwd",
         "token",
         "credential",
         "private",
         "api_key",
         "apikey",
+        "accountkey",
+        "accesskey",
+        "authorization",
+        "cookie",
+        "bearer",
+        "signature",
     ];
+    const WHOLE: [&str; 6] = ["pass", "key", "jwt", "sas", "salt", "pin"];
     let key = key.to_ascii_lowercase().replace('-', "_");
     let names_a_variable = key.ends_with("_env") || key.ends_with("_envs");
-    !names_a_variable && (WORDS.iter().any(|word| key.contains(word)) || key.ends_with("_key"))
+    let is_one = WORDS.iter().any(|word| key.contains(word))
+        || WHOLE.contains(&key.as_str())
+        || key.ends_with("_key")
+        || key.ends_with("_pass");
+    !names_a_variable && is_one
 }
 
 /// The tree with every secret hidden.
@@ -58,7 +70,8 @@ fn without_passwords(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         out.push_str(before);
         out.push_str("://");
-        let end = after.find(['/', '?', '#', ' ']).unwrap_or(after.len());
+        // A password may hold what ends a host.
+        let end = after.find(char::is_whitespace).unwrap_or(after.len());
         let (authority, after) = after.split_at_checked(end).unwrap_or((after, ""));
         match authority.rsplit_once('@') {
             Some((user, host)) if !is_variable(user) => {
@@ -71,16 +84,32 @@ fn without_passwords(text: &str) -> String {
         rest = after;
     }
     out.push_str(rest);
-    let mut words = Vec::new();
-    for word in out.split_inclusive([' ', '&', ';', '?']) {
-        let masked =
-            word.split_once('=').filter(|(key, _)| is_secret(key.trim())).map(|(key, value)| {
-                let end = value.chars().last().filter(|c| " &;?".contains(*c));
-                format!("{key}={HIDDEN}{}", end.map(String::from).unwrap_or_default())
-            });
-        words.push(masked.unwrap_or_else(|| word.to_string()));
+    without_values(&out)
+}
+
+/// Text without what stands after `password=` and its like, in quotes or up to the next part.
+fn without_values(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once('=') {
+        out.push_str(before);
+        out.push('=');
+        rest = after;
+        let key = before.rsplit([' ', '&', ';', '?', ',']).next().unwrap_or_default();
+        if is_secret(key.trim()) {
+            let quote = after.chars().next().filter(|c| ['\'', '"', '{'].contains(c));
+            let close = quote.map(|quote| if quote == '{' { '}' } else { quote });
+            let end = match close {
+                Some(close) => {
+                    after.get(1..).and_then(|inside| inside.find(close)).map(|at| at + 2)
+                }
+                None => after.find([' ', '&', ';', ',']),
+            };
+            out.push_str(HIDDEN);
+            rest = end.and_then(|end| after.get(end..)).unwrap_or_default();
+        }
     }
-    words.concat()
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -98,7 +127,9 @@ mod tests {
             "Client-Secret": "hunter2", "db_password": 1234, "primary_key": "hunter2",
             "url": "postgresql://me:hunter2@db.example/shop?sslmode=require&password=hunter2",
             "dsn": "host=db user=me password=hunter2 port=5",
-            "two": "https://a:hunter2@x/ and https://b@y", "plain": "https://x.example/a@b",
+            "two": "https://a:hunter2@x/ and https://b@y", "odd": "postgres://me:hun/ter2hunter2@db/x",
+            "odbc": "Server=x;Pwd={hunter2;hunter2};Port=1", "quoted": "password='hunter2 hunter2' host=x",
+            "headers": {"Authorization": "Bearer hunter2", "Cookie": "a=hunter2"}, "pass": "hunter2",
         });
         let shown = masked(&value).to_string();
         assert!(!shown.contains("hunter2"), "{shown}");
@@ -116,6 +147,7 @@ mod tests {
         assert_eq!(masked["url"], "postgresql://…@db.example/shop?sslmode=require&password=…");
         assert_eq!(masked["dsn"], "host=db user=me password=… port=5");
         assert_eq!(masked["two"], "https://…@x/ and https://…@y");
-        assert_eq!(masked["plain"], "https://x.example/a@b");
+        assert_eq!(masked["odbc"], "Server=x;Pwd=…;Port=1");
+        assert_eq!(masked["quoted"], "password=… host=x");
     }
 }

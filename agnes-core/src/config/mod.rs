@@ -157,13 +157,18 @@ impl Config {
         &self.problems
     }
 
-    /// Whether all of it was understood. Keys that are missing don't matter here: a program that
-    /// embeds the library needs none of them.
+    /// Whether all of it was understood that matters to more than one source: a source that wasn't
+    /// is left out. Keys that are missing don't matter here, since a program that embeds the
+    /// library needs none of them.
     ///
     /// # Errors
     /// `Invalid`, naming the first thing that wasn't.
     pub fn understood(&self) -> Result<()> {
-        match self.problems.iter().find(|problem| problem.level == Level::Error) {
+        let of_one = |problem: &&Problem| {
+            ["sources.", "data_source."].iter().any(|start| problem.path.starts_with(start))
+        };
+        let mut errors = self.problems.iter().filter(|problem| problem.level == Level::Error);
+        match errors.find(|problem| !of_one(problem)) {
             None => Ok(()),
             Some(problem) => Err(Error::new(
                 Kind::Invalid,

@@ -56,7 +56,7 @@ const REQUIRED: [[&str; 2]; 4] =
 
 /// Takes a tree apart.
 pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Problem>) -> Config {
-    let mut reading = Reading { values: &values, problems };
+    let mut reading = Reading { written: &written, values: &values, problems };
     reading.version();
     let config = Config {
         instance: reading.section("instance"),
@@ -73,7 +73,7 @@ pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Pr
         sync: reading.section("sync"),
         sources: reading.sources(),
         files,
-        written,
+        written: Value::Null,
         values: Value::Null,
         problems: Vec::new(),
     };
@@ -82,10 +82,11 @@ pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Pr
     reading.stack_url();
     let mut problems = reading.problems;
     problems.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.path.cmp(&b.path)));
-    Config { values, problems, ..config }
+    Config { written, values, problems, ..config }
 }
 
 struct Reading<'a> {
+    written: &'a Value,
     values: &'a Value,
     problems: Vec<Problem>,
 }
@@ -93,6 +94,11 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn tell(&mut self, level: Level, path: &str, message: String) {
         self.problems.push(Problem { level, path: path.to_string(), message });
+    }
+
+    fn is_of_a_variable(&self, path: &str) -> bool {
+        let value = path.split('.').try_fold(self.written, |value, key| value.get(key));
+        value.and_then(Value::as_str).is_some_and(|text| text.contains("${"))
     }
 
     fn version(&mut self) {
@@ -147,7 +153,12 @@ impl Reading<'_> {
             };
             let key = track.path().to_string();
             let full = if key == "." { path.to_string() } else { format!("{path}.{key}") };
-            self.tell(Level::Error, &full, format!("`{full}`: {error}"));
+            // What a variable gave may be a secret.
+            let told = match self.is_of_a_variable(&full) {
+                true => "what its variable gives is nothing that it takes".to_string(),
+                false => error,
+            };
+            self.tell(Level::Error, &full, format!("`{full}`: {told}"));
             // Without it the others can be told.
             let first = key.split(['.', '[']).next().unwrap_or_default();
             if map.remove(first).is_none() {
@@ -198,11 +209,19 @@ impl Reading<'_> {
                 let message = format!("`{path}` has a `connector` and a `command`; it takes one");
                 self.tell(Level::Error, &path, message);
             }
-            if read.iter().any(|(other, _)| *other == name) {
+            if read.iter().any(|(other, _): &(SourceName, SourceConfig)| *other == name) {
                 let message = format!("`{path}` is there twice: names are the same in any case");
                 self.tell(Level::Error, &path, message);
             }
-            read.push((name, source));
+            // One that is wrong isn't brought over: without its schedule it would be all the time.
+            let wrong = |problem: &Problem| {
+                let rest = problem.path.strip_prefix(&path);
+                problem.level == Level::Error
+                    && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            if !self.problems.iter().any(wrong) {
+                read.push((name, source));
+            }
         }
         read
     }
@@ -231,6 +250,14 @@ impl Reading<'_> {
     }
 
     fn required(&mut self, auth: &AuthConfig) {
+        // Of a file that can't be read nobody knows what is missing.
+        if self
+            .problems
+            .iter()
+            .any(|problem| problem.path.is_empty() && problem.level == Level::Error)
+        {
+            return;
+        }
         for [section, key] in REQUIRED {
             let value = self.values.get(section).and_then(|section| section.get(key));
             let is_there = match value {

@@ -40,7 +40,7 @@ pub use validate::MetricCheck;
 
 use crate::access::{Principal, Visibility};
 use crate::query::Session;
-use crate::{Agnes, Error, Kind, Result, ViewName};
+use crate::{Agnes, Error, Kind, Result, ViewName, sql};
 
 /// What a business number means.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -274,4 +274,9 @@ fn is_visible(metric: &Metric, session: &Session, tables: &[ViewName]) -> bool {
     let visible = |name: &str| tables.iter().any(|table| table.as_str().eq_ignore_ascii_case(name));
     metric.declared_tables().all(visible)
         && metric.queries().all(|query| session.reads(query).is_ok())
+        && metric.expression.iter().chain(&metric.filters).chain(&metric.dimensions).all(|part| {
+            // A subquery in it would name its tables.
+            !part.to_ascii_lowercase().contains("from")
+                || session.reads(sql::select_expression(part).as_str()).is_ok()
+        })
 }

@@ -56,7 +56,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// The definitions in a file; their category is that of its folder where they name none.
 pub(super) fn read(file: &Path) -> Result<Vec<Definition>> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read", file, e))?;
+    let text = crate::yaml::text(file).map_err(|e| Error::io("read", file, e))?;
     let folder = std::path::absolute(file).ok();
     let folder = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
     definitions(&text, folder.and_then(|folder| folder.to_str()))

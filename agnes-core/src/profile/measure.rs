@@ -1,5 +1,6 @@
 //! Making a profile: two scans of the table's files, and the sums of what they give.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -21,7 +22,10 @@ use crate::{Agnes, ColumnName, Error, Key, Kind, Limits, Result, engine};
 struct Measuring<'a> {
     connection: Connection,
     settings: &'a ProfileSettings,
-    sample: Sample,
+    /// What is asked now: columns that are held, or all that is looked at.
+    sample: RefCell<Sample>,
+    /// All columns of the rows that are looked at.
+    all_of_sample: Sample,
     /// Every row of the table.
     all: Sample,
     /// The rows that are looked at.
@@ -50,10 +54,12 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
     let sampled = view.rows > settings.sample_size;
     let analytics = agnes.layout().analytics();
     let files: Vec<PathBuf> = view.files().iter().map(|pin| pin.path_in(&analytics)).collect();
+    let looked_at = sample(subject, &files, settings, sampled)?;
     let measuring = Measuring {
         connection,
         settings,
-        sample: sample(subject, &files, settings, sampled)?,
+        sample: RefCell::new(looked_at.clone()),
+        all_of_sample: looked_at,
         all: Sample::all(&files, view.by_name())?,
         rows: view.rows.min(settings.sample_size),
     };
@@ -133,6 +139,8 @@ fn percent(part: u64, whole: u64) -> f64 {
 
 /// The columns that one statement asks about. Quantiles keep every number until they are known.
 const AT_ONCE: usize = 4;
+/// The values that are held in memory at a time, of some columns.
+const HELD_VALUES: usize = 2_000_000;
 
 /// What a first scan asks of a column of a category.
 fn asks(category: Category) -> &'static [Ask] {
@@ -166,28 +174,39 @@ impl Measuring<'_> {
             }
             finite.insert(column, ColumnName::parse(name)?);
         }
-        let mut answers = Vec::new();
-        for some in columns.chunks(AT_ONCE) {
-            let asked: Vec<(Ask, Asked<'_>)> = some
-                .iter()
-                .flat_map(|(column, kind, category)| {
-                    let finite = finite.get(column);
-                    let asked = Asked { column, finite, is_text: kind.as_str() == "VARCHAR" };
-                    asks(*category).iter().map(move |ask| (*ask, asked))
-                })
-                .collect();
-            answers.append(&mut self.answers(&asked));
+        let mut profiles = Vec::with_capacity(columns.len());
+        let rows = usize::try_from(self.rows).unwrap_or(usize::MAX).max(1);
+        for some in columns.chunks((HELD_VALUES / rows).max(AT_ONCE)) {
+            // A file is looked through once for many columns, and not once for each: finding out
+            // what columns it has takes as long as reading a few of them.
+            let names: Vec<&ColumnName> = some.iter().map(|(name, ..)| name).collect();
+            let (statement, held) = ask::hold(&names, &self.all_of_sample);
+            let held = match self.connection.execute_batch(statement.as_str()) {
+                Ok(()) => held,
+                Err(_) => self.all_of_sample.clone(),
+            };
+            *self.sample.borrow_mut() = held;
+            for few in some.chunks(AT_ONCE) {
+                let asked: Vec<(Ask, Asked<'_>)> = few
+                    .iter()
+                    .flat_map(|(column, kind, category)| {
+                        let finite = finite.get(column);
+                        let asked = Asked { column, finite, is_text: kind.as_str() == "VARCHAR" };
+                        asks(*category).iter().map(move |ask| (*ask, asked))
+                    })
+                    .collect();
+                let mut answers = self.answers(&asked).into_iter();
+                for (name, kind, category) in few {
+                    let asked = asks(*category);
+                    let answers: Answers =
+                        asked.iter().copied().zip(answers.by_ref().take(asked.len())).collect();
+                    let is_key = key.contains(name);
+                    profiles.push(self.column(name, kind, *category, &answers, is_key));
+                }
+            }
         }
-        let mut answers = answers.into_iter();
-        columns
-            .iter()
-            .map(|(name, kind, category)| {
-                let asked = asks(*category);
-                let answers: Answers =
-                    asked.iter().copied().zip(answers.by_ref().take(asked.len())).collect();
-                Ok(self.column(name, kind, *category, &answers, key.contains(name)))
-            })
-            .collect()
+        *self.sample.borrow_mut() = self.all_of_sample.clone();
+        Ok(profiles)
     }
 
     /// The answers to all of these in one scan. Where one of them fails, the others are asked
@@ -196,7 +215,7 @@ impl Measuring<'_> {
         if asked.is_empty() {
             return Vec::new();
         }
-        let statement = ask::answers(asked, &self.sample);
+        let statement = ask::answers(asked, &self.sample.borrow());
         let read = self.connection.query_row(statement.as_str(), [], |row| {
             (0..asked.len()).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()
         });
@@ -312,9 +331,9 @@ impl Measuring<'_> {
     fn spread(&self, name: &ColumnName, (min, max): (f64, f64)) -> Histogram {
         let bins = if max > min { self.settings.histogram_bins.max(1) } else { 1 };
         let statement = match max > min {
-            true => ask::histogram(name, &self.sample, (min, max), bins),
+            true => ask::histogram(name, &self.sample.borrow(), (min, max), bins),
             // Anything but 0 to divide by.
-            false => ask::histogram(name, &self.sample, (min, min + 1.0), bins),
+            false => ask::histogram(name, &self.sample.borrow(), (min, min + 1.0), bins),
         };
         match self.pairs::<i64>(&statement) {
             Ok(counted) => {
@@ -329,7 +348,7 @@ impl Measuring<'_> {
     }
 
     fn dates(&self, name: &ColumnName, answers: &Answers) -> DateStats {
-        let quarters = self.pairs::<String>(&ask::quarters(name, &self.sample));
+        let quarters = self.pairs::<String>(&ask::quarters(name, &self.sample.borrow()));
         let (bins, counts) = quarters.unwrap_or_default().into_iter().unzip();
         DateStats {
             earliest: text(answers, Ask::Earliest),
@@ -347,7 +366,7 @@ impl Measuring<'_> {
 
     /// How many different values a column has, and the most frequent of them.
     fn values(&self, name: &ColumnName, most: usize) -> Option<(u64, Vec<(String, u64)>)> {
-        let statement = ask::values(name, &self.sample, most);
+        let statement = ask::values(name, &self.sample.borrow(), most);
         let mut statement = self.connection.prepare(statement.as_str()).ok()?;
         let read = |row: &duckdb::Row<'_>| {
             let (all, count): (i64, i64) = (row.get(0)?, row.get(2)?);
@@ -402,16 +421,16 @@ impl Measuring<'_> {
     }
 
     /// Rows with the key of another one, where the table has all columns of the key.
-    fn duplicates(&self, subject: &Published, key: &[ColumnName]) -> u64 {
+    fn duplicates(&self, subject: &Published, key: &[ColumnName]) -> Option<u64> {
         let has = |name: &ColumnName| {
             subject.view.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name.as_str()))
         };
         if key.is_empty() || !key.iter().all(has) {
-            return 0;
+            return None;
         }
-        let statement = ask::duplicates(key, &self.sample);
+        let statement = ask::duplicates(key, &self.sample.borrow());
         let count = self.connection.query_row(statement.as_str(), [], |row| row.get::<_, i64>(0));
-        count.map_or(0, i64::unsigned_abs)
+        count.ok().map(i64::unsigned_abs)
     }
 
     fn sample_rows(&self, subject: &Published) -> Vec<BTreeMap<String, Option<String>>> {

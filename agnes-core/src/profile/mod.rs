@@ -122,8 +122,8 @@ pub struct Profile {
     pub missing_cells: u64,
     /// The same in percent of all of them.
     pub missing_cells_pct: f64,
-    /// Rows with the key of another one; 0 where no key is declared.
-    pub duplicate_rows: u64,
+    /// Rows with the key of another one; absent where no key is declared.
+    pub duplicate_rows: Option<u64>,
     /// The number of columns of each category.
     pub variable_types: BTreeMap<Category, usize>,
     /// The times that its first column of dates or moments covers.
@@ -227,17 +227,19 @@ impl Agnes {
         only: Option<&[ViewName]>,
         progress: &dyn Progress,
     ) -> Result<ProfileReport> {
-        let access = self.access()?;
-        access.admin(principal)?;
-        let held = self.held()?;
         let mut subjects = Vec::new();
-        for (name, view) in &held.generation.views {
-            let table = access.resolve(name.as_str());
-            let table = table.filter(|t| t.name == *name && t.source == view.source);
-            let wanted = only.is_none_or(|only| only.contains(name))
-                && table.as_ref().is_none_or(|table| table.declaration.profile_after_sync.0);
-            if wanted && !view.files().is_empty() {
-                subjects.push(Published { name: name.clone(), view: view.clone(), table });
+        {
+            let access = self.access()?;
+            access.admin(principal)?;
+            let held = self.held()?;
+            for (name, view) in &held.generation.views {
+                let table = access.resolve(name.as_str());
+                let table = table.filter(|t| t.name == *name && t.source == view.source);
+                let wanted = only.is_none_or(|only| only.contains(name))
+                    && table.as_ref().is_none_or(|table| table.declaration.profile_after_sync.0);
+                if wanted && !view.files().is_empty() {
+                    subjects.push(Published { name: name.clone(), view: view.clone(), table });
+                }
             }
         }
         let mut report = ProfileReport::default();
@@ -247,29 +249,32 @@ impl Agnes {
             |subject: &Published| hashes.get(&subject.id()) != Some(&subject.hash(settings));
         subjects.retain(is_old);
         progress.start("profile", subjects.len() as u64);
+        // Many large tables take a while, in which others may have the system database.
+        self.let_go();
+        let mut made = Vec::new();
         for subject in subjects {
-            match self.make(&subject) {
-                Ok(_) => report.profiled.push(subject.name),
+            match measure::profile(self, &subject) {
+                Ok(profile) => made.push((subject, profile)),
                 Err(error) => report.failed.push((subject.name, Arc::new(error))),
             }
             progress.step(1);
+        }
+        let store = self.store()?;
+        for (subject, profile) in made {
+            store.put_profile(&subject.id(), &subject.hash(settings), &profile)?;
+            report.profiled.push(subject.name);
         }
         Ok(report)
     }
 
     fn kept_or_made(&self, subject: &Published) -> Result<Profile> {
         let hash = subject.hash(&self.settings().profiler);
-        match self.store()?.profile(&subject.id(), &hash)? {
-            Some(profile) => Ok(profile),
-            None => self.make(subject),
+        if let Some(profile) = self.store()?.profile(&subject.id(), &hash)? {
+            return Ok(profile);
         }
-    }
-
-    /// Makes a profile and keeps it.
-    fn make(&self, subject: &Published) -> Result<Profile> {
-        let settings = &self.settings().profiler;
+        self.let_go();
         let profile = measure::profile(self, subject)?;
-        self.store()?.put_profile(&subject.id(), &subject.hash(settings), &profile)?;
+        self.store()?.put_profile(&subject.id(), &hash, &profile)?;
         Ok(profile)
     }
 

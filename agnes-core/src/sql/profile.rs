@@ -60,6 +60,18 @@ impl Sample {
     }
 }
 
+/// Some columns of a sample, read once and held in memory.
+pub(crate) fn hold(columns: &[&ColumnName], sample: &Sample) -> (Sql, Sample) {
+    let columns: Vec<String> = columns.iter().map(|column| ident(*column)).collect();
+    let held = "temp.main.\"agnes held\"".to_string();
+    let statement = format!(
+        "CREATE OR REPLACE TABLE {held} AS SELECT {} FROM {}",
+        columns.join(", "),
+        sample.0
+    );
+    (Sql(statement), Sample(held))
+}
+
 /// A number near the golden ratio of `total`, which spreads best, without a common divisor.
 fn step(total: u64) -> u64 {
     fn divisor(a: u64, b: u64) -> u64 {
@@ -68,6 +80,9 @@ fn step(total: u64) -> u64 {
     let near = (total as f64 * 0.618_033_988_749_895) as u64;
     (near.max(1)..).find(|step| divisor(*step, total) == 1).unwrap_or(1)
 }
+
+/// The most that is shown of a value, characters.
+const TEXT_MAX: usize = 1000;
 
 /// What is asked about a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +183,7 @@ pub(crate) fn values(column: &ColumnName, sample: &Sample, most: usize) -> Sql {
     let c = ident(column);
     Sql(format!(
         "WITH v AS (SELECT {c} AS v, count(*) AS n FROM {} WHERE {c} IS NOT NULL GROUP BY 1) \
-         SELECT (SELECT count(*) FROM v), CAST(v AS VARCHAR), n FROM (FROM v ORDER BY n DESC, v LIMIT {most}) \
+         SELECT (SELECT count(*) FROM v), left(CAST(v AS VARCHAR), {TEXT_MAX}), n FROM (FROM v ORDER BY n DESC, v LIMIT {most}) \
          ORDER BY n DESC, v",
         sample.0
     ))
@@ -213,8 +228,9 @@ pub(crate) fn duplicates(key: &[ColumnName], sample: &Sample) -> Sql {
 
 /// The first rows, every value as text.
 pub(crate) fn first_rows(columns: &[ColumnName], sample: &Sample, rows: usize) -> Sql {
-    let columns: Vec<String> =
-        columns.iter().map(|column| format!("CAST({} AS VARCHAR)", ident(column))).collect();
+    let text =
+        |column: &ColumnName| format!("left(CAST({} AS VARCHAR), {TEXT_MAX})", ident(column));
+    let columns: Vec<String> = columns.iter().map(text).collect();
     Sql(format!("SELECT {} FROM {} LIMIT {rows}", columns.join(", "), sample.0))
 }
 

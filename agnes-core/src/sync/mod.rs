@@ -48,9 +48,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use plan::{Asked, SourcePlan, SyncPlan};
+pub use program::end_programs;
 pub use run::{RunStatus, SourceReport};
 
-use crate::connector::Connector;
+use crate::connector::{Connector, ConnectorReport};
 use crate::connectors::files::FilesConnector;
 use crate::orchestrator::{Progress, RebuildReport};
 use crate::profile::ProfileReport;
@@ -273,7 +274,16 @@ impl Agnes {
             return Ok(report);
         }
         progress.start("sync", todo.len() as u64);
+        // Connectors may take hours.
+        self.let_go();
         report.sources = self.run_all(&todo, progress);
+        for source in &mut report.sources {
+            let (tables, ignored) = (source.tables.clone(), Vec::new());
+            let ingested =
+                self.register_ingested(&source.source, ConnectorReport { tables, ignored });
+            source.registered = ingested.registered;
+            source.unregistered = ingested.unregistered;
+        }
         match self.rebuild(None, progress) {
             Ok(rebuilt) => report.rebuild = Some(rebuilt),
             Err(error) => report.rebuild_error = Some(Arc::new(error)),

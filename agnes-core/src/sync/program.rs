@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::disk::FileLock;
 use crate::{Error, Kind, Result};
 
 /// A program to run.
@@ -19,7 +21,11 @@ pub(super) struct Program {
     /// What it gets on its standard input.
     pub(super) input: Vec<u8>,
     pub(super) data_dir: PathBuf,
+    /// Where it works.
+    pub(super) folder: PathBuf,
     pub(super) time: Duration,
+    /// Held until the last of what it started has ended, whatever becomes of this process.
+    pub(super) lock: Arc<FileLock>,
 }
 
 /// How it ended.
@@ -60,6 +66,7 @@ impl Program {
         command
             .args(arguments)
             .env("DATA_DIR", &self.data_dir)
+            .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -67,7 +74,7 @@ impl Program {
         for name in WITHHELD {
             command.env_remove(name);
         }
-        end_with_parent(&mut command);
+        end_with_parent(&mut command, self.lock.clone());
         let mut child = command.spawn().map_err(|e| {
             let kind = match e.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
@@ -121,18 +128,46 @@ fn last(text: &str) -> String {
     }
 }
 
-/// Has the child end when this process does, however that ends.
+/// Has the child end when this process does, however that ends, and hold a lock until it and what
+/// it started have ended.
 #[allow(unsafe_code)]
-fn end_with_parent(command: &mut Command) {
-    // It has a process group of its own, which Ctrl-C doesn't reach.
-    #[cfg(target_os = "linux")]
-    {
-        let tell = || {
-            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
-                .map_err(std::io::Error::from)
-        };
-        // SAFETY: between fork and exec this makes one system call and touches no memory.
-        unsafe { command.pre_exec(tell) };
+fn end_with_parent(command: &mut Command, lock: Arc<FileLock>) {
+    let tell = move || {
+        rustix::io::fcntl_setfd(lock.as_fd(), rustix::io::FdFlags::empty())?;
+        // It has a process group of its own, which Ctrl-C doesn't reach.
+        #[cfg(target_os = "linux")]
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec this makes two system calls and touches no memory.
+    unsafe { command.pre_exec(tell) };
+}
+
+/// The process groups of the programs that run.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Ends every program that a sync of this process runs, with all that it has started: for a process
+/// that is told to end.
+pub fn end_programs() {
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    for group in running.iter() {
+        let _ = rustix::process::kill_process_group(*group, Signal::KILL);
+    }
+}
+
+/// A program that runs, for as long as this lives.
+struct Noted(Pid);
+
+impl Noted {
+    fn of(group: Pid) -> Noted {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+        Noted(group)
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|group| *group != self.0);
     }
 }
 
@@ -140,6 +175,7 @@ fn end_with_parent(command: &mut Command) {
 fn wait(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>> {
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let id = id.ok_or_else(|| Error::internal("a process without a number"))?;
+    let noted = Noted::of(id);
     let begun = Instant::now();
     // It stays a zombie until the group is ended, so that its number can't be another's.
     let has_ended = || {
@@ -165,6 +201,7 @@ fn wait(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>> {
         ended_before(time + GRACE);
     }
     let _ = rustix::process::kill_process_group(id, Signal::KILL);
+    drop(noted);
     let status = child.wait().map_err(|e| {
         Error::new(Kind::Unavailable, format!("can't hear how a connector ended: {e}"))
     })?;

@@ -116,11 +116,11 @@ fn bring_over(
     let source = &plan.source;
     let extracts = agnes.layout().extracts();
     agnes.components().disk.create_folder(&extracts)?;
-    let _one_at_a_time = FileLock::take(
+    let one_at_a_time = Arc::new(FileLock::take(
         &extracts.join(format!(".{source}.sync")),
-        &format!("another sync of `{source}`"),
+        &format!("another sync of `{source}`, or what its connector has started,"),
         Duration::from_millis(100),
-    )?;
+    )?);
     let held = agnes.held()?;
     let published: BTreeMap<TableName, &View> = held
         .generation
@@ -137,7 +137,7 @@ fn bring_over(
     let before = Extract::open(&folder).ok();
     let ran = connector(agnes, plan).and_then(|connector| match connector {
         What::Object(connector) => with_object(agnes, plan, &*connector, tables, progress),
-        What::Program(command) => with_program(agnes, plan, command, tables),
+        What::Program(command) => with_program(agnes, plan, command, tables, one_at_a_time.clone()),
     });
     let asked = outcome::Asked { runs: &plan.runs, tables, published: &published };
     let outcome::Left { report: left, failure, lost } = asked.look(before.as_ref(), &folder, ran);
@@ -145,11 +145,8 @@ fn bring_over(
     let (brought_back, faults) =
         keep::bring_back(agnes, source, &lost, &held.generation, report.started_at);
     report.brought_back = brought_back;
-    let ingested = agnes.register_ingested(source, left);
-    report.tables = ingested.extract.tables;
-    report.ignored = ingested.extract.ignored;
-    report.registered = ingested.registered;
-    report.unregistered = ingested.unregistered;
+    report.tables = left.tables;
+    report.ignored = left.ignored;
     match failure.into_iter().chain(faults).next() {
         None => Ok(()),
         Some(error) => Err(error),
@@ -223,6 +220,7 @@ fn with_program(
     plan: &SourcePlan,
     command: Vec<PathBuf>,
     tables: Option<&[TableName]>,
+    lock: Arc<FileLock>,
 ) -> Result<Ran> {
     let settings = &agnes.settings().sync;
     let general = if plan.dropped_in { settings.drop_in_timeout } else { settings.timeout };
@@ -239,7 +237,12 @@ fn with_program(
         command,
         input: input.to_string().into_bytes(),
         data_dir: agnes.layout().root().to_path_buf(),
+        folder: match settings.base_dir.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => settings.base_dir.clone(),
+        },
         time: plan.settings.timeout.unwrap_or(general),
+        lock,
     };
     program.run().map(Ran::Ended)
 }

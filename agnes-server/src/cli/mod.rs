@@ -266,6 +266,10 @@ fn open_configured(data_dir: PathBuf) -> Result<(Agnes, Config)> {
     }
     let environment = Environment::of(&data_dir);
     let config = environment.config();
+    // What is wrong with a whole file concerns every command.
+    for problem in config.problems().iter().filter(|problem| problem.path.is_empty()) {
+        Output::new().note(problem);
+    }
     let settings = environment.settings(&config)?;
     let agnes = Agnes::open_with(data_dir, settings, environment.components())?;
     Ok((agnes, config))

@@ -72,6 +72,12 @@ impl Output {
         self.data(format!("{text}\n").as_bytes())
     }
 
+    /// One line on stdout with what somebody else may have written, without what a terminal would
+    /// obey.
+    pub(super) fn text(&self, text: impl Display) -> Result<()> {
+        self.line(shown(&text.to_string()).replace('\n', "\\n"))
+    }
+
     /// Rows for people on stdout, some columns aligned to the right.
     pub(super) fn table<const N: usize>(
         &self,

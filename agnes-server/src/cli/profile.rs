@@ -27,16 +27,18 @@ pub(super) struct ProfileCommand {
 
 impl ProfileCommand {
     pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
-        let access = agnes.access()?;
-        let who = match &self.as_user {
-            None => Principal::Operator,
-            Some(email) => super::people::principal(&access, email)?,
+        let decision = {
+            let access = agnes.access()?;
+            let who = match &self.as_user {
+                None => Principal::Operator,
+                Some(email) => super::people::principal(&access, email)?,
+            };
+            let id = match access.resolve(&self.table) {
+                Some(table) => table.id,
+                None => TableId::parse(self.table)?,
+            };
+            access.decide(&who, &Resource::table(id))
         };
-        let id = match access.resolve(&self.table) {
-            Some(table) => table.id,
-            None => TableId::parse(self.table)?,
-        };
-        let decision = access.decide(&who, &Resource::table(id));
         let profile = agnes.profile(&decision.permit()?)?;
         match self.json.json {
             true => output.json(&profile)?,
@@ -57,18 +59,18 @@ fn show(profile: &Profile, output: &Output) -> Result<()> {
         profile.avg_completeness
     ))?;
     if let Some(description) = &profile.description {
-        output.line(format_args!("  {description}"))?;
+        output.text(format_args!("  {description}"))?;
     }
-    if !profile.primary_key.is_empty() {
-        output.line(format_args!(
+    if let Some(duplicates) = profile.duplicate_rows {
+        output.text(format_args!(
             "  key: {}, {} rows with the key of another one",
             profile.primary_key.join(", "),
-            grouped(profile.duplicate_rows)
+            grouped(duplicates)
         ))?;
     }
     if !profile.used_by_metrics.is_empty() {
         let metrics: Vec<&str> = profile.used_by_metrics.iter().map(|m| &*m.name).collect();
-        output.line(format_args!("  used by the metrics {}", metrics.join(", ")))?;
+        output.text(format_args!("  used by the metrics {}", metrics.join(", ")))?;
     }
     output.line("")?;
     let row = |column: &ColumnProfile| {
@@ -86,7 +88,8 @@ fn show(profile: &Profile, output: &Output) -> Result<()> {
     for column in &profile.columns {
         let top = column.string_stats.as_ref().map_or(&[][..], |stats| &stats.top_values);
         if top.len() > 1 {
-            output.line(format_args!("\n{}", column.name))?;
+            output.line("")?;
+            output.text(&column.name)?;
             let rows = top.iter().map(|top| {
                 [bar(top.pct), format!("{} %", top.pct), grouped(top.count), first(&top.value)]
             });
@@ -97,7 +100,7 @@ fn show(profile: &Profile, output: &Output) -> Result<()> {
         output.line("")?;
     }
     for alert in &profile.alerts {
-        output.line(format_args!("! {}: {}", alert.column, alert.message))?;
+        output.text(format_args!("! {}: {}", alert.column, alert.message))?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `agnes sync`: bring sources over and publish them.
 
-use agnes_core::config::Config;
+use agnes_core::config::{Config, Level, Problem};
 use agnes_core::sync::{RunStatus, SourceReport, SyncReport, Which};
-use agnes_core::{Agnes, Result, SourceName};
+use agnes_core::{Agnes, Error, Kind, Result, SourceName};
 use clap::Args;
 
 use super::output::{Done, Output};
@@ -38,6 +38,13 @@ impl Sync {
                 output.note(problem);
             }
         }
+        let is_wrong = |problem: &Problem| {
+            problem.level == Level::Error && problem.path.starts_with("sources")
+        };
+        let wrong = config.problems().iter().any(is_wrong);
+        if !config.file().exists() {
+            output.note(format_args!("there is no `{}`", config.file().display()));
+        }
         let which = match (self.sources, self.all) {
             (sources, false) if sources.is_empty() => Which::Due,
             (sources, false) => Which::Named(sources),
@@ -50,15 +57,32 @@ impl Sync {
                 false if plan.sources.is_empty() => nothing(output)?,
                 false => output.data(plan.to_string().as_bytes())?,
             }
-            return Ok(Done::Whole);
+            return Ok(Done::whole_if(!wrong));
         }
+        end_programs_when_told()?;
         let report = agnes.sync(&which, &output.progress())?;
         match self.json.json {
             true => output.json(&report)?,
             false => show(&report, output)?,
         }
-        Ok(Done::whole_if(report.is_complete()))
+        Ok(Done::whole_if(report.is_complete() && !wrong))
     }
+}
+
+/// Has the connectors that run end with this process when somebody ends it.
+fn end_programs_when_told() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
+    let mut signals = signals
+        .map_err(|e| Error::new(Kind::Unavailable, format!("signals can't be listened to: {e}")))?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            agnes_core::sync::end_programs();
+            // As the shell tells it.
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }
 
 fn nothing(output: &Output) -> Result<()> {
