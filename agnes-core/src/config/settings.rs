@@ -124,6 +124,9 @@ pub struct MetadataConfig {
     /// The same at a server's start.
     #[serde(deserialize_with = "number")]
     pub warmup_concurrency: Option<NonZeroUsize>,
+    /// How long a provider may take for one table, seconds.
+    #[serde(deserialize_with = "number")]
+    pub timeout_seconds: Option<u64>,
 }
 
 /// `profiler`: how profiles are made.
@@ -277,6 +280,7 @@ impl Config {
         set(&mut metadata.interval, interval);
         set(&mut metadata.concurrency, of.concurrency);
         set(&mut metadata.warmup_concurrency, of.warmup_concurrency);
+        set(&mut metadata.timeout, seconds(of.timeout_seconds));
         let (profiler, of) = (&mut settings.profiler, &self.profiler);
         set(&mut profiler.sample_size, of.sample_size);
         set(&mut profiler.max_categorical_distinct, of.max_categorical_distinct);

@@ -87,14 +87,18 @@ pub struct MetadataSettings {
     pub concurrency: NonZeroUsize,
     /// The same for the refresh at a server's start.
     pub warmup_concurrency: NonZeroUsize,
+    /// How long a provider may take for one table. One that doesn't answer is given up, and the
+    /// others go on.
+    pub timeout: Duration,
 }
 
 impl Default for MetadataSettings {
-    /// Four hours, four tables at once.
+    /// Four hours, four tables at once, two minutes for a table.
     fn default() -> Self {
         const FOUR: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
         let interval = Duration::from_secs(4 * 3600);
-        MetadataSettings { interval, concurrency: FOUR, warmup_concurrency: FOUR }
+        let timeout = Duration::from_secs(120);
+        MetadataSettings { interval, concurrency: FOUR, warmup_concurrency: FOUR, timeout }
     }
 }
 
@@ -116,6 +120,7 @@ impl MetadataSettings {
             interval: interval.unwrap_or(self.interval),
             concurrency: many(concurrency).unwrap_or(self.concurrency),
             warmup_concurrency: many(warmup_concurrency).unwrap_or(self.warmup_concurrency),
+            timeout: self.timeout,
         }
     }
 

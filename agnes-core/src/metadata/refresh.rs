@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attached::AttachedCatalog;
 use super::cache::{Cache, Found};
-use super::{Address, Freshness, FreshnessState, MetadataProvider};
+use super::{Address, Freshness, FreshnessState, MetadataProvider, TableMetadata};
 use crate::access::{Access, Principal};
 use crate::error::of_a_panic;
 use crate::extract::QueryMode;
@@ -121,6 +121,7 @@ impl Outcome {
 }
 
 /// A table that is to be asked about, and whom to ask.
+#[derive(Clone)]
 struct Asked {
     table: RegisteredTable,
     provider: Arc<dyn MetadataProvider>,
@@ -132,46 +133,78 @@ pub const INVALID_ADDRESS: &str = "invalid identifier";
 /// The longest error that is kept, characters.
 const ERROR_MAX: usize = 512;
 
-impl Asked {
-    /// Asks. Whatever goes wrong is an outcome.
-    fn ask(&self, now: impl Fn() -> Timestamp) -> (Outcome, Found) {
-        let id = self.table.id.clone();
-        let failed = |error: &str, kept: String| {
-            (Outcome::Error { table_id: id.clone(), error: error.to_string() }, Err(kept))
-        };
-        let (outcome, result) = match Address::of(&self.table) {
-            None => failed(INVALID_ADDRESS, "invalid bucket/source_table identifier".into()),
-            Some(address) => {
-                match catch_unwind(AssertUnwindSafe(|| self.provider.metadata(&address))) {
-                    Ok(Ok(metadata)) => match metadata.and_then(super::TableMetadata::checked) {
-                        None => (
-                            Outcome::NoData { table_id: id.clone() },
-                            Err("provider returned no data".to_string()),
-                        ),
-                        Some(metadata) => {
-                            let outcome = Outcome::Ok {
-                                table_id: id.clone(),
-                                rows: metadata.rows,
-                                size_bytes: metadata.size_bytes,
-                                entity_type: metadata.entity_type.clone(),
-                            };
-                            (outcome, Ok(metadata))
-                        }
-                    },
-                    Ok(Err(error)) => {
-                        let told = format!("{}: {}", error.kind(), error.message());
-                        failed(&told, told.clone())
+/// What a provider says, or why it says nothing.
+type Said = std::result::Result<Option<TableMetadata>, String>;
+
+/// Asks one provider after the other on a thread of its own, so that one that hangs is given up.
+struct Asker {
+    ask: mpsc::Sender<(Arc<dyn MetadataProvider>, Address)>,
+    said: mpsc::Receiver<Said>,
+}
+
+impl Asker {
+    fn start() -> Result<Asker> {
+        let (ask, asked) = mpsc::channel::<(Arc<dyn MetadataProvider>, Address)>();
+        let (say, said) = mpsc::channel();
+        let work = move || {
+            while let Ok((provider, address)) = asked.recv() {
+                let answer = catch_unwind(AssertUnwindSafe(|| provider.metadata(&address)));
+                let answer: Said = match answer {
+                    Ok(answer) => {
+                        answer.map_err(|error| format!("{}: {}", error.kind(), error.message()))
                     }
-                    Err(panic) => {
-                        let told = format!("Panic: {}", of_a_panic(&*panic));
-                        failed(&told, told.clone())
-                    }
+                    Err(panic) => Err(format!("Panic: {}", of_a_panic(&*panic))),
+                };
+                if say.send(answer).is_err() {
+                    return;
                 }
             }
         };
-        let result = result.map_err(|kept| kept.chars().take(ERROR_MAX).collect::<String>().into());
-        (outcome, Found { table: self.table.clone(), at: now(), result })
+        let thread = std::thread::Builder::new().name("agnes-metadata".into()).spawn(work);
+        thread.map(|_| Asker { ask, said }).map_err(|e| {
+            Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
+        })
     }
+
+    /// Asks about one table. Whatever goes wrong is an outcome; a provider that doesn't answer in
+    /// time is left to itself.
+    fn ask(asker: &mut Option<Asker>, one: &Asked, time: Duration) -> Said {
+        let Some(address) = Address::of(&one.table) else { return Err(INVALID_ADDRESS.into()) };
+        let ready = match asker.take() {
+            Some(ready) => ready,
+            None => Asker::start().map_err(|e| format!("{}: {}", e.kind(), e.message()))?,
+        };
+        let sent = ready.ask.send((one.provider.clone(), address));
+        match sent.map_err(drop).and_then(|()| ready.said.recv_timeout(time).map_err(drop)) {
+            Ok(said) => {
+                *asker = Some(ready);
+                said
+            }
+            Err(()) => Err(format!("Unavailable: no answer within {} s", time.as_secs_f64())),
+        }
+    }
+}
+
+/// What an answer means for a table.
+fn told_of(one: &Asked, said: Said, at: Timestamp) -> (Outcome, Found) {
+    let table_id = one.table.id.clone();
+    let (outcome, result) = match said.map(|metadata| metadata.and_then(TableMetadata::checked)) {
+        Ok(Some(metadata)) => {
+            let TableMetadata { rows, size_bytes, .. } = metadata;
+            let entity_type = metadata.entity_type.clone();
+            (Outcome::Ok { table_id, rows, size_bytes, entity_type }, Ok(metadata))
+        }
+        Ok(None) => (Outcome::NoData { table_id }, Err("provider returned no data".to_string())),
+        Err(error) => {
+            let kept = match error.as_str() {
+                INVALID_ADDRESS => "invalid bucket/source_table identifier".to_string(),
+                error => error.to_string(),
+            };
+            (Outcome::Error { table_id, error }, Err(kept))
+        }
+    };
+    let result = result.map_err(|kept| kept.chars().take(ERROR_MAX).collect::<String>().into());
+    (outcome, Found { table: one.table.clone(), at, result })
 }
 
 /// The right to be the one refresh of all that runs.
@@ -275,7 +308,9 @@ impl Agnes {
             )
             .with(Key::Table, id)
         })?;
-        let (outcome, found) = Asked { table, provider }.ask(|| self.now());
+        let asked = Asked { table, provider };
+        let said = Asker::ask(&mut None, &asked, self.settings().metadata.timeout);
+        let (outcome, found) = told_of(&asked, said, self.now());
         self.metadata_cache()?.keep(vec![found], |id| access.registered(id))?;
         Ok(outcome)
     }
@@ -327,10 +362,13 @@ impl Agnes {
             for _ in 0..many.get().min(asked.len()) {
                 let (tell, next, stop) = (tell.clone(), &next, &stop);
                 scope.spawn(move || {
+                    let mut asker = None;
                     while let Some(one) = asked.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if stop.load(Ordering::Relaxed)
-                            || tell.send(one.ask(|| self.now())).is_err()
-                        {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let said = Asker::ask(&mut asker, one, settings.timeout);
+                        if tell.send(told_of(one, said, self.now())).is_err() {
                             return;
                         }
                     }

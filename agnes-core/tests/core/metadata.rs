@@ -324,6 +324,33 @@ fn one_refresh_of_all_at_a_time_and_so_many_tables_at_once() {
 }
 
 #[test]
+fn a_provider_that_hangs_is_given_up_and_the_others_go_on() {
+    let timeout = Duration::from_millis(200);
+    let house = House::with(MetadataSettings { timeout, ..MetadataSettings::default() });
+    let ids = ["a", "b", "c", "d", "e", "f"].map(|name| house.register(name));
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    for id in &ids {
+        let held = held.clone();
+        let hangs = ["b", "d"].contains(&id.as_str());
+        house.fake.says(id.as_str(), move || {
+            if hangs {
+                let _ = held.lock().unwrap().recv();
+            }
+            rows(1)
+        });
+    }
+    let report = house.refresh();
+    assert_eq!((report.total, report.succeeded, report.failed), (6, 4, 2), "{report:?}");
+    assert_eq!(house.status("d")["error_msg"], "Unavailable: no answer within 0.2 s");
+    let outcome = house.agnes.refresh_table_metadata(ADMIN, &ids[1]).unwrap();
+    assert!(matches!(outcome, Outcome::Error { .. }));
+    // Nothing is held up by those that still hang.
+    assert_eq!(house.refresh().total, 6);
+    drop(hold);
+}
+
+#[test]
 fn who_may_not_see_a_table_hears_nothing_of_it() {
     let house = House::new();
     for name in ["orders", "salaries"] {
