@@ -141,6 +141,8 @@ fn percent(part: u64, whole: u64) -> f64 {
 const AT_ONCE: usize = 4;
 /// The values that are held in memory at a time, of some columns.
 const HELD_VALUES: usize = 2_000_000;
+/// The columns that are: each statement looks at all of a table's, whatever it asks.
+const HELD_COLUMNS: usize = 64;
 
 /// What a first scan asks of a column of a category.
 fn asks(category: Category) -> &'static [Ask] {
@@ -176,7 +178,7 @@ impl Measuring<'_> {
         }
         let mut profiles = Vec::with_capacity(columns.len());
         let rows = usize::try_from(self.rows).unwrap_or(usize::MAX).max(1);
-        for some in columns.chunks((HELD_VALUES / rows).max(AT_ONCE)) {
+        for some in columns.chunks((HELD_VALUES / rows).clamp(AT_ONCE, HELD_COLUMNS)) {
             // A file is looked through once for many columns, and not once for each: finding out
             // what columns it has takes as long as reading a few of them.
             let names: Vec<&ColumnName> = some.iter().map(|(name, ..)| name).collect();

@@ -60,10 +60,19 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// Some of its columns. Naming them spares the engine the others: of a thousand it takes 10 ms
+    /// to find out what `*` stands for.
+    fn of<'c>(&self, columns: impl IntoIterator<Item = &'c ColumnName>) -> String {
+        let columns: Vec<String> = columns.into_iter().map(ident).collect();
+        format!("(SELECT {} FROM {})", columns.join(", "), self.0)
+    }
+}
+
 /// Some columns of a sample, read once and held in memory.
 pub(crate) fn hold(columns: &[&ColumnName], sample: &Sample) -> (Sql, Sample) {
     let columns: Vec<String> = columns.iter().map(|column| ident(*column)).collect();
-    let held = "temp.main.\"agnes held\"".to_string();
+    let held = "main.\"agnes held\"".to_string();
     let statement = format!(
         "CREATE OR REPLACE TABLE {held} AS SELECT {} FROM {}",
         columns.join(", "),
@@ -174,7 +183,13 @@ pub(crate) fn answers(asked: &[(Ask, Asked<'_>)], sample: &Sample) -> Sql {
         }
     }
     let finite = finite.concat();
-    Sql(format!("SELECT {} FROM (SELECT *{finite} FROM {})", answers.join(", "), sample.0))
+    let mut columns: Vec<&ColumnName> = asked.iter().map(|(_, of)| of.column).collect();
+    columns.dedup();
+    Sql(format!(
+        "SELECT {} FROM (SELECT *{finite} FROM {})",
+        answers.join(", "),
+        sample.of(columns)
+    ))
 }
 
 /// The number of different values of a column, and the most frequent ones as text with how often
@@ -185,7 +200,7 @@ pub(crate) fn values(column: &ColumnName, sample: &Sample, most: usize) -> Sql {
         "WITH v AS (SELECT {c} AS v, count(*) AS n FROM {} WHERE {c} IS NOT NULL GROUP BY 1) \
          SELECT (SELECT count(*) FROM v), left(CAST(v AS VARCHAR), {TEXT_MAX}), n FROM (FROM v ORDER BY n DESC, v LIMIT {most}) \
          ORDER BY n DESC, v",
-        sample.0
+        sample.of([column])
     ))
 }
 
@@ -203,7 +218,7 @@ pub(crate) fn histogram(
         "SELECT least(floor(({number} / 2 - {min:?}::DOUBLE / 2) / ({max:?}::DOUBLE / 2 - {min:?}::DOUBLE / 2) \
          * {bins}), {})::BIGINT AS bin, count(*) FROM {} WHERE isfinite({number}) GROUP BY 1 ORDER BY 1",
         bins.saturating_sub(1),
-        sample.0
+        sample.of([column])
     ))
 }
 
@@ -213,7 +228,7 @@ pub(crate) fn quarters(column: &ColumnName, sample: &Sample) -> Sql {
     Sql(format!(
         "SELECT year({c}) || '-Q' || quarter({c}), count(*) FROM {} WHERE isfinite({c}) \
          GROUP BY year({c}), quarter({c}) ORDER BY year({c}), quarter({c})",
-        sample.0
+        sample.of([column])
     ))
 }
 
@@ -253,5 +268,21 @@ mod tests {
             let apart = half(0).abs_diff(half(total - total / 2));
             assert!(apart as f64 <= 2.0 + (total as f64).sqrt(), "{total}: {apart}");
         }
+    }
+
+    #[test]
+    fn what_is_held_is_what_was_there() {
+        let connection = crate::engine::in_memory(&crate::Limits::default()).unwrap();
+        let sample =
+            Sample("(SELECT i AS a, i % 2 AS \"b \"\"c\", 'x' AS d FROM range(4) t(i))".into());
+        let (b, d) = (ColumnName::parse("b \"c").unwrap(), ColumnName::parse("d").unwrap());
+        let (statement, held) = hold(&[&b, &d], &sample);
+        // Twice: the next columns take their place.
+        for _ in 0..2 {
+            connection.execute_batch(statement.as_str()).unwrap();
+        }
+        let most = values(&b, &held, 5);
+        let count: i64 = connection.query_row(most.as_str(), [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 2);
     }
 }
