@@ -206,11 +206,11 @@ pub struct SyncReport {
     pub not_due: Vec<SourceName>,
     /// What was published; none where nothing ran.
     pub rebuild: Option<RebuildReport>,
-    /// The tables whose profiles were made anew, because they changed.
-    pub profiles: ProfileReport,
-    /// Why it couldn't be. What was published before stays.
+    /// Why nothing could be published. What was published before stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild_error: Option<Arc<Error>>,
+    /// The tables whose profiles were made anew, because they changed.
+    pub profiles: ProfileReport,
     /// Why it couldn't be noted how it went; what ran is due again then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note_error: Option<Arc<Error>>,
@@ -266,8 +266,8 @@ impl Agnes {
             sources: Vec::with_capacity(todo.len()),
             not_due: not_due.into_iter().map(|source| source.source).collect(),
             rebuild: None,
-            profiles: ProfileReport::default(),
             rebuild_error: None,
+            profiles: ProfileReport::default(),
             note_error: None,
         };
         if todo.is_empty() {
@@ -290,9 +290,10 @@ impl Agnes {
         }
         // Nothing counts as synced that nobody can see.
         let published = report.rebuild.is_some();
-        let store = self.store()?;
+        // What ran has run: a full disk mustn't cost the report of it.
         for source in &report.sources {
-            if let Err(error) = store.record_run(source, published) {
+            let noted = self.store().and_then(|store| store.record_run(source, published));
+            if let Err(error) = noted {
                 report.note_error = Some(Arc::new(error));
             }
         }

@@ -566,6 +566,24 @@ fn a_connector_object_is_taken_at_its_word_as_far_as_its_extract_goes() {
 }
 
 #[test]
+fn what_ran_is_reported_though_it_can_t_be_noted() {
+    let mut house = House::new();
+    with(&mut house, "crm", |job| {
+        let mut writer = ExtractWriter::begin(job.folder, WriteMode::Replace, job.now)?;
+        writer.table_from_sql(&TableName::parse("orders")?, "SELECT 1 AS v")?;
+        writer.finish()?;
+        // The system database can't be opened from here on, as on a disk that fails.
+        let system = job.folder.join("../../state/system.duckdb");
+        std::fs::write(system, "no database").unwrap();
+        Ok(ConnectorReport::default())
+    });
+    let report = house.sync(Which::Due);
+    assert_eq!(report.sources.len(), 1);
+    assert!(report.note_error.is_some());
+    assert!(!report.is_complete());
+}
+
+#[test]
 fn what_a_program_is_told_as_arguments_is_never_shown() {
     let mut house = House::new();
     let command = ["/bin/sh", "-c", "exit 1", "--token", "hunter2"].map(String::from);

@@ -108,6 +108,9 @@ fn show(report: &SyncReport, output: &Output) -> Result<()> {
     if let Some(report) = &report.rebuild {
         rebuild::show(report, output)?;
     }
+    if let Some(error) = &report.note_error {
+        output.note(format_args!("how it went couldn't be noted: {}", error.message()));
+    }
     for (table, error) in &report.profiles.failed {
         output.note(format_args!("no profile of `{table}`: {}", error.message()));
     }
