@@ -22,7 +22,7 @@ pub(super) enum Ran {
 }
 
 /// What a connector was asked for.
-pub(super) struct Asked<'a> {
+pub(super) struct Order<'a> {
     pub(super) runs: &'a Runs,
     /// None for everything.
     pub(super) tables: Option<&'a [TableName]>,
@@ -39,7 +39,7 @@ pub(super) struct Left {
     pub(super) lost: Vec<TableName>,
 }
 
-impl Asked<'_> {
+impl Order<'_> {
     /// Looks at the extract.
     pub(super) fn look(&self, before: Option<&Extract>, folder: &Path, ran: Result<Ran>) -> Left {
         let after = Extract::open(folder);
@@ -51,11 +51,15 @@ impl Asked<'_> {
             )),
             Err(error) => Some(Error::new(error.kind(), error.message())),
         };
+        let told_of_tables = match &ran {
+            Ok(Ran::Told(report)) => report.tables.iter().any(|t| t.status.is_up_to_date()),
+            Ok(Ran::Ended(_)) | Err(_) => false,
+        };
         // With nothing to do and nothing there it needn't write one.
         let should_be = before.is_some()
             || !self.published.is_empty()
             || folder.join(EXTRACT_DB).exists()
-            || matches!(&ran, Ok(Ran::Told(report)) if report.tables.iter().any(|t| t.status.is_up_to_date()));
+            || told_of_tables;
         if let (None, Err(error), true) = (&failure, &after, should_be) {
             failure = Some(Error::new(
                 Kind::Contract,

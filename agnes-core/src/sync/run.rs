@@ -32,7 +32,8 @@ pub struct SourceReport {
     pub duration_ms: u64,
     /// What became of each table that it was about.
     pub tables: Vec<TableOutcome>,
-    /// Tables that the connector lost though it wasn't asked for them; they were brought back.
+    /// Tables that the connector lost without its source having lost them: they are again what
+    /// was published before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub brought_back: Vec<TableName>,
     /// Parts of the source that are no tables, with the reason.
@@ -139,8 +140,8 @@ fn bring_over(
         What::Object(connector) => with_object(agnes, plan, &*connector, tables, progress),
         What::Program(command) => with_program(agnes, plan, command, tables, one_at_a_time.clone()),
     });
-    let asked = outcome::Asked { runs: &plan.runs, tables, published: &published };
-    let outcome::Left { report: left, failure, lost } = asked.look(before.as_ref(), &folder, ran);
+    let order = outcome::Order { runs: &plan.runs, tables, published: &published };
+    let outcome::Left { report: left, failure, lost } = order.look(before.as_ref(), &folder, ran);
     let lost: Vec<&View> = lost.iter().filter_map(|name| published.get(name).copied()).collect();
     let (brought_back, faults) =
         keep::bring_back(agnes, source, &lost, &held.generation, report.started_at);
