@@ -1,6 +1,5 @@
 //! Making a profile: two scans of the table's files, and the sums of what they give.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -18,17 +17,14 @@ use crate::sql::profile::{self as ask, Ask, Asked, Sample};
 use crate::sql::{self, Sql};
 use crate::{Agnes, ColumnName, Error, Key, Kind, Limits, Result, engine};
 
-/// A table that is being measured.
+/// A table that is being measured, or some columns of it.
+#[derive(Clone, Copy)]
 struct Measuring<'a> {
-    connection: Connection,
+    connection: &'a Connection,
     settings: &'a ProfileSettings,
-    /// What is asked now: columns that are held, or all that is looked at.
-    sample: RefCell<Sample>,
-    /// All columns of the rows that are looked at.
-    all_of_sample: Sample,
-    /// Every row of the table.
-    all: Sample,
     /// The rows that are looked at.
+    sample: &'a Sample,
+    /// How many they are.
     rows: u64,
 }
 
@@ -54,15 +50,13 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
     let sampled = view.rows > settings.sample_size;
     let analytics = agnes.layout().analytics();
     let files: Vec<PathBuf> = view.files().iter().map(|pin| pin.path_in(&analytics)).collect();
-    let looked_at = sample(subject, &files, settings, sampled)?;
     let measuring = Measuring {
-        connection,
+        connection: &connection,
         settings,
-        sample: RefCell::new(looked_at.clone()),
-        all_of_sample: looked_at,
-        all: Sample::all(&files, view.by_name())?,
+        sample: &sample(subject, &files, settings, sampled)?,
         rows: view.rows.min(settings.sample_size),
     };
+    let all = Sample::all(&files, view.by_name())?;
     let key: Vec<ColumnName> =
         table.as_ref().map(|table| table.declaration.primary_key.clone()).unwrap_or_default();
     let columns = measuring.columns(subject, &key)?;
@@ -95,7 +89,7 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
         last_sync: None,
         related_tables: Vec::new(),
         used_by_metrics: Vec::new(),
-        sample_rows: measuring.sample_rows(subject),
+        sample_rows: measuring.sample_rows(subject, &all),
         columns,
         profiled_at: agnes.now(),
     })
@@ -182,12 +176,12 @@ impl Measuring<'_> {
             // A file is looked through once for many columns, and not once for each: finding out
             // what columns it has takes as long as reading a few of them.
             let names: Vec<&ColumnName> = some.iter().map(|(name, ..)| name).collect();
-            let (statement, held) = ask::hold(&names, &self.all_of_sample);
-            let held = match self.connection.execute_batch(statement.as_str()) {
-                Ok(()) => held,
-                Err(_) => self.all_of_sample.clone(),
+            let (statement, held) = ask::hold(&names, self.sample);
+            let part = match self.connection.execute_batch(statement.as_str()) {
+                Ok(()) => Measuring { sample: &held, ..*self },
+                // One column that can't be held mustn't cost the others: each is read on its own.
+                Err(_) => *self,
             };
-            *self.sample.borrow_mut() = held;
             for few in some.chunks(AT_ONCE) {
                 let asked: Vec<(Ask, Asked<'_>)> = few
                     .iter()
@@ -197,17 +191,16 @@ impl Measuring<'_> {
                         asks(*category).iter().map(move |ask| (*ask, asked))
                     })
                     .collect();
-                let mut answers = self.answers(&asked).into_iter();
+                let mut answers = part.answers(&asked).into_iter();
                 for (name, kind, category) in few {
                     let asked = asks(*category);
                     let answers: Answers =
                         asked.iter().copied().zip(answers.by_ref().take(asked.len())).collect();
                     let is_key = key.contains(name);
-                    profiles.push(self.column(name, kind, *category, &answers, is_key));
+                    profiles.push(part.column(name, kind, *category, &answers, is_key));
                 }
             }
         }
-        *self.sample.borrow_mut() = self.all_of_sample.clone();
         Ok(profiles)
     }
 
@@ -217,7 +210,7 @@ impl Measuring<'_> {
         if asked.is_empty() {
             return Vec::new();
         }
-        let statement = ask::answers(asked, &self.sample.borrow());
+        let statement = ask::answers(asked, self.sample);
         let read = self.connection.query_row(statement.as_str(), [], |row| {
             (0..asked.len()).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()
         });
@@ -333,9 +326,9 @@ impl Measuring<'_> {
     fn spread(&self, name: &ColumnName, (min, max): (f64, f64)) -> Histogram {
         let bins = if max > min { self.settings.histogram_bins.max(1) } else { 1 };
         let statement = match max > min {
-            true => ask::histogram(name, &self.sample.borrow(), (min, max), bins),
+            true => ask::histogram(name, self.sample, (min, max), bins),
             // Anything but 0 to divide by.
-            false => ask::histogram(name, &self.sample.borrow(), (min, min + 1.0), bins),
+            false => ask::histogram(name, self.sample, (min, min + 1.0), bins),
         };
         match self.pairs::<i64>(&statement) {
             Ok(counted) => {
@@ -350,7 +343,7 @@ impl Measuring<'_> {
     }
 
     fn dates(&self, name: &ColumnName, answers: &Answers) -> DateStats {
-        let quarters = self.pairs::<String>(&ask::quarters(name, &self.sample.borrow()));
+        let quarters = self.pairs::<String>(&ask::quarters(name, self.sample));
         let (bins, counts) = quarters.unwrap_or_default().into_iter().unzip();
         DateStats {
             earliest: text(answers, Ask::Earliest),
@@ -368,7 +361,7 @@ impl Measuring<'_> {
 
     /// How many different values a column has, and the most frequent of them.
     fn values(&self, name: &ColumnName, most: usize) -> Option<(u64, Vec<(String, u64)>)> {
-        let statement = ask::values(name, &self.sample.borrow(), most);
+        let statement = ask::values(name, self.sample, most);
         let mut statement = self.connection.prepare(statement.as_str()).ok()?;
         let read = |row: &duckdb::Row<'_>| {
             let (all, count): (i64, i64) = (row.get(0)?, row.get(2)?);
@@ -430,15 +423,20 @@ impl Measuring<'_> {
         if key.is_empty() || !key.iter().all(has) {
             return None;
         }
-        let statement = ask::duplicates(key, &self.sample.borrow());
+        let statement = ask::duplicates(key, self.sample);
         let count = self.connection.query_row(statement.as_str(), [], |row| row.get::<_, i64>(0));
         count.ok().map(i64::unsigned_abs)
     }
 
-    fn sample_rows(&self, subject: &Published) -> Vec<BTreeMap<String, Option<String>>> {
+    /// The first rows of all that there are.
+    fn sample_rows(
+        &self,
+        subject: &Published,
+        all: &Sample,
+    ) -> Vec<BTreeMap<String, Option<String>>> {
         let names = subject.view.columns.iter().map(|column| ColumnName::parse(&*column.name));
         let Ok(names) = names.collect::<Result<Vec<_>>>() else { return Vec::new() };
-        let statement = ask::first_rows(&names, &self.all, self.settings.sample_rows_limit);
+        let statement = ask::first_rows(&names, all, self.settings.sample_rows_limit);
         let read = || -> duckdb::Result<Vec<_>> {
             let mut statement = self.connection.prepare(statement.as_str())?;
             let row = |row: &duckdb::Row<'_>| {

@@ -242,7 +242,6 @@ impl Agnes {
                 }
             }
         }
-        let mut report = ProfileReport::default();
         let hashes = self.store()?.profile_hashes()?;
         let settings = &self.settings().profiler;
         let is_old =
@@ -251,18 +250,22 @@ impl Agnes {
         progress.start("profile", subjects.len() as u64);
         // Many large tables take a while, in which others may have the system database.
         self.let_go();
-        let mut made = Vec::new();
-        for subject in subjects {
-            match measure::profile(self, &subject) {
-                Ok(profile) => made.push((subject, profile)),
-                Err(error) => report.failed.push((subject.name, Arc::new(error))),
-            }
+        let made = subjects.into_iter().map(|subject| {
+            let profile = measure::profile(self, &subject);
             progress.step(1);
-        }
+            (subject, profile)
+        });
+        let made: Vec<_> = made.collect();
+        let mut report = ProfileReport::default();
         let store = self.store()?;
         for (subject, profile) in made {
-            store.put_profile(&subject.id(), &subject.hash(settings), &profile)?;
-            report.profiled.push(subject.name);
+            let kept = profile.and_then(|profile| {
+                store.put_profile(&subject.id(), &subject.hash(settings), &profile)
+            });
+            match kept {
+                Ok(()) => report.profiled.push(subject.name),
+                Err(error) => report.failed.push((subject.name, Arc::new(error))),
+            }
         }
         Ok(report)
     }
