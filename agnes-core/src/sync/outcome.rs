@@ -43,18 +43,18 @@ impl Order<'_> {
     /// Looks at the extract.
     pub(super) fn look(&self, before: Option<&Extract>, folder: &Path, ran: Result<Ran>) -> Left {
         let after = Extract::open(folder);
-        let mut failure = match &ran {
-            Ok(Ran::Told(_) | Ran::Ended(Ended::Well)) => None,
-            Ok(Ran::Ended(Ended::InPart(what) | Ended::Badly(what))) => Some(Error::new(
-                Kind::Unavailable,
-                format!("the connector `{}`: {what}", self.runs),
-            )),
-            Err(error) => Some(Error::new(error.kind(), error.message())),
+        // One that failed as a whole may have been ended in the middle of a table.
+        let ended_badly = matches!(&ran, Ok(Ran::Ended(Ended::Badly(_))));
+        let ended =
+            |what| Error::new(Kind::Unavailable, format!("the connector `{}`: {what}", self.runs));
+        let (told, mut failure) = match ran {
+            Ok(Ran::Told(report)) => (Some(report), None),
+            Ok(Ran::Ended(Ended::Well)) => (None, None),
+            Ok(Ran::Ended(Ended::InPart(what) | Ended::Badly(what))) => (None, Some(ended(what))),
+            Err(error) => (Some(ConnectorReport::default()), Some(error)),
         };
-        let told_of_tables = match &ran {
-            Ok(Ran::Told(report)) => report.tables.iter().any(|t| t.status.is_up_to_date()),
-            Ok(Ran::Ended(_)) | Err(_) => false,
-        };
+        let told_of_tables =
+            told.iter().any(|report| report.tables.iter().any(|t| t.status.is_up_to_date()));
         // With nothing to do and nothing there it needn't write one.
         let should_be = before.is_some()
             || !self.published.is_empty()
@@ -71,16 +71,11 @@ impl Order<'_> {
                 ),
             ));
         }
-        // One that failed as a whole may have been ended in the middle of a table.
-        let ended_badly = matches!(&ran, Ok(Ran::Ended(Ended::Badly(_))));
         let after = after.ok();
-        let mut report = match ran {
-            Ok(Ran::Told(report)) => report,
-            Ok(Ran::Ended(_)) => match &after {
-                Some(after) => self.compared(before, after, failure.as_ref(), ended_badly),
-                None => ConnectorReport::default(),
-            },
-            Err(_) => ConnectorReport::default(),
+        let mut report = match (told, &after) {
+            (Some(told), _) => told,
+            (None, Some(after)) => self.compared(before, after, failure.as_ref(), ended_badly),
+            (None, None) => ConnectorReport::default(),
         };
         self.add_broken(after.as_ref(), &mut report);
         let lost = self.lost(after.as_ref(), &report, failure.is_some());

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
@@ -176,29 +176,23 @@ fn wait(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>> {
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let id = id.ok_or_else(|| Error::internal("a process without a number"))?;
     let noted = Noted::of(id);
-    let begun = Instant::now();
-    // It stays a zombie until the group is ended, so that its number can't be another's.
-    let has_ended = || {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        matches!(rustix::process::waitid(WaitId::Pid(id), options), Ok(Some(_)) | Err(_))
+    let (tell, ended) = mpsc::channel();
+    let waiting = move || {
+        // It stays a zombie until the group is ended, so that its number can't be another's.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let wait = || rustix::process::waitid(WaitId::Pid(id), options);
+        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+        let _ = tell.send(());
     };
-    let ended_before = |limit: Duration| {
-        let mut pause = Duration::from_millis(2);
-        loop {
-            if has_ended() {
-                return true;
-            }
-            if begun.elapsed() >= limit {
-                return false;
-            }
-            std::thread::sleep(pause.min(limit.saturating_sub(begun.elapsed())));
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
-    };
-    let in_time = ended_before(time);
+    std::thread::Builder::new().name("agnes-connector".into()).spawn(waiting).map_err(|e| {
+        let _ = rustix::process::kill_process_group(id, Signal::KILL);
+        let _ = child.wait();
+        Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
+    })?;
+    let in_time = ended.recv_timeout(time).is_ok();
     if !in_time {
         let _ = rustix::process::kill_process_group(id, Signal::TERM);
-        ended_before(time + GRACE);
+        let _ = ended.recv_timeout(GRACE);
     }
     let _ = rustix::process::kill_process_group(id, Signal::KILL);
     drop(noted);
