@@ -13,7 +13,7 @@ use agnes_core::connectors::files::{FilesConnector, FilesOptions};
 use agnes_core::query::{RemoteEngine, RemoteEngines, RemoteRows, Stop};
 use agnes_core::{
     Agnes, Components, Error, ExternalName, Kind, NoProgress, QueryOptions, Result, Settings,
-    SourceName,
+    SourceName, ViewName,
 };
 
 /// A DuckDB file as the remote system.
@@ -66,7 +66,7 @@ fn run(data_dir: &Path, files: &Path) -> Result<String> {
     let engine = agnes.access()?.decide(&who, &Resource::parse("remote_engine:warehouse")?);
     let mut session = agnes.hybrid_session(&who)?;
     let fares = "SELECT airport, avg(price) AS fare FROM fares GROUP BY airport";
-    session.register(&engine.permit()?, "fares", fares)?;
+    session.register(&engine.permit()?, &ViewName::parse("fares")?, fares)?;
     let rows = session.query(
         "SELECT city, fare FROM airports JOIN fares ON iata = airport ORDER BY city",
         &QueryOptions::default(),

@@ -64,20 +64,24 @@ impl Default for HybridLimits {
 pub struct Registered {
     /// The alias.
     pub alias: ViewName,
-    /// The engine that the rows came from.
-    pub engine: String,
+    /// The engine that the rows came from: `remote_engine:<name>`.
+    pub engine: Resource,
     /// Its columns.
     pub columns: Vec<String>,
     /// Its rows.
     pub rows: u64,
-    /// Their size, as Arrow holds them, bytes.
+    /// Their size, as Arrow holds them, bytes; written out as `memory_mb`, MiB to two places.
+    #[serde(rename = "memory_mb", serialize_with = "mebibytes")]
     pub bytes: u64,
-    /// The same in MiB, to two places.
-    pub memory_mb: f64,
     /// What the statement read there, where its system could tell before, bytes.
     pub scan_bytes: Option<u64>,
     /// How long it took, milliseconds.
     pub duration_ms: u64,
+}
+
+fn mebibytes<S: serde::Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    let mebibytes = *bytes as f64 / f64::from(1 << 20);
+    serializer.serialize_f64((mebibytes * 100.0).round() / 100.0)
 }
 
 /// A session over what a principal may see, and over what she has registered. Nobody shares it.
@@ -87,10 +91,28 @@ pub struct HybridSession<'a> {
     access: Arc<Access>,
     principal: Principal,
     limits: HybridLimits,
-    folder: Folder,
-    registered: BTreeMap<ViewName, (Registered, Arc<View>)>,
+    registered: BTreeMap<ViewName, Held>,
     session: Session,
+    folder: Folder,
     files: u64,
+}
+
+/// Rows that are registered.
+#[derive(Debug)]
+struct Held {
+    told: Registered,
+    view: Arc<View>,
+    _rows: RowsFile,
+}
+
+/// A file of rows, which goes with whoever holds it: it would take room that nobody counts.
+#[derive(Debug)]
+struct RowsFile(PathBuf);
+
+impl Drop for RowsFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A folder that goes with its session.
@@ -171,72 +193,48 @@ impl HybridSession<'_> {
     pub fn register(
         &mut self,
         engine: &Permitted<'_, Resource>,
-        alias: &str,
+        alias: &ViewName,
         statement: &str,
     ) -> Result<Registered> {
         self.may_use(engine)?;
-        let name = engine.what().id().to_string();
-        let there = self.agnes.components().remote_engines.get(&name).cloned();
+        let name = engine.what().id();
+        let there = self.agnes.components().remote_engines.get(name).cloned();
         let there = there.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("there is no remote engine `{name}`"))
         })?;
-        let alias = self.free(alias)?;
+        self.is_free(alias)?;
         is_query(statement)?;
         let begun = Instant::now();
         // It counts among her statements, also while the remote system hangs.
         let turn = Arc::new(self.agnes.gate().enter(&self.principal)?);
         let scan_bytes = self.scan(&there, statement, begun, &turn)?;
         self.files += 1;
-        let file = self.folder.path.join(format!("{}.parquet", self.files));
-        let others: u64 = self
-            .registered
-            .iter()
-            .filter(|(other, _)| **other != alias)
-            .map(|(_, (registered, _))| registered.bytes)
-            .sum();
-        let mut fetch =
-            Fetch { limits: &self.limits, begun, alias: &alias, bytes: others, rows: 0 };
-        let fetched = fetch.run(&there, statement, &file, turn);
-        if let Err(error) = fetched {
-            let _ = std::fs::remove_file(&file);
-            return Err(error);
-        }
-        let (rows, bytes) = (fetch.rows, fetch.bytes - others);
-        let view =
-            self.view(&alias, &file, rows).inspect_err(|_| drop(std::fs::remove_file(&file)));
-        let view = Arc::new(view?);
-        let megabytes = bytes as f64 / f64::from(1 << 20);
-        let registered = Registered {
+        let file = RowsFile(self.folder.path.join(format!("{}.parquet", self.files)));
+        let others = self.registered.values().filter(|held| held.told.alias != *alias);
+        let others = others.map(|held| held.told.bytes).sum();
+        let mut fetch = Fetch { limits: &self.limits, begun, alias, others, bytes: 0, rows: 0 };
+        fetch.run(&there, statement, &file.0, turn)?;
+        let (rows, bytes) = (fetch.rows, fetch.bytes);
+        let view = Arc::new(self.view(alias, &file.0, rows)?);
+        let told = Registered {
             alias: alias.clone(),
-            engine: name,
+            engine: engine.what().clone(),
             columns: view.columns.iter().map(|column| column.name.clone()).collect(),
             rows,
             bytes,
-            memory_mb: (megabytes * 100.0).round() / 100.0,
             scan_bytes,
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        let before = self.registered.insert(alias.clone(), (registered.clone(), view));
-        let views = self.registered.iter().map(|(name, (_, view))| (name.clone(), view.clone()));
-        match self.session.alone(views.collect()) {
-            Ok(session) => self.session = session,
-            Err(error) => {
-                let _ = std::fs::remove_file(&file);
-                self.registered.remove(&alias);
-                self.registered.extend(before.map(|before| (alias, before)));
-                return Err(error);
-            }
-        }
-        // It would take room that nobody counts.
-        for pin in before.iter().flat_map(|(_, old)| old.files()) {
-            let _ = std::fs::remove_file(pin.path_in(&self.folder.path));
-        }
-        Ok(registered)
+        let before = self.registered.iter().map(|(name, held)| (name.clone(), held.view.clone()));
+        let views = before.chain([(alias.clone(), view.clone())]).collect();
+        self.session = self.session.alone(views)?;
+        self.registered.insert(alias.clone(), Held { told: told.clone(), view, _rows: file });
+        Ok(told)
     }
 
     /// What is registered, by alias.
     pub fn registered(&self) -> Vec<Registered> {
-        self.registered.values().map(|(registered, _)| registered.clone()).collect()
+        self.registered.values().map(|held| held.told.clone()).collect()
     }
 
     /// Runs one query over the visible tables and the aliases. Rows beyond the limits of the
@@ -245,10 +243,8 @@ impl HybridSession<'_> {
     /// # Errors
     /// As [`Session::query`]; `Denied` once leave to use an engine of an alias was taken back.
     pub fn query(&self, statement: &str, options: &QueryOptions) -> Result<Rows> {
-        for (registered, _) in self.registered.values() {
-            let resource = Resource::parse(&format!("{REMOTE_ENGINE}:{}", registered.engine))?;
-            let decision = self.access.decide(&self.principal, &resource);
-            decision.permit().map(drop)?;
+        for held in self.registered.values() {
+            self.access.decide(&self.principal, &held.told.engine).permit()?;
         }
         let most = self.limits.max_result_rows;
         let options = QueryOptions {
@@ -275,25 +271,23 @@ impl HybridSession<'_> {
         Ok(())
     }
 
-    /// The alias, if nothing visible has its name.
-    fn free(&self, alias: &str) -> Result<ViewName> {
+    /// Whether nothing visible has the name of an alias, nor the engine a meaning for it.
+    fn is_free(&self, alias: &ViewName) -> Result<()> {
         const RESERVED: [&str; 5] = ["information_schema", "main", "memory", "system", "temp"];
-        let name = ViewName::parse(alias)?;
-        if RESERVED.iter().any(|reserved| alias.eq_ignore_ascii_case(reserved)) {
+        if RESERVED.iter().any(|reserved| alias.as_str().eq_ignore_ascii_case(reserved)) {
             return Err(Error::new(
                 Kind::Invalid,
-                format!("`{name}` can't be an alias: the engine gives it a meaning of its own"),
+                format!("`{alias}` can't be an alias: the engine gives it a meaning of its own"),
             ));
         }
-        let taken = self.session.tables().contains(&name) && !self.registered.contains_key(&name);
-        match taken {
-            false => Ok(name),
-            true => Err(Error::new(
+        if self.session.tables().contains(alias) && !self.registered.contains_key(alias) {
+            return Err(Error::new(
                 Kind::Conflict,
-                format!("there is a table `{name}` already; choose another alias"),
+                format!("there is a table `{alias}` already; choose another alias"),
             )
-            .with(Key::Table, &name)),
+            .with(Key::Table, alias));
         }
+        Ok(())
     }
 
     /// What the statement would read, where the system can tell; not too much.
@@ -410,7 +404,9 @@ struct Fetch<'a> {
     limits: &'a HybridLimits,
     begun: Instant,
     alias: &'a ViewName,
-    /// All of the session's, as Arrow holds them.
+    /// The bytes of what is registered besides.
+    others: u64,
+    /// The bytes that have come, as Arrow holds them.
     bytes: u64,
     rows: u64,
 }
@@ -523,7 +519,8 @@ impl Fetch<'_> {
             .with(Key::Count, self.rows)
             .with(Key::Max, limits.max_rows));
         }
-        if self.bytes > limits.max_bytes {
+        let bytes = self.others.saturating_add(self.bytes);
+        if bytes > limits.max_bytes {
             return Err(of(
                 "memory_limit",
                 Kind::Limit,
@@ -533,7 +530,7 @@ impl Fetch<'_> {
                     limits.max_bytes >> 20
                 ),
             )
-            .with(Key::Count, self.bytes)
+            .with(Key::Count, bytes)
             .with(Key::Max, limits.max_bytes));
         }
         Ok(())

@@ -37,12 +37,13 @@ impl RemoteEngine for Elsewhere {
         self.ran.fetch_add(1, Ordering::SeqCst);
         match sql {
             sql if sql.contains("panics") => panic!("the driver fell over"),
-            sql if sql.contains("hangs") => loop {
-                std::thread::sleep(Duration::from_millis(5));
-                if stop.is_stopped() {
-                    return Ok(());
-                }
-            },
+            sql if sql.contains("hangs") => {
+                let (end, ended) = std::sync::mpsc::channel();
+                stop.then(move || end.send(()).unwrap_or(()));
+                ended.recv().unwrap();
+                assert!(stop.is_stopped());
+                return Ok(());
+            }
             sql if sql.contains("says nothing") => return Ok(()),
             sql if sql.contains("columns twice") => {
                 let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, true)]));
@@ -121,7 +122,7 @@ impl House {
     ) -> Result<Registered> {
         let decision =
             self.agnes.access()?.decide(who, &Resource::parse("remote_engine:warehouse")?);
-        session.register(&decision.permit()?, alias, sql)
+        session.register(&decision.permit()?, &ViewName::parse(alias)?, sql)
     }
 }
 
@@ -148,7 +149,11 @@ fn remote_rows_are_joined_with_tables_several_at_once() {
     let sql = "SELECT customer, sum(total) AS total FROM orders GROUP BY customer";
     let registered = house.register(&mut session, ADMIN, "sales", sql).unwrap();
     assert_eq!((registered.rows, registered.columns.join(",")), (3, "customer,total".to_string()));
-    assert_eq!((registered.scan_bytes, registered.engine.as_str()), (Some(1000), "warehouse"));
+    let told = serde_json::to_value(&registered).unwrap();
+    assert_eq!(
+        (&told["engine"], &told["scan_bytes"]),
+        (&"remote_engine:warehouse".into(), &1000.into())
+    );
     house
         .register(&mut session, ADMIN, "days", "SELECT day, count(*) AS n FROM orders GROUP BY day")
         .unwrap();
@@ -162,11 +167,17 @@ fn remote_rows_are_joined_with_tables_several_at_once() {
     let all =
         house.register(&mut session, ADMIN, "sales", "SELECT * FROM orders WHERE id = 7").unwrap();
     assert_eq!(all.columns.len(), 7);
+    let many =
+        house.register(&mut session, ADMIN, "many", "SELECT i FROM range(131072) t(i)").unwrap();
+    assert_eq!(
+        (many.bytes, serde_json::to_value(&many).unwrap()["memory_mb"].as_f64()),
+        (1 << 20, Some(1.0))
+    );
     assert_eq!(
         rows(&session, "SELECT total, day, tags[2], record.x, price FROM sales"),
         "10.5|2026-01-08|b|7|2.33"
     );
-    assert_eq!(session.registered().len(), 2);
+    assert_eq!(session.registered().len(), 3);
     // Nothing of it is anybody else's.
     let other = house.agnes.session().unwrap();
     assert_eq!(query_error(&other, "FROM sales").kind(), Kind::NotFound);
@@ -283,13 +294,14 @@ fn who_may_run_remote_statements() {
     let access = house.agnes.access().unwrap();
     let engine = Resource::parse("remote_engine:warehouse").unwrap();
     let admins = access.decide(ADMIN, &engine);
+    let x = ViewName::parse("x").unwrap();
     assert_eq!(
-        hers.register(&admins.permit().unwrap(), "x", "SELECT 1 AS a").unwrap_err().kind(),
+        hers.register(&admins.permit().unwrap(), &x, "SELECT 1 AS a").unwrap_err().kind(),
         Kind::Denied
     );
     let tables = access.decide(&ada, &Resource::parse("table:customers").unwrap());
     assert_eq!(
-        hers.register(&tables.permit().unwrap(), "x", "SELECT 1 AS a").unwrap_err().kind(),
+        hers.register(&tables.permit().unwrap(), &x, "SELECT 1 AS a").unwrap_err().kind(),
         Kind::Denied
     );
     let admin = access.admin(ADMIN).unwrap();
@@ -331,7 +343,7 @@ fn who_may_run_remote_statements() {
     // A permit that was kept opens nothing that was taken away, nor does what it brought.
     let kept = access.decide(&ada, &engine);
     admin.revoke(&grant.id).unwrap();
-    let denied = hers.register(&kept.permit().unwrap(), "x", "SELECT 1 AS a").unwrap_err();
+    let denied = hers.register(&kept.permit().unwrap(), &x, "SELECT 1 AS a").unwrap_err();
     assert_eq!(denied.kind(), Kind::Denied);
     assert_eq!(refusal(&hers, "FROM turnover").kind(), Kind::Denied);
     assert_eq!(house.agnes.hybrid_session(&Principal::Nobody).unwrap_err().kind(), Kind::Denied);
