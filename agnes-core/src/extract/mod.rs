@@ -35,7 +35,7 @@ pub use write::{
 
 use crate::disk::{Fingerprint, Folder};
 use crate::layout::{DATA, EXTRACT_DB};
-use crate::query::guard::{self, Tree};
+use crate::query::tree::{self, Tree};
 use crate::sql::{self, ColumnType, Sql};
 use crate::{
     AttachAlias, ColumnName, Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine,
@@ -429,7 +429,7 @@ impl Reader {
     pub(crate) fn stand_in(&self, query: &Sql, columns: &[(String, String)]) -> Option<Vec<Sql>> {
         let tree = Tree::parse_many(&self.connection, &[query.as_str()], view::VIEW_MAX).ok()?;
         let tree = tree.into_iter().next()?.ok()?;
-        let name = guard::name_parts(tree.plain_source()?);
+        let name = tree::name_parts(tree.plain_source()?);
         let (alias, path) = name.split_first()?;
         let path = path.iter().map(|part| ColumnName::parse(part.clone()).ok());
         let columns = columns.iter().map(|(name, kind)| {

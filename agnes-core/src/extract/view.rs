@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{Content, Export, MetaRow, QueryMode, RemoteAttach, contract};
 use crate::disk::Fingerprint;
 use crate::layout::{DATA, EXTRACT_DB};
-use crate::query::guard::{self, Judge, Tree};
+use crate::query::guard::Judge;
+use crate::query::tree::{self, Tree};
 use crate::sql::{self, Sql};
 use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
 
@@ -203,11 +204,11 @@ impl<'a> Objects<'a> {
     fn plain(&self, tree: &Tree) -> Result<Option<Content>> {
         let Some(from) = tree.plain_source() else { return Ok(None) };
         let (patterns, by_name) = match from.get("type").and_then(Value::as_str) {
-            Some("BASE_TABLE") => match guard::name_parts(from).as_slice() {
+            Some("BASE_TABLE") => match tree::name_parts(from).as_slice() {
                 [path] if looks_like_a_file(path) => (vec![path.clone()], false),
                 _ => return Ok(None),
             },
-            Some("TABLE_FUNCTION") if is_parquet_reader(guard::function_name(from)) => {
+            Some("TABLE_FUNCTION") if is_parquet_reader(tree::function_name(from)) => {
                 let Some(arguments) = reader_arguments(from) else { return Ok(None) };
                 let Some(by_name) = arguments.harmless_by_name() else { return Ok(None) };
                 (arguments.paths, by_name)

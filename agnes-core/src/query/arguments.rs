@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::functions::{self, Check, Verdict};
+use super::types;
 use crate::{Error, Kind, Result};
 
 /// The longest path into JSON, and the deepest structure that JSON is turned into.
@@ -171,7 +172,7 @@ fn structure_fault(structure: &Value, depth: usize) -> Option<String> {
     };
     let is_nested = NESTED.iter().any(|nested| name.eq_ignore_ascii_case(nested));
     let is_plain = width.split(',').all(|part| digits(part.trim()));
-    match functions::cast(&name.to_ascii_lowercase()) {
+    match types::cast(&name.to_ascii_lowercase()) {
         Verdict::Allowed(_) if is_plain && !is_nested => None,
         _ => Some(format!("the structure names the type `{shown}`, which is not allowed there")),
     }

@@ -10,19 +10,15 @@
 
 use std::collections::HashMap;
 
-use duckdb::Connection;
 use serde_json::Value;
 
 use super::arguments::{self, Call};
 use super::functions::{self, Verdict};
-use super::rows::Parameter;
 use super::tokens::tokens;
-use crate::{Error, Kind, Result, engine};
+use super::tree::{Tree, function_name, name_parts};
+use super::types;
+use crate::{Error, Kind, Result};
 
-/// The longest statement, in bytes.
-pub(crate) const TEXT_MAX: usize = 64 * 1024;
-/// The deepest nesting of parentheses, brackets and braces in a statement's text.
-const NESTING_MAX: usize = 200;
 /// The most joins of a statement, and the most parts of a column's name: ordering 400 joins or
 /// finding a field 10,000 levels down takes the engine minutes in which nothing interrupts it.
 const JOINS_MAX: usize = 100;
@@ -37,12 +33,8 @@ const SETS_MAX: usize = 500;
 const ALIAS_MAX: usize = 20_000;
 /// The deepest nesting of lambdas: each goes through a list for each value of a list.
 const LAMBDAS_MAX: usize = 2;
-/// The deepest tree that is walked, and the stack for it: at most 200 levels of parentheses, of
-/// at most seven nodes each.
+/// The deepest tree that is walked: at most 200 levels of parentheses, of at most seven nodes each.
 const DEPTH_MAX: usize = 1500;
-const STACK: usize = 32 << 20;
-/// The nesting up to which a thread's own stack will do.
-const SHALLOW: usize = 40;
 
 /// Names of catalogs and schemas of the engine: a function that is called by one of them isn't
 /// the one that the session has put there.
@@ -159,107 +151,13 @@ fn limit(what: String) -> Error {
     Error::new(Kind::Limit, format!("the statement {what}; ask for less at once"))
 }
 
-/// The engine's parse tree of exactly one SELECT.
-#[derive(Debug, Clone)]
-pub(crate) struct Tree {
-    value: Value,
-    nesting: usize,
-}
-
-/// Runs `work` where there is room for a deep tree.
-fn with_stack<T: Send>(nesting: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    if nesting <= SHALLOW {
-        return work();
-    }
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, work).map_err(|e| {
-            Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
-        })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
 impl Tree {
-    /// Parses one statement.
-    ///
-    /// # Errors
-    /// `Invalid` for a syntax error, no or several statements; `Denied` for a statement
-    /// that is no query; `Limit` for one that is too long or nested too deeply.
-    pub(crate) fn parse(connection: &Connection, text: &str) -> Result<Tree> {
-        let trees = Tree::parse_many(connection, std::slice::from_ref(&text), TEXT_MAX)?;
-        trees.into_iter().next().unwrap_or_else(|| Err(Error::internal("no tree came back")))
-    }
-
-    /// Parses many texts of at most `longest` bytes, each on its own.
-    pub(crate) fn parse_many(
-        connection: &Connection,
-        texts: &[&str],
-        longest: usize,
-    ) -> Result<Vec<Result<Tree>>> {
-        let mut trees = Vec::with_capacity(texts.len());
-        let mut statement = connection
-            .prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
-            .map_err(|e| engine::error("parse a statement", e))?;
-        for text in texts {
-            trees.push(fits(text, longest).and_then(|nesting| {
-                let json: String = statement
-                    .query_row([text], |row| row.get(0))
-                    .map_err(|e| engine::error("parse a statement", e))?;
-                let value = with_stack(nesting, || Tree::from_json(&json, text))?;
-                Ok(Tree { value, nesting })
-            }));
-        }
-        Ok(trees)
-    }
-
-    fn from_json(json: &str, text: &str) -> Result<Value> {
-        // The tree of a statement within the limits above is deeper than serde's default of
-        // 128 levels, and never as deep as this thread's stack.
-        let mut reader = serde_json::Deserializer::from_str(json);
-        reader.disable_recursion_limit();
-        let tree: Value = serde::Deserialize::deserialize(&mut reader)
-            .map_err(|e| Error::internal("the engine's parse tree is no JSON").because(e))?;
-        if tree.get("error").and_then(Value::as_bool) != Some(false) {
-            let message = tree.get("error_message").and_then(Value::as_str).unwrap_or("");
-            return Err(match tree.get("error_type").and_then(Value::as_str) {
-                Some("not implemented") if message.contains("parameters") => {
-                    Error::new(Kind::Invalid, message.trim())
-                }
-                // The engine asks the table for them first, by statements of its own.
-                Some("not implemented") if super::pivot::may_begin(text) => Error::new(
-                    Kind::Denied,
-                    "a PIVOT has to name the values that become columns here, as in `PIVOT t ON \
-                         k IN ('a', 'b') USING sum(x)`",
-                ),
-                Some("not implemented") => Error::new(
-                    Kind::Denied,
-                    "only queries run here: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE \
-                     or EXPLAIN",
-                ),
-                _ => Error::new(
-                    Kind::Invalid,
-                    format!("the SQL can't be parsed: {}", message.trim()),
-                ),
-            });
-        }
-        match tree.get("statements").and_then(Value::as_array).map(Vec::len) {
-            Some(1) => Ok(tree),
-            Some(0) | None => Err(Error::new(Kind::Invalid, "there is no statement to run")),
-            Some(many) => Err(Error::new(
-                Kind::Invalid,
-                format!("these are {many} statements; send one at a time"),
-            )),
-        }
-    }
-
     /// Walks the whole tree; every table goes to the judge, which may replace it.
     ///
     /// # Errors
     /// `Denied` for anything that is on no allow-list; whatever the judge says.
     pub(crate) fn judge(&mut self, judge: &mut (dyn Judge + Send)) -> Result<()> {
-        let Tree { value, nesting } = self;
-        with_stack(*nesting, || {
+        self.walk(|value| {
             let mut walk = Walk {
                 judge,
                 ctes: Vec::new(),
@@ -272,164 +170,6 @@ impl Tree {
             walk.value(value)
         })
     }
-
-    /// Puts the values of parameters where their places are, as if they were written out. For
-    /// judging alone: what runs has them bound.
-    pub(crate) fn fill(&mut self, parameters: &[Parameter]) -> Result<()> {
-        let Tree { value, nesting } = self;
-        with_stack(*nesting, || {
-            fill(value, parameters);
-            Ok(())
-        })
-    }
-
-    /// The table reference of a statement that is nothing but `SELECT * FROM` it.
-    pub(crate) fn plain_source(&self) -> Option<&Value> {
-        let node = self.value.pointer("/statements/0/node")?;
-        let empty = |key: &str| match node.get(key) {
-            None | Some(Value::Null) => true,
-            Some(Value::Array(a)) => a.is_empty(),
-            Some(_) => false,
-        };
-        let plain_node = node.get("type")?.as_str()? == "SELECT_NODE"
-            && node.pointer("/cte_map/map")?.as_array()?.is_empty()
-            && node.get("aggregate_handling")?.as_str()? == "STANDARD_HANDLING"
-            && [
-                "modifiers",
-                "where_clause",
-                "group_expressions",
-                "group_sets",
-                "having",
-                "sample",
-                "qualify",
-            ]
-            .iter()
-            .all(|key| empty(key));
-        let [star] = node.get("select_list")?.as_array()?.as_slice() else { return None };
-        let star_is_plain = star.get("class")?.as_str()? == "STAR"
-            && star.get("columns")?.as_bool() == Some(false)
-            && star.get("expr")?.is_null()
-            && ["exclude_list", "replace_list", "qualified_exclude_list", "rename_list"]
-                .iter()
-                .all(|key| star.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty));
-        let from = node.get("from_table")?;
-        let from_is_plain = from.get("sample").is_none_or(Value::is_null)
-            && from.get("at_clause").is_none_or(Value::is_null)
-            && from.get("column_name_alias").and_then(Value::as_array).is_none_or(Vec::is_empty)
-            && from
-                .get("with_ordinality")
-                .and_then(Value::as_str)
-                .is_none_or(|w| w == "WITHOUT_ORDINALITY");
-        (plain_node && star_is_plain && from_is_plain).then_some(from)
-    }
-
-    /// The statement as SQL text again, with what the judge replaced.
-    pub(crate) fn to_sql(&self, connection: &Connection) -> Result<String> {
-        connection
-            .query_row("SELECT json_deserialize_sql(?::JSON)", [self.value.to_string()], |row| {
-                row.get(0)
-            })
-            .map_err(|e| engine::error("write a statement", e))
-    }
-}
-
-fn fill(value: &mut Value, parameters: &[Parameter]) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, parameters)),
-        Value::Object(map) => {
-            if map.get("class").and_then(Value::as_str) == Some("PARAMETER") {
-                let number =
-                    map.get("identifier").and_then(Value::as_str).and_then(|i| i.parse().ok());
-                let at = number.and_then(|number: usize| number.checked_sub(1));
-                if let Some(literal) = at.and_then(|at| parameters.get(at)).and_then(literal_of) {
-                    *value = serde_json::json!({ "class": "CONSTANT", "literal": literal });
-                }
-                return;
-            }
-            map.values_mut().for_each(|child| fill(child, parameters));
-        }
-        _ => {}
-    }
-}
-
-/// A value as the engine's parse tree has those that are written out. No check asks for another.
-fn literal_of(parameter: &Parameter) -> Option<Value> {
-    let (kind, text) = match parameter {
-        Parameter::Null => ("NULL_LITERAL", String::new()),
-        Parameter::Integer(value) => ("INTEGER", value.to_string()),
-        Parameter::Float(value) => ("NUMERIC", format!("{value:e}")),
-        Parameter::Text(value) => ("STRING", value.clone()),
-        Parameter::Bool(_) | Parameter::Bytes(_) | Parameter::Timestamp(_) => return None,
-    };
-    Some(serde_json::json!({ "kind": kind, "text": text }))
-}
-
-/// The parts of a table reference's name.
-pub(crate) fn name_parts(node: &Value) -> Vec<String> {
-    let path = node.pointer("/qualified_name/path").and_then(Value::as_array);
-    path.map(|p| p.iter().filter_map(Value::as_str).map(str::to_string).collect())
-        .unwrap_or_default()
-}
-
-/// The name of a table function reference.
-pub(crate) fn function_name(node: &Value) -> Option<&str> {
-    node.pointer("/function/function_name").and_then(Value::as_str)
-}
-
-/// Length and nesting, before the engine's parser sees the text: it is slow on deep nesting.
-pub(crate) fn fits(text: &str, longest: usize) -> Result<usize> {
-    if text.len() > longest {
-        return Err(Error::new(
-            Kind::Limit,
-            format!("the statement has {} bytes; at most {longest} are allowed", text.len()),
-        ));
-    }
-    if text.contains('\0') {
-        return Err(Error::new(Kind::Invalid, "the statement holds a NUL character"));
-    }
-    let deepest = nesting(text.bytes());
-    // What stands in quotes doesn't nest. Where a quote may be something else everything counts.
-    let unclear = text.contains(['\\', '$']) || text.contains("--") || text.contains("/*");
-    let counts = match unclear {
-        true => deepest,
-        false => {
-            let mut quote = None;
-            nesting(text.bytes().filter(|byte| {
-                match quote {
-                    None if b"'\"".contains(byte) => quote = Some(*byte),
-                    Some(open) if open == *byte => quote = None,
-                    _ => {}
-                }
-                quote.is_none()
-            }))
-        }
-    };
-    if counts > NESTING_MAX {
-        return Err(Error::new(
-            Kind::Limit,
-            format!("the statement nests more than {NESTING_MAX} levels deep"),
-        ));
-    }
-    // Other ways to nest, such as CASE and NOT, need no parentheses.
-    let words = text.split(|c: char| !c.is_ascii_alphabetic());
-    let nesting = ["case", "not", "select", "from", "explain"];
-    let words = words.filter(|word| nesting.iter().any(|n| word.eq_ignore_ascii_case(n))).count();
-    let signs = text.bytes().filter(|b| b"-+~!".contains(b)).count();
-    Ok(deepest.max(words).max(signs))
-}
-
-/// How deep brackets nest.
-fn nesting(bytes: impl Iterator<Item = u8>) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0);
-    for byte in bytes {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
 }
 
 /// What a WITH has defined.
@@ -746,7 +486,7 @@ fn cast(value: &Value) -> Result<()> {
     if path_of(value).len() > 1 {
         return Err(refused(&format!("the type `{shown}` by a qualified name")));
     }
-    match functions::cast(&spelled.to_ascii_lowercase()) {
+    match types::cast(&spelled.to_ascii_lowercase()) {
         Verdict::Allowed(_) => Ok(()),
         Verdict::Refused => Err(refused(&format!("the type `{shown}`"))),
         Verdict::Unknown => {
@@ -838,7 +578,9 @@ fn size(value: &Value, sizes: &HashMap<String, usize>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::TEXT_MAX;
     use super::*;
+    use crate::engine;
 
     #[derive(Default)]
     struct Seen {
@@ -987,33 +729,5 @@ mod tests {
         assert!(read(&format!("SELECT 1 FROM t{}", ", t".repeat(100))).is_ok());
         let long = format!("SELECT '{}'", "x".repeat(TEXT_MAX));
         assert_eq!(read(&long).err().map(|e| e.kind()), Some(Kind::Limit));
-    }
-
-    #[test]
-    fn only_a_bare_select_star_is_plain() {
-        let connection = engine::in_memory(&engine::Limits::default()).unwrap();
-        let plain = |text: &str| Tree::parse(&connection, text).unwrap().plain_source().is_some();
-        assert!(plain("SELECT * FROM read_parquet('a.parquet')"));
-        assert!(plain("FROM 'a.parquet'"));
-        for text in [
-            "SELECT * EXCLUDE (a) FROM t",
-            "SELECT * REPLACE (1 AS a) FROM t",
-            "SELECT * RENAME (a AS b) FROM t",
-            "SELECT a FROM t",
-            "SELECT *, 1 FROM t",
-            "SELECT DISTINCT * FROM t",
-            "SELECT * FROM t WHERE a",
-            "SELECT * FROM t LIMIT 1",
-            "SELECT * FROM t ORDER BY 1",
-            "SELECT * FROM t USING SAMPLE 10%",
-            "SELECT * FROM t TABLESAMPLE 10%",
-            "SELECT * FROM t AS x(a, b)",
-            "SELECT * FROM t QUALIFY true",
-            "SELECT COLUMNS('a') FROM t",
-            "WITH t AS (SELECT 1) SELECT * FROM t",
-            "SELECT * FROM t UNION ALL SELECT * FROM t",
-        ] {
-            assert!(!plain(text), "{text}");
-        }
     }
 }

@@ -46,6 +46,8 @@ mod rows;
 mod session;
 mod shown;
 mod tokens;
+pub(crate) mod tree;
+mod types;
 #[cfg(test)]
 mod walls;
 mod workers;

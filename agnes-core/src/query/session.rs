@@ -12,11 +12,12 @@ use duckdb::{Connection, Statement};
 use serde_json::Value;
 
 use super::columns::{self, Columns};
-use super::guard::{self, Judge, Tree};
+use super::guard::{self, Judge};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
 use super::rows::{Cancel, Ended, Message, Parameter, QueryOptions, Rows, Time};
 use super::shown::{Shelf, Shown};
+use super::tree::{self, Tree};
 use super::workers::{Told, Workers};
 use crate::Secrets;
 use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
@@ -328,7 +329,7 @@ impl Session {
         if !options.parameters.is_empty() || !pivot::may_be_in(&text) {
             return Ok(text);
         }
-        guard::fits(&text, guard::TEXT_MAX)?;
+        tree::fits(&text, tree::TEXT_MAX)?;
         let mut filled = 0;
         while let Some(open) = pivot::Open::find(&text) {
             filled += 1;
@@ -341,13 +342,13 @@ impl Session {
                     ),
                 ));
             }
-            let (mut found, mut room) = (Vec::new(), guard::TEXT_MAX / 2);
+            let (mut found, mut room) = (Vec::new(), tree::TEXT_MAX / 2);
             for (at, query) in open.queries().enumerate() {
                 let mut rows = self.begin(shown, &query, &QueryOptions::default(), time)?;
                 found.push(values(&mut rows, open.expression(at), &mut room)?);
             }
             let with_values = open.filled(&found);
-            guard::fits(&with_values, guard::TEXT_MAX)?;
+            tree::fits(&with_values, tree::TEXT_MAX)?;
             text = Cow::Owned(with_values);
         }
         Ok(text)

@@ -1,0 +1,310 @@
+//! The engine's parse tree of a statement: read from its text, and written as text again.
+
+use duckdb::Connection;
+use serde_json::Value;
+
+use super::rows::Parameter;
+use crate::{Error, Kind, Result, engine};
+
+/// The longest statement, in bytes.
+pub(crate) const TEXT_MAX: usize = 64 * 1024;
+/// The deepest nesting of parentheses, brackets and braces in a statement's text.
+const NESTING_MAX: usize = 200;
+/// The stack on which a deep tree is walked.
+const STACK: usize = 32 << 20;
+/// The nesting up to which a thread's own stack will do.
+const SHALLOW: usize = 40;
+
+/// The engine's parse tree of exactly one SELECT.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    value: Value,
+    nesting: usize,
+}
+
+/// Runs `work` where there is room for a deep tree.
+fn with_stack<T: Send>(nesting: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if nesting <= SHALLOW {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, work).map_err(|e| {
+            Error::new(Kind::Unavailable, format!("no thread can be had: {e}; try again"))
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+impl Tree {
+    /// Parses one statement.
+    ///
+    /// # Errors
+    /// `Invalid` for a syntax error, no or several statements; `Denied` for a statement
+    /// that is no query; `Limit` for one that is too long or nested too deeply.
+    pub(crate) fn parse(connection: &Connection, text: &str) -> Result<Tree> {
+        let trees = Tree::parse_many(connection, std::slice::from_ref(&text), TEXT_MAX)?;
+        trees.into_iter().next().unwrap_or_else(|| Err(Error::internal("no tree came back")))
+    }
+
+    /// Parses many texts of at most `longest` bytes, each on its own.
+    pub(crate) fn parse_many(
+        connection: &Connection,
+        texts: &[&str],
+        longest: usize,
+    ) -> Result<Vec<Result<Tree>>> {
+        let mut trees = Vec::with_capacity(texts.len());
+        let mut statement = connection
+            .prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
+            .map_err(|e| engine::error("parse a statement", e))?;
+        for text in texts {
+            trees.push(fits(text, longest).and_then(|nesting| {
+                let json: String = statement
+                    .query_row([text], |row| row.get(0))
+                    .map_err(|e| engine::error("parse a statement", e))?;
+                let value = with_stack(nesting, || Tree::from_json(&json, text))?;
+                Ok(Tree { value, nesting })
+            }));
+        }
+        Ok(trees)
+    }
+
+    fn from_json(json: &str, text: &str) -> Result<Value> {
+        // The tree of a statement within the limits above is deeper than serde's default of
+        // 128 levels, and never as deep as this thread's stack.
+        let mut reader = serde_json::Deserializer::from_str(json);
+        reader.disable_recursion_limit();
+        let tree: Value = serde::Deserialize::deserialize(&mut reader)
+            .map_err(|e| Error::internal("the engine's parse tree is no JSON").because(e))?;
+        if tree.get("error").and_then(Value::as_bool) != Some(false) {
+            let message = tree.get("error_message").and_then(Value::as_str).unwrap_or("");
+            return Err(match tree.get("error_type").and_then(Value::as_str) {
+                Some("not implemented") if message.contains("parameters") => {
+                    Error::new(Kind::Invalid, message.trim())
+                }
+                // The engine asks the table for them first, by statements of its own.
+                Some("not implemented") if super::pivot::may_begin(text) => Error::new(
+                    Kind::Denied,
+                    "a PIVOT has to name the values that become columns here, as in `PIVOT t ON \
+                         k IN ('a', 'b') USING sum(x)`",
+                ),
+                Some("not implemented") => Error::new(
+                    Kind::Denied,
+                    "only queries run here: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE \
+                     or EXPLAIN",
+                ),
+                _ => Error::new(
+                    Kind::Invalid,
+                    format!("the SQL can't be parsed: {}", message.trim()),
+                ),
+            });
+        }
+        match tree.get("statements").and_then(Value::as_array).map(Vec::len) {
+            Some(1) => Ok(tree),
+            Some(0) | None => Err(Error::new(Kind::Invalid, "there is no statement to run")),
+            Some(many) => Err(Error::new(
+                Kind::Invalid,
+                format!("these are {many} statements; send one at a time"),
+            )),
+        }
+    }
+
+    /// Does something with the whole tree, where there is room for its depth.
+    pub(super) fn walk(
+        &mut self,
+        work: impl FnOnce(&mut Value) -> Result<()> + Send,
+    ) -> Result<()> {
+        let Tree { value, nesting } = self;
+        with_stack(*nesting, || work(value))
+    }
+
+    /// Puts the values of parameters where their places are, as if they were written out. For
+    /// judging alone: what runs has them bound.
+    pub(crate) fn fill(&mut self, parameters: &[Parameter]) -> Result<()> {
+        self.walk(|value| {
+            fill(value, parameters);
+            Ok(())
+        })
+    }
+
+    /// The table reference of a statement that is nothing but `SELECT * FROM` it.
+    pub(crate) fn plain_source(&self) -> Option<&Value> {
+        let node = self.value.pointer("/statements/0/node")?;
+        let empty = |key: &str| match node.get(key) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(a)) => a.is_empty(),
+            Some(_) => false,
+        };
+        let plain_node = node.get("type")?.as_str()? == "SELECT_NODE"
+            && node.pointer("/cte_map/map")?.as_array()?.is_empty()
+            && node.get("aggregate_handling")?.as_str()? == "STANDARD_HANDLING"
+            && [
+                "modifiers",
+                "where_clause",
+                "group_expressions",
+                "group_sets",
+                "having",
+                "sample",
+                "qualify",
+            ]
+            .iter()
+            .all(|key| empty(key));
+        let [star] = node.get("select_list")?.as_array()?.as_slice() else { return None };
+        let star_is_plain = star.get("class")?.as_str()? == "STAR"
+            && star.get("columns")?.as_bool() == Some(false)
+            && star.get("expr")?.is_null()
+            && ["exclude_list", "replace_list", "qualified_exclude_list", "rename_list"]
+                .iter()
+                .all(|key| star.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty));
+        let from = node.get("from_table")?;
+        let from_is_plain = from.get("sample").is_none_or(Value::is_null)
+            && from.get("at_clause").is_none_or(Value::is_null)
+            && from.get("column_name_alias").and_then(Value::as_array).is_none_or(Vec::is_empty)
+            && from
+                .get("with_ordinality")
+                .and_then(Value::as_str)
+                .is_none_or(|w| w == "WITHOUT_ORDINALITY");
+        (plain_node && star_is_plain && from_is_plain).then_some(from)
+    }
+
+    /// The statement as SQL text again, with what the judge replaced.
+    pub(crate) fn to_sql(&self, connection: &Connection) -> Result<String> {
+        connection
+            .query_row("SELECT json_deserialize_sql(?::JSON)", [self.value.to_string()], |row| {
+                row.get(0)
+            })
+            .map_err(|e| engine::error("write a statement", e))
+    }
+}
+
+fn fill(value: &mut Value, parameters: &[Parameter]) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, parameters)),
+        Value::Object(map) => {
+            if map.get("class").and_then(Value::as_str) == Some("PARAMETER") {
+                let number =
+                    map.get("identifier").and_then(Value::as_str).and_then(|i| i.parse().ok());
+                let at = number.and_then(|number: usize| number.checked_sub(1));
+                if let Some(literal) = at.and_then(|at| parameters.get(at)).and_then(literal_of) {
+                    *value = serde_json::json!({ "class": "CONSTANT", "literal": literal });
+                }
+                return;
+            }
+            map.values_mut().for_each(|child| fill(child, parameters));
+        }
+        _ => {}
+    }
+}
+
+/// A value as the engine's parse tree has those that are written out. No check asks for another.
+fn literal_of(parameter: &Parameter) -> Option<Value> {
+    let (kind, text) = match parameter {
+        Parameter::Null => ("NULL_LITERAL", String::new()),
+        Parameter::Integer(value) => ("INTEGER", value.to_string()),
+        Parameter::Float(value) => ("NUMERIC", format!("{value:e}")),
+        Parameter::Text(value) => ("STRING", value.clone()),
+        Parameter::Bool(_) | Parameter::Bytes(_) | Parameter::Timestamp(_) => return None,
+    };
+    Some(serde_json::json!({ "kind": kind, "text": text }))
+}
+
+/// The parts of a table reference's name.
+pub(crate) fn name_parts(node: &Value) -> Vec<String> {
+    let path = node.pointer("/qualified_name/path").and_then(Value::as_array);
+    path.map(|p| p.iter().filter_map(Value::as_str).map(str::to_string).collect())
+        .unwrap_or_default()
+}
+
+/// The name of a table function reference.
+pub(crate) fn function_name(node: &Value) -> Option<&str> {
+    node.pointer("/function/function_name").and_then(Value::as_str)
+}
+
+/// Length and nesting, before the engine's parser sees the text: it is slow on deep nesting.
+pub(crate) fn fits(text: &str, longest: usize) -> Result<usize> {
+    if text.len() > longest {
+        return Err(Error::new(
+            Kind::Limit,
+            format!("the statement has {} bytes; at most {longest} are allowed", text.len()),
+        ));
+    }
+    if text.contains('\0') {
+        return Err(Error::new(Kind::Invalid, "the statement holds a NUL character"));
+    }
+    let deepest = nesting(text.bytes());
+    // What stands in quotes doesn't nest. Where a quote may be something else everything counts.
+    let unclear = text.contains(['\\', '$']) || text.contains("--") || text.contains("/*");
+    let counts = match unclear {
+        true => deepest,
+        false => {
+            let mut quote = None;
+            nesting(text.bytes().filter(|byte| {
+                match quote {
+                    None if b"'\"".contains(byte) => quote = Some(*byte),
+                    Some(open) if open == *byte => quote = None,
+                    _ => {}
+                }
+                quote.is_none()
+            }))
+        }
+    };
+    if counts > NESTING_MAX {
+        return Err(Error::new(
+            Kind::Limit,
+            format!("the statement nests more than {NESTING_MAX} levels deep"),
+        ));
+    }
+    // Other ways to nest, such as CASE and NOT, need no parentheses.
+    let words = text.split(|c: char| !c.is_ascii_alphabetic());
+    let nesting = ["case", "not", "select", "from", "explain"];
+    let words = words.filter(|word| nesting.iter().any(|n| word.eq_ignore_ascii_case(n))).count();
+    let signs = text.bytes().filter(|b| b"-+~!".contains(b)).count();
+    Ok(deepest.max(words).max(signs))
+}
+
+/// How deep brackets nest.
+fn nesting(bytes: impl Iterator<Item = u8>) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for byte in bytes {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bare_select_star_is_plain() {
+        let connection = engine::in_memory(&engine::Limits::default()).unwrap();
+        let plain = |text: &str| Tree::parse(&connection, text).unwrap().plain_source().is_some();
+        assert!(plain("SELECT * FROM read_parquet('a.parquet')"));
+        assert!(plain("FROM 'a.parquet'"));
+        for text in [
+            "SELECT * EXCLUDE (a) FROM t",
+            "SELECT * REPLACE (1 AS a) FROM t",
+            "SELECT * RENAME (a AS b) FROM t",
+            "SELECT a FROM t",
+            "SELECT *, 1 FROM t",
+            "SELECT DISTINCT * FROM t",
+            "SELECT * FROM t WHERE a",
+            "SELECT * FROM t LIMIT 1",
+            "SELECT * FROM t ORDER BY 1",
+            "SELECT * FROM t USING SAMPLE 10%",
+            "SELECT * FROM t TABLESAMPLE 10%",
+            "SELECT * FROM t AS x(a, b)",
+            "SELECT * FROM t QUALIFY true",
+            "SELECT COLUMNS('a') FROM t",
+            "WITH t AS (SELECT 1) SELECT * FROM t",
+            "SELECT * FROM t UNION ALL SELECT * FROM t",
+        ] {
+            assert!(!plain(text), "{text}");
+        }
+    }
+}
