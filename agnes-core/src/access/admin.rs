@@ -1,14 +1,15 @@
-//! What admins do: users, groups, members, grants, permissions, the registry.
+//! What admins do: users here, [groups](super::groups), [grants](super::grants),
+//! [the registry](super::tables) and [metrics](super::metrics) beside it.
 
 use serde_json::json;
 
 use super::audit::AuditEvent;
 use super::change::Change;
 use super::decision::{Question, Standing};
-use super::facts::{Facts, GOOGLE_SYNC, GroupFacts, Permission, UserFacts};
+use super::facts::{Facts, GOOGLE_SYNC, UserFacts};
 use super::{
-    Access, Email, Grant, GrantId, Group, GroupId, GroupName, MaySee, MemberSource, Membership,
-    Origin, Planned, Principal, Resource, User, UserId,
+    Access, Email, Group, GroupId, GroupName, MemberSource, Membership, Origin, Planned, Principal,
+    User, UserId,
 };
 use crate::{Error, Key, Kind, Result, Timestamp};
 
@@ -57,49 +58,11 @@ pub struct InGroup {
     pub source: MemberSource,
 }
 
-/// A group with how many are in it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct GroupOverview {
-    /// The group.
-    #[serde(flatten)]
-    pub group: Group,
-    /// Where it comes from.
-    pub origin: Origin,
-    /// Its members.
-    pub members: usize,
-    /// What it was granted.
-    pub grants: usize,
-}
-
-/// Somebody in a group.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Member {
-    /// Her address.
-    pub email: Email,
-    /// What she is called.
-    pub name: Option<String>,
-    /// Whether she may sign in and see anything.
-    pub active: bool,
-    /// Since when and why she is in it.
-    #[serde(flatten)]
-    pub membership: Membership,
-}
-
-/// A grant with the name of its group.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct GrantOverview {
-    /// The grant.
-    #[serde(flatten)]
-    pub grant: Grant,
-    /// The group's name.
-    pub group_name: GroupName,
-}
-
-fn missing(what: &str, name: impl std::fmt::Display, list: &str) -> Error {
+pub(super) fn missing(what: &str, name: impl std::fmt::Display, list: &str) -> Error {
     Error::new(Kind::NotFound, format!("there is no {what} `{name}`; `agnes {list}` shows all"))
 }
 
-fn no_user(id: &UserId) -> Error {
+pub(super) fn no_user(id: &UserId) -> Error {
     missing("user", id, "user list")
 }
 
@@ -107,25 +70,12 @@ pub(super) fn no_group(id: &GroupId) -> Error {
     missing("group", id, "group list")
 }
 
-fn conflict(message: String) -> Error {
+pub(super) fn conflict(message: String) -> Error {
     Error::new(Kind::Conflict, message)
 }
 
-/// The group, unless Google Workspace manages it.
-fn changeable<'f>(facts: &'f Facts, id: &GroupId) -> Result<&'f Group> {
-    let group = &facts.group(id).ok_or_else(|| no_group(id))?.group;
-    match group.origin() {
-        Origin::GoogleSync => Err(conflict(format!(
-            "the group `{}` is managed by Google Workspace; change it there",
-            group.name
-        ))
-        .with(Key::Reason, "google_managed_readonly")),
-        Origin::System | Origin::Custom => Ok(group),
-    }
-}
-
 /// Whether Google Workspace says what groups she is in.
-fn is_sso(facts: &Facts, user: &UserFacts) -> bool {
+pub(super) fn is_sso(facts: &Facts, user: &UserFacts) -> bool {
     user.memberships.iter().any(|member| {
         let made_by = facts.group(&member.group).and_then(|g| g.group.created_by.as_deref());
         member.source == MemberSource::GoogleSync || made_by == Some(GOOGLE_SYNC)
@@ -140,7 +90,7 @@ fn may_leave(facts: &Facts, by: &By, user: &UserFacts, what: &str) -> Result<()>
     keeps_an_admin(facts, user, what)
 }
 
-fn keeps_an_admin(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
+pub(super) fn keeps_an_admin(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
     if user.is_person() && facts.is_admin(user) && facts.active_admins() <= 1 {
         return Err(conflict(format!(
             "can't {what} `{}`: nobody else is an active admin; make somebody else one first",
@@ -262,7 +212,7 @@ impl<'a> Admin<'a> {
     /// `Conflict` when somebody has this address, in whatever case; `Invalid` for a name with
     /// control characters or more than 256 bytes.
     pub fn add_user(&self, email: Email, name: Option<String>) -> Result<User> {
-        let name = name.map(|name| worded(&name, "name")).transpose()?;
+        let name = name.map(|name| super::name::worded(&name, "name")).transpose()?;
         self.write(|facts, _, now| {
             if let Some(there) = facts.user_by_email(&email) {
                 return Err(conflict(format!("there is a user `{}` already", there.user.email)));
@@ -283,7 +233,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// `NotFound`.
     pub fn rename_user(&self, id: &UserId, name: Option<String>) -> Result<User> {
-        let name = name.map(|name| worded(&name, "name")).transpose()?;
+        let name = name.map(|name| super::name::worded(&name, "name")).transpose()?;
         self.write(|facts, _, now| {
             let there = &facts.user(id).ok_or_else(|| no_user(id))?.user;
             let user = User { name, updated_at: now, ..there.clone() };
@@ -354,218 +304,6 @@ impl<'a> Admin<'a> {
         })
     }
 
-    // Groups.
-
-    /// Every group, by name.
-    pub fn groups(&self) -> Vec<GroupOverview> {
-        let facts = self.facts();
-        let mut grants: std::collections::HashMap<&GroupId, usize> = Default::default();
-        facts.grants.values().for_each(|grant| *grants.entry(&grant.group).or_default() += 1);
-        let overview = |of: &std::sync::Arc<GroupFacts>| GroupOverview {
-            group: of.group.clone(),
-            origin: of.group.origin(),
-            members: of.members.len(),
-            grants: grants.get(&of.group.id).copied().unwrap_or(0),
-        };
-        let mut groups: Vec<GroupOverview> = facts.groups.values().map(overview).collect();
-        groups.sort_by(|a, b| a.group.name.cmp(&b.group.name));
-        groups
-    }
-
-    /// One group.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn group(&self, id: &GroupId) -> Result<Group> {
-        self.facts().group(id).map(|facts| facts.group.clone()).ok_or_else(|| no_group(id))
-    }
-
-    /// The group of this name.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn group_by_name(&self, name: &GroupName) -> Result<Group> {
-        let facts = self.facts();
-        let group = facts.group_by_name(name).map(|facts| facts.group.clone());
-        group.ok_or_else(|| missing("group", name, "group list"))
-    }
-
-    /// Adds a group without members.
-    ///
-    /// # Errors
-    /// `Conflict` when there is one of that name, in whatever case.
-    pub fn add_group(&self, name: GroupName, description: Option<String>) -> Result<Group> {
-        self.write(|facts, by, now| {
-            free(facts, &name, None)?;
-            let group = Group {
-                id: GroupId::fresh(),
-                name,
-                description,
-                is_system: false,
-                created_at: now,
-                created_by: Some(by.name.clone()),
-            };
-            let told = json!({"name": group.name});
-            Ok(Planned {
-                changes: vec![Change::PutGroup(group.clone())],
-                events: vec![event(now, "user_group.created", &group.id).with(told)],
-                value: group,
-            })
-        })
-    }
-
-    /// Changes what is said of a group, and its name unless it is one of the two that are
-    /// always there.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` for a name that is taken, for the name of a system group and for
-    /// groups that Google Workspace manages.
-    pub fn update_group(
-        &self,
-        id: &GroupId,
-        name: Option<GroupName>,
-        description: Option<Option<String>>,
-    ) -> Result<Group> {
-        self.write(|facts, _, now| {
-            let there = changeable(facts, id)?;
-            let mut group = there.clone();
-            if let Some(name) = name {
-                if there.is_system && name.as_str() != there.name.as_str() {
-                    return Err(conflict(format!(
-                        "the group `{}` is always there and keeps its name",
-                        there.name
-                    )));
-                }
-                free(facts, &name, Some(id))?;
-                group.name = name;
-            }
-            if let Some(description) = description {
-                group.description = description;
-            }
-            let told = json!({"name": group.name, "description": group.description});
-            Ok(Planned {
-                changes: vec![Change::PutGroup(group.clone())],
-                events: vec![event(now, "user_group.updated", id).with(told)],
-                value: group,
-            })
-        })
-    }
-
-    /// Removes a group with its memberships and grants.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` for the two groups that are always there, and for groups that
-    /// Google Workspace manages.
-    pub fn remove_group(&self, id: &GroupId) -> Result<()> {
-        self.write(|facts, _, now| {
-            let there = changeable(facts, id)?;
-            if there.is_system {
-                return Err(conflict(format!(
-                    "the group `{}` is always there and can't be removed",
-                    there.name
-                )));
-            }
-            let told = json!({"name": there.name});
-            Ok(Planned {
-                changes: vec![Change::RemoveGroup(id.clone())],
-                events: vec![event(now, "user_group.deleted", id).with(told)],
-                value: (),
-            })
-        })
-    }
-
-    /// The members of a group, by address.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn members(&self, id: &GroupId) -> Result<Vec<Member>> {
-        let facts = self.facts();
-        let group = facts.group(id).ok_or_else(|| no_group(id))?;
-        let member = |number: &u32| {
-            let of = facts.users.at(*number)?;
-            let membership = of.memberships.iter().find(|m| m.group == *id)?.clone();
-            let User { email, name, active, .. } = of.user.clone();
-            Some(Member { email, name, active, membership })
-        };
-        let mut members: Vec<Member> = group.members.iter().filter_map(member).collect();
-        members.sort_by(|a, b| a.email.cmp(&b.email));
-        Ok(members)
-    }
-
-    /// Puts a user into a group. Whoever is in it already stays as she is.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` for groups that Google Workspace manages.
-    pub fn add_member(&self, group: &GroupId, user: &UserId) -> Result<Membership> {
-        self.add_member_from(group, user, MemberSource::Admin)
-    }
-
-    fn add_member_from(
-        &self,
-        group: &GroupId,
-        user: &UserId,
-        source: MemberSource,
-    ) -> Result<Membership> {
-        self.write(|facts, by, now| {
-            changeable(facts, group)?;
-            let there = facts.user(user).ok_or_else(|| no_user(user))?;
-            if let Some(member) = there.memberships.iter().find(|m| m.group == *group) {
-                return Ok(Planned::nothing(member.clone()));
-            }
-            let member = Membership {
-                user: user.clone(),
-                group: group.clone(),
-                source,
-                added_at: now,
-                added_by: Some(by.name.clone()),
-            };
-            let told = json!({"user_id": user, "source": source});
-            Ok(Planned {
-                changes: vec![Change::PutMember(member.clone())],
-                events: vec![event(now, "user_group.member_added", group).with(told)],
-                value: member,
-            })
-        })
-    }
-
-    /// Takes a user out of a group.
-    ///
-    /// Only the operator takes out whom the settings or a break-glass put there.
-    ///
-    /// # Errors
-    /// `NotFound` when she isn't in it, or wasn't put there by an admin; `Conflict` for the last
-    /// active admin and for groups that Google Workspace manages.
-    pub fn remove_member(&self, group: &GroupId, user: &UserId) -> Result<()> {
-        self.write(|facts, _, now| {
-            let there = changeable(facts, group)?;
-            let facts_of = facts.user(user).ok_or_else(|| no_user(user))?;
-            let member = facts_of.memberships.iter().find(|m| m.group == *group);
-            let operator = self.principal == Principal::Operator;
-            let hers = member.filter(|m| {
-                m.source == MemberSource::Admin
-                    || (operator && m.source != MemberSource::GoogleSync)
-            });
-            if hers.is_none() {
-                return Err(Error::new(
-                    Kind::NotFound,
-                    format!(
-                        "`{}` has no admin-managed membership in `{}`",
-                        facts_of.user.email, there.name
-                    ),
-                ));
-            }
-            if there.is_system && there.name == GroupName::admin() {
-                keeps_an_admin(facts, facts_of, "take the admin's rights from")?;
-            }
-            let told = json!({"user_id": user});
-            Ok(Planned {
-                changes: vec![Change::RemoveMember { user: user.clone(), group: group.clone() }],
-                events: vec![event(now, "user_group.member_removed", group).with(told)],
-                value: (),
-            })
-        })
-    }
-
     /// Makes somebody an admin, whoever she is: the way back in when no admin is left.
     ///
     /// Adds the user when there is none of that address, and activates her. The membership's
@@ -616,179 +354,6 @@ impl<'a> Admin<'a> {
         })
     }
 
-    // Grants.
-
-    /// Every grant, by resource.
-    pub fn grants(&self) -> Vec<GrantOverview> {
-        let facts = self.facts();
-        let named = |grant: &Grant| {
-            let group_name = facts.group(&grant.group)?.group.name.clone();
-            Some(GrantOverview { grant: grant.clone(), group_name })
-        };
-        let mut grants: Vec<GrantOverview> = facts.grants.values().filter_map(named).collect();
-        grants.sort_by(|a, b| {
-            (&a.grant.resource, &a.group_name).cmp(&(&b.grant.resource, &b.group_name))
-        });
-        grants
-    }
-
-    /// Grants a group something.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such group, or no table of that id is registered; `Invalid`
-    /// for a type of resource that nobody defined; `Conflict` when it is granted already.
-    pub fn grant(&self, group: &GroupId, resource: Resource) -> Result<Grant> {
-        self.write(|facts, by, now| {
-            let there = facts.group(group).ok_or_else(|| no_group(group))?;
-            let resource = self.grantable(facts, resource)?;
-            let number = facts.groups.number(group);
-            if facts.grants_of(&resource).iter().any(|grant| Some(grant.group) == number) {
-                return Err(conflict(format!(
-                    "the group `{}` was granted `{resource}` already",
-                    there.group.name
-                )));
-            }
-            let grant = Grant {
-                id: GrantId::fresh(),
-                group: group.clone(),
-                resource,
-                assigned_at: now,
-                assigned_by: Some(by.name.clone()),
-            };
-            let told = json!({"group_id": group, "resource": grant.resource});
-            Ok(Planned {
-                changes: vec![Change::PutGrant(grant.clone())],
-                events: vec![
-                    AuditEvent::new(now, "resource_grant.created", format!("grant:{}", grant.id))
-                        .with(told),
-                ],
-                value: grant,
-            })
-        })
-    }
-
-    /// The resource, when there is such a thing.
-    fn grantable(&self, facts: &Facts, resource: Resource) -> Result<Resource> {
-        if let Some(id) = resource.as_table() {
-            let table = facts.table(id).ok_or_else(|| {
-                missing("registered table", id, "registry list").with(Key::Table, id)
-            })?;
-            return Ok(Resource::table(table.table.id.clone()));
-        }
-        let kind = resource.kind();
-        let Some(known) = self.access.kinds.iter().find(|k| k.key() == kind) else {
-            let mut keys: Vec<String> =
-                self.access.kinds.iter().map(|k| format!("`{}`", k.key())).collect();
-            keys.insert(0, "`table`".to_string());
-            return Err(Error::new(
-                Kind::Invalid,
-                format!("there is no type of resource `{kind}`; there are {}", keys.join(", ")),
-            ));
-        };
-        known.check(resource.id())?;
-        Ok(resource)
-    }
-
-    /// Takes a grant back.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn revoke(&self, id: &GrantId) -> Result<Grant> {
-        self.write(|facts, _, now| {
-            let grant = facts.grants.get(id).cloned();
-            let grant = grant.ok_or_else(|| missing("grant", id, "grant list"))?;
-            let told = json!({"group_id": grant.group, "resource": grant.resource});
-            Ok(Planned {
-                changes: vec![Change::RemoveGrant(id.clone())],
-                events: vec![
-                    AuditEvent::new(now, "resource_grant.deleted", format!("grant:{id}"))
-                        .with(told),
-                ],
-                value: grant,
-            })
-        })
-    }
-
-    // Permissions of single users, which the policy `grants_and_legacy` looks at.
-
-    /// Every permission.
-    pub fn permissions(&self) -> Vec<Permission> {
-        let facts = self.facts();
-        facts.users.values().flat_map(|user| user.permissions.clone()).collect()
-    }
-
-    /// Gives a user a permission of her own, or changes it.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such user; `Invalid` for a blank dataset.
-    pub fn permit(&self, user: &UserId, dataset: &str, access: &str) -> Result<Permission> {
-        let permission = Permission {
-            user: user.clone(),
-            dataset: worded(dataset, "dataset")?,
-            access: worded(access, "access")?,
-        };
-        self.write(|facts, _, now| {
-            facts.user(user).ok_or_else(|| no_user(user))?;
-            let told = json!({"dataset": permission.dataset, "access": permission.access});
-            Ok(Planned {
-                changes: vec![Change::PutPermission(permission.clone())],
-                events: vec![event(now, "permission.granted", user).with(told)],
-                value: permission,
-            })
-        })
-    }
-
-    /// Takes a user's permission back.
-    ///
-    /// # Errors
-    /// `NotFound` when she has none.
-    pub fn unpermit(&self, user: &UserId, dataset: &str) -> Result<()> {
-        self.write(|facts, _, now| {
-            let there = facts.user(user).ok_or_else(|| no_user(user))?;
-            if !there.permissions.iter().any(|p| p.dataset == dataset) {
-                return Err(Error::new(
-                    Kind::NotFound,
-                    format!(
-                        "`{}` has no permission for `{}`",
-                        there.user.email,
-                        crate::name::shown(dataset)
-                    ),
-                ));
-            }
-            let change =
-                Change::RemovePermission { user: user.clone(), dataset: dataset.to_string() };
-            Ok(Planned {
-                changes: vec![change],
-                events: vec![
-                    event(now, "permission.revoked", user).with(json!({"dataset": dataset})),
-                ],
-                value: (),
-            })
-        })
-    }
-
-    /// Everybody who may see a resource, by address, with every reason.
-    pub fn who_can(&self, resource: &Resource) -> Vec<MaySee> {
-        let facts = self.facts();
-        let now = || self.access.now();
-        let question = Question { policy: self.access.policy, now: &now };
-        let mut able: Vec<MaySee> = facts
-            .users
-            .values()
-            .filter_map(|user| {
-                let principal = Principal::user(user.user.id.clone());
-                let decision = question.decide(facts.clone(), &principal, resource);
-                decision.is_allowed().then(|| MaySee {
-                    user: user.user.id.clone(),
-                    email: user.user.email.clone(),
-                    reasons: decision.reasons(),
-                })
-            })
-            .collect();
-        able.sort_by(|a, b| a.email.cmp(&b.email));
-        able
-    }
-
     /// The last events of the audit log, the newest first.
     ///
     /// # Errors
@@ -800,12 +365,12 @@ impl<'a> Admin<'a> {
 }
 
 /// An event about a user or a group.
-fn event(at: Timestamp, action: &str, about: &impl About) -> AuditEvent {
+pub(super) fn event(at: Timestamp, action: &str, about: &impl About) -> AuditEvent {
     AuditEvent::new(at, action, about.resource())
 }
 
 /// What an event may be about, as the log spells it.
-trait About {
+pub(super) trait About {
     fn resource(&self) -> String;
 }
 
@@ -835,26 +400,4 @@ fn overview(facts: &Facts, user: &UserFacts) -> Overview {
         is_sso_user: is_sso(facts, user),
         groups,
     }
-}
-
-/// Whether no other group has this name.
-fn free(facts: &Facts, name: &GroupName, but: Option<&GroupId>) -> Result<()> {
-    match facts.group_by_name(name) {
-        Some(there) if Some(&there.group.id) != but => {
-            Err(conflict(format!("there is a group `{}` already", there.group.name)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A word of a permission.
-pub(super) fn worded(text: &str, what: &str) -> Result<String> {
-    let text = text.trim();
-    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
-        return Err(Error::new(
-            Kind::Invalid,
-            format!("the {what} has 1 to 256 bytes and no control characters"),
-        ));
-    }
-    Ok(text.to_string())
 }

@@ -490,7 +490,7 @@ impl Import<'_> {
         self.each("permission", &old.permissions, name, |import, row| {
             let user = import.users.get(row.needed("user_id")?);
             let user = user.ok_or_else(|| refused("its user wasn't taken over"))?.clone();
-            let dataset = super::admin::worded(row.needed("dataset")?, "dataset")?;
+            let dataset = super::name::worded(row.needed("dataset")?, "dataset")?;
             if let Ok(id) = TableId::parse(&dataset)
                 && import.after.table(&id).is_some()
             {
@@ -499,7 +499,7 @@ impl Import<'_> {
             Ok(vec![Change::PutPermission(Permission {
                 user,
                 dataset,
-                access: super::admin::worded(row.text("access").unwrap_or("read"), "access")?,
+                access: super::name::worded(row.text("access").unwrap_or("read"), "access")?,
             })])
         });
     }

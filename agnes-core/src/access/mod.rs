@@ -42,6 +42,8 @@ pub(crate) mod audit;
 pub(crate) mod change;
 mod decision;
 pub(crate) mod facts;
+mod grants;
+mod groups;
 mod id;
 mod import;
 pub(crate) mod jwt;
@@ -59,13 +61,15 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
-pub use admin::{Admin, GrantOverview, GroupOverview, InGroup, Member, Overview};
+pub use admin::{Admin, InGroup, Overview};
 pub use audit::{AuditEvent, TELL_EVERY};
 pub use decision::{
     Decision, EffectiveAccess, EffectiveItem, MaySee, Permitted, Reason, TablePolicy, TableSet,
     Visibility,
 };
 pub use facts::{Grant, Group, MemberSource, Membership, Origin, Permission, User};
+pub use grants::GrantOverview;
+pub use groups::{GroupOverview, Member};
 pub use id::{GrantId, GroupId, ID_MAX, RequestId, TokenId, UserId};
 pub use import::{ImportOptions, ImportReport, LeftOut};
 pub use name::{EMAIL_MAX, Email, GROUP_NAME_MAX, GroupName};

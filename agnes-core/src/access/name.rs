@@ -185,3 +185,15 @@ impl GroupName {
         GroupName::parse(format!("user:{email}"))
     }
 }
+
+/// A word that somebody gives: a scope, a dataset, what a token is called.
+pub(super) fn worded(text: &str, what: &str) -> Result<String> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("the {what} has 1 to 256 bytes and no control characters"),
+        ));
+    }
+    Ok(text.to_string())
+}

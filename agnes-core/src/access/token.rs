@@ -310,8 +310,8 @@ impl Access {
     ) -> Result<(PersonalToken, Secret)> {
         const TEN_YEARS: u64 = 315_360_000;
         let NewToken { name, lifetime, scope } = new;
-        let name = super::admin::worded(&name, "token's name")?;
-        let scope = super::admin::worded(&scope, "scope")?;
+        let name = super::name::worded(&name, "token's name")?;
+        let scope = super::name::worded(&scope, "scope")?;
         let lifetime = match (scope.as_str(), lifetime) {
             (BOOTSTRAP_SCOPE, lifetime) => {
                 let hour = Duration::from_secs(3600);
