@@ -172,16 +172,17 @@ impl Measuring<'_> {
         }
         let mut profiles = Vec::with_capacity(columns.len());
         let rows = usize::try_from(self.rows).unwrap_or(usize::MAX).max(1);
-        for some in columns.chunks((HELD_VALUES / rows).clamp(AT_ONCE, HELD_COLUMNS)) {
+        let together = (HELD_VALUES / rows).clamp(AT_ONCE, HELD_COLUMNS);
+        for some in columns.chunks(together) {
             // A file is looked through once for many columns, and not once for each: finding out
             // what columns it has takes as long as reading a few of them.
             let names: Vec<&ColumnName> = some.iter().map(|(name, ..)| name).collect();
             let (statement, held) = ask::hold(&names, self.sample);
-            let part = match self.connection.execute_batch(statement.as_str()) {
-                Ok(()) => Measuring { sample: &held, ..*self },
-                // One column that can't be held mustn't cost the others: each is read on its own.
-                Err(_) => *self,
-            };
+            // Of long columns that is little, and copying them takes longer. One that can't be held
+            // mustn't cost the others: each is read on its own.
+            let is_held =
+                together > AT_ONCE && self.connection.execute_batch(statement.as_str()).is_ok();
+            let part = if is_held { Measuring { sample: &held, ..*self } } else { *self };
             for few in some.chunks(AT_ONCE) {
                 let asked: Vec<(Ask, Asked<'_>)> = few
                     .iter()
