@@ -270,6 +270,14 @@ fn a_configuration_is_checked_and_shown() {
         .agnes(&["config", "check", "--json"])
         .agnes(&["config", "show"])
         .agnes(&["config", "show", "--json"]);
+    // It is looked for where its name says.
+    shell.write("elsewhere/run.sh", "");
+    shell.write(
+        "elsewhere/instance.yaml",
+        "sources:\n  crm: {command: [./run.sh]}\n  erp: {command: [./gone.sh]}\n  \
+         shop: {connector: file}\n  web: {connector: files, config: {path: [a.csv]}}\n",
+    );
+    shell.agnes(&["config", "check"]);
     shell.write("elsewhere/instance.yaml", "instance: {nmae: x}\nquery: {time_seconds: soon}\n");
     shell
         .agnes(&["config", "check"])

@@ -58,6 +58,31 @@ fn walk(value: &Value, secret: bool) -> Value {
     }
 }
 
+/// Every secret of a tree, the longest first. Shorter ones are parts of usual words.
+pub(crate) fn secrets(value: &Value) -> Vec<String> {
+    const SHORTEST: usize = 4;
+    fn collect(value: &Value, secret: bool, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| collect(value, secret || is_secret(key), found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect(item, secret, found)),
+            Value::String(text) if secret && text.len() >= SHORTEST => found.push(text.clone()),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    collect(value, false, &mut found);
+    found.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    found
+}
+
+/// What somebody else's program says, without these secrets and without passwords in addresses.
+pub(crate) fn without_secrets(text: &str, secrets: &[String]) -> String {
+    let told = secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret, HIDDEN));
+    without_passwords(&told)
+}
+
 fn is_variable(text: &str) -> bool {
     let inside = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
     inside.is_some_and(|name| !name.contains(['$', '{', '}']))
@@ -149,5 +174,14 @@ mod tests {
         assert_eq!(masked["two"], "https://…@x/ and https://…@y");
         assert_eq!(masked["odbc"], "Server=x;Pwd=…;Port=1");
         assert_eq!(masked["quoted"], "password=… host=x");
+    }
+
+    #[test]
+    fn what_a_program_says_holds_no_secret() {
+        let config =
+            json!({"token": "hunter2", "api": {"key": ["hunter2-longer", "x"]}, "url": "u"});
+        let said = "401 for hunter2-longer and hunter2 at https://me:other@db/x, url u";
+        let told = without_secrets(said, &secrets(&config));
+        assert_eq!(told, "401 for … and … at https://…@db/x, url u");
     }
 }

@@ -42,6 +42,8 @@ pub use settings::{
     QueryConfig, RebuildConfig, RemoteQueryConfig, ServerConfig, SourceConfig, SyncConfig,
 };
 
+pub(crate) use mask::{secrets, without_secrets};
+
 use crate::orchestrator::AttachRule;
 use crate::{Error, Key, Kind, Result, SourceName};
 

@@ -1,7 +1,5 @@
 //! From a tree to sections: types, required keys, keys that nobody reads.
 
-use std::str::FromStr;
-
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -319,13 +317,60 @@ pub(super) fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D:
 }
 
 /// A whole number, also one that a variable gave as text; an empty text is none.
-pub(super) fn number<'de, D: Deserializer<'de>, T: FromStr>(d: D) -> Result<Option<T>, D::Error> {
+pub(super) fn number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    between(d, 0, LARGEST)
+}
+
+/// The same, where nothing would work with 0.
+pub(super) fn positive<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    between(d, 1, LARGEST)
+}
+
+/// An engine's buffers, MiB: with fewer it can't read a column.
+pub(super) fn memory<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    between(d, 16, LARGEST)
+}
+
+/// How many of something people are shown.
+pub(super) fn shown<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    between(d, 1, 1000)
+}
+
+/// Larger ones are mistakes, whatever they count.
+const LARGEST: u64 = 1_000_000_000;
+
+fn between<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    d: D,
+    least: u64,
+    most: u64,
+) -> Result<Option<T>, D::Error> {
     let Some(text) = text(d)? else { return Ok(None) };
-    let number = text.trim().parse().map_err(|_| {
+    let number: Option<u64> = text.trim().parse().ok();
+    let number = number.filter(|number| (least..=most).contains(number));
+    let number = number.and_then(|number| T::try_from(number).ok());
+    let unlike = || {
         let shown = crate::name::shown(&text);
-        D::Error::custom(format!("it takes a whole number in its range, not `{shown}`"))
-    })?;
-    Ok(Some(number))
+        D::Error::custom(format!("it takes a whole number from {least} to {most}, not `{shown}`"))
+    };
+    number.map(Some).ok_or_else(unlike)
+}
+
+/// Percent, also such that a variable gave as text; an empty text is none.
+pub(super) fn percent<'de, D: Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
+    let Some(text) = text(d)? else { return Ok(None) };
+    let number: Option<f64> = text.trim().parse().ok();
+    let number = number.filter(|number| (0.0..=100.0).contains(number));
+    let unlike = || {
+        let shown = crate::name::shown(&text);
+        D::Error::custom(format!("it takes a number from 0 to 100, not `{shown}`"))
+    };
+    number.map(Some).ok_or_else(unlike)
 }
 
 /// What a text stands for; an empty one is none.

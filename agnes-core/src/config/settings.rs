@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Config;
-use super::read::{list, number, text, word};
+use super::read::{list, memory, number, percent, positive, shown, text, word};
 use crate::access::TablePolicy;
 use crate::orchestrator::AttachPolicy;
 use crate::sync::{Runs, SourceSettings};
@@ -74,19 +74,19 @@ pub struct AccessConfig {
 #[serde(default)]
 pub struct QueryConfig {
     /// The time that a caller waits for a statement's rows, seconds.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub time_seconds: Option<u64>,
     /// The engine's buffers, MiB.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "memory")]
     pub memory_mb: Option<u64>,
     /// Worker threads of a statement.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub threads: Option<u32>,
     /// Statements of one principal at the same time.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub running_each: Option<usize>,
     /// Statements at the same time in all.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub running: Option<usize>,
     /// How long a statement waits for its turn, seconds.
     #[serde(deserialize_with = "number")]
@@ -101,10 +101,10 @@ pub struct QueryConfig {
 #[serde(default)]
 pub struct RebuildConfig {
     /// The engine's buffers, MiB.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "memory")]
     pub memory_mb: Option<u64>,
     /// Worker threads.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub threads: Option<u32>,
     /// How long an old generation is kept for outside readers, seconds.
     #[serde(deserialize_with = "number")]
@@ -119,13 +119,13 @@ pub struct MetadataConfig {
     #[serde(deserialize_with = "number")]
     pub refresh_interval_seconds: Option<u64>,
     /// Tables that are asked about at once.
-    #[serde(deserialize_with = "number")]
-    pub concurrency: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "positive")]
+    pub concurrency: Option<usize>,
     /// The same at a server's start.
-    #[serde(deserialize_with = "number")]
-    pub warmup_concurrency: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "positive")]
+    pub warmup_concurrency: Option<usize>,
     /// How long a provider may take for one table, seconds.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub timeout_seconds: Option<u64>,
 }
 
@@ -134,40 +134,40 @@ pub struct MetadataConfig {
 #[serde(default)]
 pub struct ProfilerConfig {
     /// The most rows that are looked at.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub sample_size: Option<u64>,
     /// The most different values of a column whose values are listed.
     #[serde(deserialize_with = "number")]
     pub max_categorical_distinct: Option<u64>,
     /// Values that are listed.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "shown")]
     pub top_values_limit: Option<usize>,
     /// Parts of a histogram of numbers.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "shown")]
     pub histogram_bins: Option<usize>,
     /// Rows that are shown.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "shown")]
     pub sample_rows_limit: Option<usize>,
     /// Values that are shown of a column.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "shown")]
     pub sample_values_limit: Option<usize>,
     /// Percent of missing values above which somebody should act.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "percent")]
     pub alert_high_missing_pct: Option<f64>,
     /// Percent of missing values above which somebody should know.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "percent")]
     pub alert_missing_pct: Option<f64>,
     /// Percent of one value above which somebody should know.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "percent")]
     pub alert_imbalance_pct: Option<f64>,
     /// Different texts above which somebody should know.
     #[serde(deserialize_with = "number")]
     pub alert_high_cardinality: Option<u64>,
     /// The engine's buffers, MiB.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "memory")]
     pub memory_mb: Option<u64>,
     /// Worker threads.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub threads: Option<u32>,
 }
 
@@ -176,19 +176,19 @@ pub struct ProfilerConfig {
 #[serde(default)]
 pub struct RemoteQueryConfig {
     /// The most rows of one remote statement.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub max_bq_registration_rows: Option<u64>,
     /// The most that the remote rows of a session take, MiB.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub max_memory_mb: Option<u64>,
     /// The most rows of a result.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub max_result_rows: Option<u64>,
     /// The most that a remote statement may read, MiB; 0 is no limit.
     #[serde(deserialize_with = "number")]
     pub max_scan_mb: Option<u64>,
     /// The time that a remote statement may take, seconds.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub timeout_seconds: Option<u64>,
 }
 
@@ -200,14 +200,14 @@ pub struct SyncConfig {
     #[serde(deserialize_with = "text")]
     pub connectors_dir: Option<String>,
     /// The most time that a program may take, seconds.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub timeout_seconds: Option<u64>,
     /// The same for those that nobody configures.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub drop_in_timeout_seconds: Option<u64>,
     /// Connectors that run at the same time.
-    #[serde(deserialize_with = "number")]
-    pub concurrency: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "positive")]
+    pub concurrency: Option<usize>,
     /// What runs an `extractor.py`.
     #[serde(deserialize_with = "text")]
     pub python: Option<String>,
@@ -227,7 +227,7 @@ pub struct SourceConfig {
     #[serde(deserialize_with = "word")]
     pub schedule: Option<Schedule>,
     /// The most time that a program may take, seconds.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "positive")]
     pub timeout_seconds: Option<u64>,
     /// What the connector is told.
     pub config: Value,
@@ -278,8 +278,9 @@ impl Config {
         let (metadata, of) = (&mut settings.metadata, &self.metadata);
         let interval = seconds(of.refresh_interval_seconds.filter(|seconds| *seconds > 0));
         set(&mut metadata.interval, interval);
-        set(&mut metadata.concurrency, of.concurrency);
-        set(&mut metadata.warmup_concurrency, of.warmup_concurrency);
+        set(&mut metadata.concurrency, of.concurrency.and_then(NonZeroUsize::new));
+        let at_start = of.warmup_concurrency.and_then(NonZeroUsize::new);
+        set(&mut metadata.warmup_concurrency, at_start);
         set(&mut metadata.timeout, seconds(of.timeout_seconds));
         let (profiler, of) = (&mut settings.profiler, &self.profiler);
         set(&mut profiler.sample_size, of.sample_size);
@@ -308,7 +309,7 @@ impl Config {
         sync.connectors_dir = connectors_dir.map(|dir| self.files.config_dir.join(dir));
         set(&mut sync.timeout, seconds(of.timeout_seconds));
         set(&mut sync.drop_in_timeout, seconds(of.drop_in_timeout_seconds));
-        set(&mut sync.concurrency, of.concurrency);
+        set(&mut sync.concurrency, of.concurrency.and_then(NonZeroUsize::new));
         set(&mut sync.python, of.python.as_ref().map(PathBuf::from));
         let source = |(name, source): &(crate::SourceName, SourceConfig)| {
             let settings = SourceSettings {

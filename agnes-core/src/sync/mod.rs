@@ -33,6 +33,7 @@
 //! - of one source one run at a time, over threads and processes.
 
 mod keep;
+mod opened;
 mod outcome;
 mod plan;
 mod program;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::config::without_secrets;
 use crate::disk::FileLock;
 use crate::{Error, Kind, Result};
 
@@ -24,6 +25,8 @@ pub(super) struct Program {
     /// Where it works.
     pub(super) folder: PathBuf,
     pub(super) time: Duration,
+    /// What mustn't be told of what it prints.
+    pub(super) secrets: Vec<String>,
     /// Held until the last of what it started has ended, whatever becomes of this process.
     pub(super) lock: Arc<FileLock>,
 }
@@ -95,7 +98,8 @@ impl Program {
         // Those that it started and left behind hold its pipes; then nobody does.
         let said = [err, out].map(|tail| tail.map(Tail::end).unwrap_or_default());
         let said = said.iter().find(|text| !text.trim().is_empty()).map_or("", |text| text.trim());
-        let because = |what: String| match said {
+        let said = without_secrets(said, &self.secrets);
+        let because = |what: String| match said.as_str() {
             "" => what,
             said => format!("{what}: {}", last(said)),
         };

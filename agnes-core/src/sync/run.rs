@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::opened::Opened;
 use super::outcome::{self, Ran};
-use super::plan::extractor;
 use super::program::Program;
-use super::{Asked, Runs, SourcePlan, keep};
+use super::{Asked, SourcePlan, keep};
 use crate::connector::{Connector, Job, TableOutcome, TableStatus};
 use crate::disk::FileLock;
 use crate::error::of_a_panic;
 use crate::extract::Extract;
 use crate::orchestrator::{Progress, View};
-use crate::{Agnes, Error, Key, Kind, Result, SourceName, TableId, TableName, Timestamp};
+use crate::{Agnes, Error, Key, Result, SourceName, TableId, TableName, Timestamp};
 
 /// How bringing one source over went.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -136,9 +136,13 @@ fn bring_over(
     };
     let folder = agnes.layout().extract(source);
     let before = Extract::open(&folder).ok();
-    let ran = connector(agnes, plan).and_then(|connector| match connector {
-        What::Object(connector) => with_object(agnes, plan, &*connector, tables, progress),
-        What::Program(command) => with_program(agnes, plan, command, tables, one_at_a_time.clone()),
+    let connectors = &agnes.components().connectors;
+    let opened = agnes.settings().sync.opened(connectors, &plan.settings, plan.dropped_in);
+    let ran = opened.and_then(|opened| match opened {
+        Opened::Object(connector) => with_object(agnes, plan, &*connector, tables, progress),
+        Opened::Program(command) => {
+            with_program(agnes, plan, command, tables, one_at_a_time.clone())
+        }
     });
     let order = outcome::Order { runs: &plan.runs, tables, published: &published };
     let outcome::Left { report: left, failure, lost } = order.look(before.as_ref(), &folder, ran);
@@ -152,56 +156,6 @@ fn bring_over(
         None => Ok(()),
         Some(error) => Err(error),
     }
-}
-
-/// What runs.
-enum What {
-    Object(Box<dyn Connector>),
-    Program(Vec<PathBuf>),
-}
-
-fn connector(agnes: &Agnes, plan: &SourcePlan) -> Result<What> {
-    let settings = &agnes.settings().sync;
-    let name = match &plan.settings.runs {
-        Runs::Program(command) => {
-            let mut command: Vec<PathBuf> = command.iter().map(PathBuf::from).collect();
-            // A bare name is looked for on the PATH, as everywhere.
-            if let Some(program) = command.first_mut()
-                && program.components().count() > 1
-            {
-                *program = settings.base_dir.join(&program);
-            }
-            return Ok(What::Program(command));
-        }
-        Runs::Connector(name) => name,
-    };
-    let known = &agnes.components().connectors;
-    if !plan.dropped_in
-        && let Some(connector) = known.get(name)
-    {
-        return connector.open(&plan.settings.config, &settings.base_dir).map(What::Object);
-    }
-    let folder =
-        settings.connectors_dir.as_ref().filter(|_| SourceName::parse(name.as_str()).is_ok());
-    let program = folder.and_then(|folder| extractor(&folder.join(name)));
-    let Some(program) = program else {
-        let near = crate::name::nearest(name, known.names());
-        let cure = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                "put an `extractor.py` into the folder of connectors, or name a `command`".into()
-            }
-        };
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("there is no connector `{}`; {cure}", crate::name::shown(name)),
-        ));
-    };
-    let is_python = program.extension().is_some_and(|extension| extension == "py");
-    Ok(What::Program(match is_python {
-        true => vec![settings.python.clone(), program],
-        false => vec![program],
-    }))
 }
 
 fn with_object(
@@ -243,6 +197,7 @@ fn with_program(
             false => settings.base_dir.clone(),
         },
         time: plan.settings.timeout.unwrap_or(general),
+        secrets: crate::config::secrets(&plan.settings.config),
         lock,
     };
     program.run().map(Ran::Ended)

@@ -135,6 +135,29 @@ fn what_is_wrong_is_told_all_of_it_and_by_its_path() {
 }
 
 #[test]
+fn limits_with_which_nothing_works_are_told() {
+    let place = Place::new();
+    for (text, range) in [
+        ("query: {time_seconds: 0}", "from 1 to 1000000000, not `0`"),
+        ("query: {running: 0}", "from 1 to"),
+        ("query: {threads: 1000000001}", "from 1 to"),
+        ("rebuild: {memory_mb: 1}", "from 16 to"),
+        ("profiler: {sample_size: 0}", "from 1 to"),
+        ("profiler: {histogram_bins: 1000000}", "from 1 to 1000, not `1000000`"),
+        ("profiler: {alert_missing_pct: 'nan'}", "from 0 to 100"),
+        ("profiler: {alert_missing_pct: 101}", "from 0 to 100"),
+        ("remote_query: {timeout_seconds: 0}", "from 1 to"),
+        ("sync: {concurrency: 0}", "from 1 to"),
+        ("sources: {crm: {timeout_seconds: 0}}", "from 1 to"),
+    ] {
+        let told = problems(&load(&place, text));
+        assert!(told[0].starts_with("error: ") && told[0].contains(range), "{text}: {told:?}");
+    }
+    let most = load(&place, "profiler: {histogram_bins: 1000, alert_missing_pct: 12.5}\n");
+    assert_eq!(most.settings().unwrap().profiler.alert_missing_pct, 12.5);
+}
+
+#[test]
 fn the_server_calls_no_address_inside() {
     let place = Place::new();
     let stack = |address: &str| {

@@ -586,7 +586,8 @@ fn what_ran_is_reported_though_it_can_t_be_noted() {
 #[test]
 fn what_a_program_is_told_as_arguments_is_never_shown() {
     let mut house = House::new();
-    let command = ["/bin/sh", "-c", "exit 1", "--token", "hunter2"].map(String::from);
+    let says = "echo refused: hunter2 at https://me:hunter3@crm.example >&2; exit 1";
+    let command = ["/bin/sh", "-c", says, "--token", "hunter2"].map(String::from);
     house.source("crm", Runs::Program(command.to_vec()), |source| {
         source.config = json!({"token": "hunter2"})
     });
@@ -594,9 +595,12 @@ fn what_a_program_is_told_as_arguments_is_never_shown() {
     let report = house.sync(Which::Due);
     let told = format!("{plan} {} {report:?}", serde_json::to_string(&plan).unwrap())
         + &serde_json::to_string(&report).unwrap();
-    assert!(!told.contains("hunter2"), "{told}");
+    assert!(!told.contains("hunter"), "{told}");
     let runs = house.agnes().store().unwrap().sync_runs(&source("crm"), 1).unwrap();
-    assert_eq!(runs[0].error.as_deref(), Some("the connector `/bin/sh`: it failed"));
+    assert_eq!(
+        runs[0].error.as_deref(),
+        Some("the connector `/bin/sh`: it failed: refused: … at https://…@crm.example")
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `agnes config`: what is configured, and what is wrong with it.
 
-use agnes_core::config::{Config, Level};
+use agnes_core::config::{Config, Level, Problem};
 use agnes_core::{Error, Kind, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::environment::Environment;
 use super::output::{Done, Output, count};
 
 pub(super) const HELP: &str = "\
@@ -26,19 +27,21 @@ pub(super) struct ConfigCommand {
 enum Command {
     /// Say what is wrong; the exit code is 2 when something is
     ///
-    /// Keys that nobody reads and variables that are unset are warnings.
+    /// Connectors are looked for and given their configuration, and not run. Keys that nobody
+    /// reads and variables that are unset are warnings.
     Check,
     /// Show what is configured, secrets hidden, variables by name
     Show,
 }
 
 impl ConfigCommand {
-    pub(super) fn run(self, config: &Config, output: &Output) -> Result<Done> {
+    pub(super) fn run(self, environment: Environment, output: &Output) -> Result<Done> {
+        let config = environment.config();
         if !config.file().exists() {
             output.note(format_args!("there is no `{}`", config.file().display()));
         }
         match self.command {
-            Command::Check => check(config, self.json.json, output),
+            Command::Check => check(&problems(&config, environment), self.json.json, output),
             Command::Show => {
                 let shown = config.shown();
                 self.json.one(output, &shown, || yaml(&shown).unwrap_or_default())?;
@@ -49,8 +52,34 @@ impl ConfigCommand {
     }
 }
 
-fn check(config: &Config, json: bool, output: &Output) -> Result<Done> {
-    let problems = config.problems();
+/// What is wrong with the files, or else with what they ask for.
+fn problems(config: &Config, environment: Environment) -> Vec<Problem> {
+    let mut problems = config.problems().to_vec();
+    if config.understood().is_err() {
+        return problems;
+    }
+    let faults = environment.settings(config).and_then(|settings| {
+        let connectors = environment.components().connectors;
+        settings.sync.faults(&connectors)
+    });
+    let error = |path: String, message: String| Problem { level: Level::Error, path, message };
+    let faults = match faults {
+        Ok(faults) => faults
+            .into_iter()
+            .map(|(source, fault)| {
+                let path = format!("sources.{source}");
+                let message = format!("`{path}`: {}", fault.message());
+                error(path, message)
+            })
+            .collect(),
+        Err(fault) => vec![error(String::new(), fault.message().to_string())],
+    };
+    // The worst come first.
+    problems.splice(0..0, faults);
+    problems
+}
+
+fn check(problems: &[Problem], json: bool, output: &Output) -> Result<Done> {
     let errors = problems.iter().filter(|problem| problem.level != Level::Warning).count();
     if json {
         output.json(&json!({"ok": errors == 0, "problems": problems}))?;

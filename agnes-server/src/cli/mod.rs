@@ -220,7 +220,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         }
         Command::Config(command) => {
             let environment = Environment::of(&data_dir.unwrap_or_else(usual));
-            command.run(&environment.config(), output)
+            command.run(environment, output)
         }
         Command::Query(command) => command.run(&agnes()?, output),
         Command::Status(command) => command.run(&agnes()?, output),
