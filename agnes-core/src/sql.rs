@@ -297,6 +297,11 @@ pub(crate) const UTC: &str = "SET GLOBAL TimeZone = 'UTC'";
 /// Files are read once, so that keeping what was read would only cost memory.
 pub(crate) const NO_FILE_CACHE: &str = "SET GLOBAL enable_external_file_cache = false";
 
+/// All rows of a table, as a session names it.
+pub(crate) fn from(table: &ViewName) -> Sql {
+    Sql(format!("FROM {}", ident(table)))
+}
+
 /// What the engine would do about a statement that the guard has accepted.
 pub(crate) fn explain(statement: &str) -> Sql {
     Sql(format!("EXPLAIN {statement}"))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decision::{TableSet, Visibility};
 use super::{Access, Principal};
-use crate::{Error, Kind, Result};
+use crate::{Error, Key, Kind, Result};
 
 /// Ends one running statement. Called once, from any thread.
 pub(crate) type Interrupt = Arc<dyn Fn() + Send + Sync>;
@@ -69,6 +69,7 @@ impl Watch {
 /// The answer of a session from which something was taken.
 pub(crate) fn ended() -> Error {
     Error::new(Kind::Denied, "your access has changed and this session has ended; open a new one")
+        .with(Key::Reason, "session_ended")
 }
 
 /// A statement that runs.

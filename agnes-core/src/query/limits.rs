@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::access::Principal;
-use crate::{Error, Kind, Result};
+use crate::{Error, Key, Kind, Result};
 
 /// What queries may take: each statement, each principal, and all together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl Gate {
             return Err(Error::new(
                 Kind::Limit,
                 format!("{most} of your statements are running, the most at a time; let one end"),
-            ));
+            )
+            .with(Key::Reason, "concurrent_statements"));
         }
         *mine += 1;
         // From here on the turn gives back what it took.

@@ -35,9 +35,17 @@ pub trait RemoteEngine: Send + Sync {
     fn run(&self, sql: &str, stop: &Stop, rows: &mut RemoteRows) -> Result<()>;
 }
 
-/// Whether somebody still waits for a remote statement.
+/// Whether somebody still waits for a statement, in this system or in another.
+///
+/// Clones are one and the same.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Stopping>);
+
+impl PartialEq for Stop {
+    fn eq(&self, other: &Stop) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 #[derive(Default)]
 struct Stopping {
@@ -60,7 +68,8 @@ impl Stop {
         }
     }
 
-    pub(super) fn stop(&self) {
+    /// Says that nobody does any more.
+    pub fn stop(&self) {
         let mut then = self.0.then.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.stopped.store(true, Ordering::SeqCst);
         then.drain(..).for_each(|end| end());

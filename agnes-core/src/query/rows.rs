@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use super::remote::Stop;
 use crate::access::{Interrupt, Watch, ended};
 use crate::{Error, Kind, Result, Timestamp};
 
@@ -23,6 +24,8 @@ pub struct QueryOptions {
     /// The time that the caller waits for rows; that of [`QueryLimits`](super::QueryLimits)
     /// when absent.
     pub time: Option<Duration>,
+    /// Ends the statement, also before it has any rows to wait for: for a caller who may go away.
+    pub stop: Option<Stop>,
 }
 
 impl Default for QueryOptions {
@@ -33,6 +36,7 @@ impl Default for QueryOptions {
             max_rows: Some(100_000),
             max_bytes: Some(256 << 20),
             time: None,
+            stop: None,
         }
     }
 }
@@ -155,6 +159,7 @@ pub struct Rows {
     messages: Receiver<Message>,
     ended: Ended,
     cancel: Cancel,
+    stop: Option<Stop>,
     watch: Arc<Watch>,
     budget: Duration,
     limit: Duration,
@@ -185,6 +190,7 @@ impl Rows {
             messages,
             ended,
             cancel,
+            stop: options.stop.clone(),
             watch,
             budget: time.left(),
             limit: time.limit,
@@ -290,7 +296,8 @@ impl Rows {
     /// Whether nobody has ended the statement.
     fn untouched(&self) -> Result<()> {
         self.watch.check()?;
-        match self.cancel.is_cancelled() {
+        let is_stopped = self.stop.as_ref().is_some_and(Stop::is_stopped);
+        match self.cancel.is_cancelled() || is_stopped {
             true => Err(cancelled()),
             false => Ok(()),
         }

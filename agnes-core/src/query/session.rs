@@ -316,6 +316,14 @@ impl Session {
         run().map_err(|error| shown.told(error))
     }
 
+    /// Reads a table, as far as the options let it.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub fn read(&self, table: &ViewName, options: &QueryOptions) -> Result<Rows> {
+        self.query(sql::from(table).as_str(), options)
+    }
+
     /// The statement with the values that its PIVOTs find, all within one time limit.
     fn pivoted<'a>(
         &self,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agnes_core::access::{Access, Principal, UserId};
-use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, TYPE_KEY};
+use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, Stop, TYPE_KEY};
 use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings};
 
 use crate::access::{email, group, resource, user};
@@ -462,6 +462,22 @@ fn a_statement_can_be_cancelled_or_dropped() {
         drop(session.query(ROWS, &QueryOptions::default()).unwrap());
         assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
     }
+}
+
+#[test]
+fn a_statement_whose_caller_goes_away_ends_before_it_has_rows() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    let session = agnes.session().unwrap();
+    let stop = Stop::default();
+    let options = QueryOptions { stop: Some(stop.clone()), ..QueryOptions::default() };
+    // Nothing comes of it before all is counted.
+    let sql = "SELECT count(*) FROM range(100000000000) a(i) WHERE i % 7 = 3";
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| session.query(sql, &options).and_then(|rows| rows.read_all()));
+        stop.stop();
+        assert_eq!(asked.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
+    });
 }
 
 #[test]
