@@ -64,6 +64,12 @@ impl Layout {
         &self.root
     }
 
+    /// The bytes that are free on the data folder's disk; none where nobody can tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        disk.f_bavail.checked_mul(disk.f_frsize)
+    }
+
     /// `extracts/`: one folder for each source.
     pub fn extracts(&self) -> PathBuf {
         self.root.join("extracts")

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::access::{Permitted, Principal, Resource, Visibility};
@@ -112,6 +113,9 @@ impl Agnes {
 pub struct DataFile {
     /// The file, at its beginning.
     pub file: File,
+    /// Where it lies, for another program that is to read it. It stays there until a rebuild and
+    /// the time that old generations are kept are over.
+    pub path: PathBuf,
     /// The table's name.
     pub name: ViewName,
     /// Bytes.
@@ -158,6 +162,15 @@ impl Agnes {
         }
     }
 
+    /// Where a table's one file lies, for whoever a decision has allowed to read it: what
+    /// [`DataFile::path`] tells, without opening it.
+    ///
+    /// # Errors
+    /// As [`Agnes::data_file`], as far as no file is looked at.
+    pub fn data_path(&self, table: &Permitted<'_, Resource>) -> Result<PathBuf> {
+        Ok(self.published(table)?.whole()?.path_in(&self.layout().analytics()))
+    }
+
     /// Opens a table's data for whoever a decision has allowed to read it: the one file of the
     /// manifest, or one of its `parts` by name.
     ///
@@ -182,26 +195,37 @@ impl Agnes {
     ) -> Result<DataFile> {
         let published = self.published(table)?;
         let (name, view) = (&published.name, &published.view);
-        let id = table.what().id();
-        let missing = |what: String| Error::new(Kind::NotFound, what).with(Key::Table, id);
         let pin = match part {
-            None => view.whole().ok_or_else(|| {
-                missing(format!(
-                    "`{name}` has no file of its own: its rows are in a remote system, or its \
-                     parts don't fit together; query it, or bring its parts"
-                ))
-            })?,
+            None => published.whole()?,
             Some(part) => view.files().iter().find(|pin| pin.name == part).ok_or_else(|| {
-                missing(format!("`{name}` has no part `{}`", crate::name::shown(part)))
+                published.missing(format!("`{name}` has no part `{}`", crate::name::shown(part)))
             })?,
         };
         Ok(DataFile {
             file: orchestrator::open(self.layout(), name, view, pin)?,
+            path: pin.path_in(&self.layout().analytics()),
             name: name.clone(),
             size_bytes: pin.size_bytes(),
             hash: pin.md5.clone(),
             hash_blake3: pin.blake3.clone(),
         })
+    }
+}
+
+impl Published {
+    /// The one file with all rows.
+    fn whole(&self) -> Result<&Pin> {
+        self.view.whole().ok_or_else(|| {
+            self.missing(format!(
+                "`{}` has no file of its own: its rows are in a remote system, or its parts don't \
+                 fit together; query it, or bring its parts",
+                self.name
+            ))
+        })
+    }
+
+    fn missing(&self, what: String) -> Error {
+        Error::new(Kind::NotFound, what).with(Key::Table, &self.name)
     }
 }
 
