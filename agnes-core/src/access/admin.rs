@@ -304,56 +304,6 @@ impl<'a> Admin<'a> {
         })
     }
 
-    /// Makes somebody an admin, whoever she is: the way back in when no admin is left.
-    ///
-    /// Adds the user when there is none of that address, and activates her. The membership's
-    /// source is `cli_break_glass`.
-    ///
-    /// # Errors
-    /// `Denied` for anybody but the operator.
-    pub fn break_glass(&self, email: Email) -> Result<User> {
-        if self.principal != Principal::Operator {
-            return Err(Error::new(
-                Kind::Denied,
-                "only who has the data folder at hand may break the glass",
-            ));
-        }
-        self.write(|facts, by, now| {
-            let there = facts.user_by_email(&email);
-            let group = facts.group_by_name(&GroupName::admin()).ok_or_else(|| {
-                Error::new(Kind::Invalid, "the group `Admin` is missing; open the folder again")
-            })?;
-            let user = match there {
-                Some(there) => User {
-                    active: true,
-                    deactivated_at: None,
-                    deactivated_by: None,
-                    updated_at: now,
-                    ..there.user.clone()
-                },
-                None => new_user(email, None, now),
-            };
-            let mut changes = vec![Change::PutUser(user.clone())];
-            let is_in =
-                there.is_some_and(|u| u.memberships.iter().any(|m| m.group == group.group.id));
-            if !is_in {
-                changes.push(Change::PutMember(Membership {
-                    user: user.id.clone(),
-                    group: group.group.id.clone(),
-                    source: MemberSource::CliBreakGlass,
-                    added_at: now,
-                    added_by: Some(by.name.clone()),
-                }));
-            }
-            let told = json!({"email": user.email});
-            Ok(Planned {
-                changes,
-                events: vec![event(now, "user.break_glass", &user.id).with(told)],
-                value: user,
-            })
-        })
-    }
-
     /// The last events of the audit log, the newest first.
     ///
     /// # Errors
@@ -386,7 +336,7 @@ impl About for GroupId {
     }
 }
 
-fn overview(facts: &Facts, user: &UserFacts) -> Overview {
+pub(super) fn overview(facts: &Facts, user: &UserFacts) -> Overview {
     let group = |member: &Membership| {
         let group = facts.group(&member.group)?.group.clone();
         Some(InGroup { origin: group.origin(), group, source: member.source })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::facts::{Bits, Facts, GrantTo, Numbered, TableFacts, UserFacts};
-use super::{Access, Email, GrantId, GroupName, Principal, Resource, UserId, Via};
+use super::{Access, Email, GrantId, GroupId, GroupName, Principal, Resource, UserId, Via};
 use crate::registry::RegisteredTable;
 use crate::{Error, Key, Kind, Result, TableId, Timestamp};
 
@@ -270,8 +270,19 @@ pub struct EffectiveAccess {
 pub struct EffectiveItem {
     /// The resource.
     pub resource: Resource,
-    /// The groups.
-    pub via_groups: Vec<GroupName>,
+    /// The groups, by name.
+    pub via_groups: Vec<ViaGroup>,
+}
+
+/// A group through which somebody may see something.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct ViaGroup {
+    /// Its name.
+    #[serde(rename = "group_name")]
+    pub name: GroupName,
+    /// Its id.
+    #[serde(rename = "group_id")]
+    pub id: GroupId,
 }
 
 /// Somebody who may see a resource, and why.

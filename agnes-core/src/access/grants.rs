@@ -7,7 +7,9 @@ use super::audit::AuditEvent;
 use super::change::Change;
 use super::decision::Question;
 use super::facts::{Facts, Permission};
-use super::{Grant, GrantId, GroupId, GroupName, MaySee, Planned, Principal, Resource, UserId};
+use super::{
+    Block, Grant, GrantId, GroupId, GroupName, Item, MaySee, Planned, Principal, Resource, UserId,
+};
 use crate::{Error, Key, Kind, Result};
 
 /// A grant with the name of its group.
@@ -168,6 +170,21 @@ impl Admin<'_> {
                 value: (),
             })
         })
+    }
+
+    /// The registered tables that can be granted, a block for each bucket.
+    pub fn table_blocks(&self) -> Vec<Block> {
+        let mut blocks: std::collections::BTreeMap<String, Vec<Item>> = Default::default();
+        for table in self.tables() {
+            let bucket = table.declaration.bucket.filter(|bucket| !bucket.trim().is_empty());
+            let block = bucket.unwrap_or_else(|| "(no bucket)".to_string());
+            blocks.entry(block).or_default().push(Item {
+                resource_id: table.id.to_string(),
+                name: table.name.to_string(),
+                description: table.declaration.description,
+            });
+        }
+        blocks.into_iter().map(|(name, items)| Block { name, items }).collect()
     }
 
     /// Everybody who may see a resource, by address, with every reason.

@@ -39,6 +39,7 @@
 
 mod admin;
 pub(crate) mod audit;
+mod bootstrap;
 pub(crate) mod change;
 mod decision;
 pub(crate) mod facts;
@@ -65,7 +66,7 @@ pub use admin::{Admin, InGroup, Overview};
 pub use audit::{AuditEvent, TELL_EVERY};
 pub use decision::{
     Decision, EffectiveAccess, EffectiveItem, MaySee, Permitted, Reason, TablePolicy, TableSet,
-    Visibility,
+    ViaGroup, Visibility,
 };
 pub use facts::{Grant, Group, MemberSource, Membership, Origin, Permission, User};
 pub use grants::GrantOverview;
@@ -275,12 +276,13 @@ impl Access {
             Standing::Nothing(_) => None,
             Standing::User(user) => Some(user),
         };
-        let mut items: std::collections::BTreeMap<Resource, Vec<GroupName>> = Default::default();
+        let mut items: std::collections::BTreeMap<Resource, Vec<ViaGroup>> = Default::default();
         for grant in facts.grants.values() {
             let number = facts.groups.number(&grant.group);
             let hers = user.zip(number).is_some_and(|(user, group)| user.groups.contains(group));
             if hers && let Some(group) = facts.group(&grant.group) {
-                items.entry(grant.resource.clone()).or_default().push(group.group.name.clone());
+                let Group { id, name, .. } = group.group.clone();
+                items.entry(grant.resource.clone()).or_default().push(ViaGroup { name, id });
             }
         }
         let items = items.into_iter().map(|(resource, mut via_groups)| {
@@ -318,6 +320,22 @@ impl Access {
     /// The registered table of an id.
     pub(crate) fn registered(&self, id: &TableId) -> Option<RegisteredTable> {
         self.facts().table(id).map(|facts| facts.table.clone())
+    }
+
+    /// The user of an id.
+    pub fn user(&self, id: &UserId) -> Option<User> {
+        self.facts().user(id).map(|facts| facts.user.clone())
+    }
+
+    /// A user with her groups.
+    pub fn overview(&self, id: &UserId) -> Option<Overview> {
+        let facts = self.facts();
+        facts.user(id).map(|user| admin::overview(&facts, user))
+    }
+
+    /// How many people may sign in.
+    pub fn people(&self) -> usize {
+        self.facts().users.values().filter(|user| user.is_person()).count()
     }
 
     /// The user with this address.

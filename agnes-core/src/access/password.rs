@@ -66,6 +66,11 @@ fn hash(password: &str) -> Result<String> {
     Ok(hash.to_string())
 }
 
+/// The hash of a password that may be set.
+pub(super) fn hashed(password: &Secret) -> Result<String> {
+    hash(checked(password)?)
+}
+
 /// Whether a password is the one of a hash, whose parameters count.
 fn is_right(password: &str, hash: &str) -> bool {
     let verify = |hash: &str| {
@@ -154,7 +159,7 @@ impl Access {
         may: impl FnOnce(&Facts) -> Result<Option<UserId>>,
     ) -> Result<()> {
         // Hashing takes a tenth of a second, in which others go on.
-        let hash = hash(checked(password)?)?;
+        let hash = hashed(password)?;
         self.write(|facts, now| {
             let by = may(facts)?;
             let user = facts

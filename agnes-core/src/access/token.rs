@@ -9,10 +9,7 @@ use super::audit::{AuditEvent, Use};
 use super::change::Change;
 use super::facts::TokenFacts;
 use super::jwt::{self, sha256};
-use super::{
-    Access, Admin, Email, GroupName, MemberSource, Membership, Planned, Principal, TokenId, User,
-    UserId, Via,
-};
+use super::{Access, Admin, Email, Planned, Principal, TokenId, User, UserId, Via};
 use crate::Secret;
 use crate::{Error, Key, Kind, Result, Timestamp};
 
@@ -232,52 +229,6 @@ impl Access {
             None => self.seed_admin(&email, Some("Scheduler"), None)?.id,
         };
         Ok(Some(Principal::User { id, via: Via::Scheduler }))
-    }
-
-    /// Makes sure that a user is there and an admin, as the installation's settings say. A
-    /// password is set only where she has none.
-    ///
-    /// # Errors
-    /// `Invalid` for a password that is too short.
-    pub fn seed_admin(
-        &self,
-        email: &Email,
-        name: Option<&str>,
-        password: Option<&Secret>,
-    ) -> Result<User> {
-        let user = self.write(|facts, now| {
-            let there = facts.user_by_email(email);
-            let admins = facts
-                .group_by_name(&GroupName::admin())
-                .ok_or_else(|| Error::internal("the group `Admin` is missing"))?;
-            let user = match there {
-                Some(there) => there.user.clone(),
-                None => super::admin::new_user(email.clone(), name.map(str::to_string), now),
-            };
-            let mut changes = Vec::new();
-            if there.is_none() {
-                changes.push(Change::PutUser(user.clone()));
-            }
-            if !there.is_some_and(|there| facts.is_admin(there)) {
-                changes.push(Change::PutMember(Membership {
-                    user: user.id.clone(),
-                    group: admins.group.id.clone(),
-                    source: MemberSource::SystemSeed,
-                    added_at: now,
-                    added_by: None,
-                }));
-            }
-            let event = AuditEvent::new(now, "user.create", format!("user:{}", user.id));
-            let told = json!({"email": email, "source": MemberSource::SystemSeed});
-            let events = if changes.is_empty() { Vec::new() } else { vec![event.with(told)] };
-            Ok(Planned { changes, events, value: user })
-        })?;
-        if let Some(password) = password
-            && !user.has_password
-        {
-            self.admin(&Principal::Operator)?.set_password(&user.id, password)?;
-        }
-        Ok(user)
     }
 
     /// Makes a personal token for somebody who has signed in. The token is told once.

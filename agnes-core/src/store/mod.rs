@@ -25,6 +25,7 @@ use std::time::Duration;
 use duckdb::Connection;
 
 pub(crate) use metrics::MetricRow;
+pub use schema::SCHEMA_VERSION;
 pub use sync_runs::SyncRun;
 pub use sync_state::{SyncEvent, SyncState};
 

@@ -14,6 +14,9 @@ use crate::{Error, Key, Kind, Result, engine};
 /// that was released is never changed; a new one follows it.
 const STEPS: &[&str] = &[V1, V2, V3, V4, V5, V6];
 
+/// The version of the schema that this build reads and writes.
+pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;
+
 /// Version 1: what syncing and rebuilding remember, and the registry of tables.
 const V1: &str = "
 CREATE TABLE schema_version (
