@@ -24,7 +24,7 @@ fn run(home: &Path, repository: &Path) -> Result<String> {
     std::fs::write(home.join("config/instance.yaml"), yaml).map_err(unwritable)?;
 
     // The core reads no environment: whoever embeds it says what variables there are.
-    let files = Files { config_dir: home.join("config"), state_dir: home.join("data/state") };
+    let files = Files::in_folder(home.join("config"), home.join("data/state"));
     let config = Config::load(&files, &|_| None);
     let agnes = Agnes::open_with(home.join("data"), config.settings()?, Components::default())?;
 

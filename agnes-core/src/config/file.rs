@@ -15,7 +15,7 @@ pub const ENV_OVERLAY: &str = ".env_overlay";
 
 /// File and overlay together.
 pub(super) fn merged(files: &Files, problems: &mut Vec<Problem>) -> Value {
-    let mut value = match parsed(&files.config_dir.join(INSTANCE)) {
+    let mut value = match parsed(&files.instance) {
         Ok(value) => value,
         Err(message) => {
             problems.push(Problem { level: Level::Error, path: String::new(), message });

@@ -9,7 +9,7 @@
 //!     dir.path().join("instance.yaml"),
 //!     "instance: {name: Sales}\nquery: {time_seconds: '${QUERY_TIME}'}\nqury: {}\n",
 //! ).unwrap();
-//! let files = Files { config_dir: dir.path().into(), state_dir: dir.path().join("state") };
+//! let files = Files::in_folder(dir.path(), dir.path().join("state"));
 //! let variables = |name: &str| (name == "QUERY_TIME").then(|| "30".to_string());
 //! let config = Config::load(&files, &variables);
 //! assert_eq!(config.instance.name.as_deref(), Some("Sales"));
@@ -32,7 +32,7 @@ mod read;
 mod settings;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -50,10 +50,22 @@ use crate::{Error, Key, Kind, Result, SourceName};
 /// Where the configuration lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// The folder of `instance.yaml`. Relative paths in it are relative to this folder.
-    pub config_dir: PathBuf,
+    /// The file, usually `instance.yaml`. Relative paths in it are relative to its folder.
+    pub instance: PathBuf,
     /// The folder of the overlay, whose keys go before those of the file, and of `.env_overlay`.
     pub state_dir: PathBuf,
+}
+
+impl Files {
+    /// `instance.yaml` in a folder.
+    pub fn in_folder(config_dir: impl AsRef<Path>, state_dir: impl Into<PathBuf>) -> Files {
+        Files { instance: config_dir.as_ref().join(INSTANCE), state_dir: state_dir.into() }
+    }
+
+    /// What relative paths are relative to.
+    fn folder(&self) -> &Path {
+        self.instance.parent().unwrap_or(Path::new(""))
+    }
 }
 
 /// How bad a problem is.
@@ -151,7 +163,7 @@ impl Config {
 
     /// The file that it was read from, which need not be there.
     pub fn file(&self) -> PathBuf {
-        self.files.config_dir.join(INSTANCE)
+        self.files.instance.clone()
     }
 
     /// Everything that somebody should know, the worst first.

@@ -31,9 +31,27 @@ pub struct ServerConfig {
     /// The address that it listens on. Required.
     #[serde(deserialize_with = "text")]
     pub host: Option<String>,
+    /// The port that it listens on; 8000 when absent, and a free one for 0.
+    #[serde(deserialize_with = "number")]
+    pub port: Option<u16>,
     /// The name under which others reach it. Required.
     #[serde(deserialize_with = "text")]
     pub hostname: Option<String>,
+    /// Threads on which requests read and write.
+    #[serde(deserialize_with = "positive")]
+    pub threads: Option<usize>,
+    /// The most rows of a query's answer.
+    #[serde(deserialize_with = "positive")]
+    pub max_query_rows: Option<u64>,
+    /// Proxies that say where a request comes from: addresses, or networks as in `10.0.0.0/8`.
+    #[serde(deserialize_with = "list")]
+    pub trusted_proxies: Option<Vec<String>>,
+    /// The pages of other origins that may call it.
+    #[serde(deserialize_with = "list")]
+    pub cors_origins: Option<Vec<String>>,
+    /// Who sends the bytes of a download: `own`, `accel` (nginx) or `sendfile` (Apache).
+    #[serde(deserialize_with = "text")]
+    pub send_file: Option<String>,
 }
 
 /// `auth`: who may sign in.
@@ -304,9 +322,9 @@ impl Config {
             hybrid.max_scan_bytes = (most > 0).then_some(most);
         }
         let (sync, of) = (&mut settings.sync, &self.sync);
-        sync.base_dir.clone_from(&self.files.config_dir);
+        sync.base_dir = self.files.folder().to_path_buf();
         let connectors_dir = of.connectors_dir.as_ref();
-        sync.connectors_dir = connectors_dir.map(|dir| self.files.config_dir.join(dir));
+        sync.connectors_dir = connectors_dir.map(|dir| self.files.folder().join(dir));
         set(&mut sync.timeout, seconds(of.timeout_seconds));
         set(&mut sync.drop_in_timeout, seconds(of.drop_in_timeout_seconds));
         set(&mut sync.concurrency, of.concurrency.and_then(NonZeroUsize::new));

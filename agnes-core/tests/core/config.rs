@@ -17,7 +17,7 @@ fn load(place: &Place, text: &str) -> Config {
 }
 
 fn loaded(place: &Place) -> Config {
-    let files = Files { config_dir: place.path("config"), state_dir: place.path("state") };
+    let files = Files::in_folder(place.path("config"), place.path("state"));
     let variables = |name: &str| match name {
         "EMPTY" => Some(String::new()),
         "WEBAPP_SECRET_KEY" | "ERP_TOKEN" => Some("hunter2".to_string()),
@@ -109,7 +109,7 @@ fn what_is_wrong_is_told_all_of_it_and_by_its_path() {
         &place,
         "config_version: 2\n\
          instance: {nmae: x}\n\
-         server: {host: [a], port: 8000}\n\
+         server: {host: [a], prot: 8000}\n\
          qurey: {}\n\
          telegram: {bot: 1}\n\
          query: {time_seconds: soon, memory_mb: -1, threads: '${NUMBER}'}\n\
