@@ -34,6 +34,7 @@
 //! [`Error`], with a [`Kind`] that says what the caller can do.
 
 pub mod access;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "conformance")]
@@ -81,6 +82,9 @@ pub use orchestrator::{
 pub use query::{QueryOptions, Rows, Session};
 pub use schedule::Schedule;
 pub use secret::{NoSecrets, Secret, Secrets};
+
+/// The version of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Arrow, in the version that rows come in.
 pub use arrow;
