@@ -1,11 +1,9 @@
 //! The `agnes` command.
 
-mod cli;
-
 /// For the engine, too: a catalog of thousands of views is millions of small pieces of memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    agnes_server::command()
 }

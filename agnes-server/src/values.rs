@@ -12,7 +12,7 @@ use agnes_core::arrow::util::display::{
 };
 
 /// How the values of an array are written, also those within others. NULL is `NULL`.
-pub(super) fn formatter(array: &dyn Array) -> Result<ArrayFormatter<'_>, ArrowError> {
+pub(crate) fn formatter(array: &dyn Array) -> Result<ArrayFormatter<'_>, ArrowError> {
     match Times.create_array_formatter(array, &OPTIONS, None)? {
         Some(formatter) => Ok(formatter),
         None => ArrayFormatter::try_new(array, &OPTIONS),

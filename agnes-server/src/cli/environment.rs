@@ -46,7 +46,7 @@ impl Environment {
     }
 
     /// A variable that is set to something.
-    fn get(&self, name: &str) -> Option<String> {
+    pub(super) fn get(&self, name: &str) -> Option<String> {
         self.set(name).filter(|value| !value.is_empty())
     }
 
@@ -54,11 +54,20 @@ impl Environment {
     pub(super) fn config(&self) -> Config {
         let config_dir =
             self.get("CONFIG_DIR").map_or_else(|| PathBuf::from("config"), PathBuf::from);
+        self.config_of(Files::in_folder(config_dir, &self.state_dir))
+    }
+
+    /// Another file in its place.
+    pub(super) fn config_in(&self, instance: &Path) -> Config {
+        self.config_of(Files { instance: instance.into(), state_dir: self.state_dir.clone() })
+    }
+
+    fn config_of(&self, mut files: Files) -> Config {
         // Relative paths in it must mean the same wherever a connector works.
-        let config_dir = std::path::absolute(&config_dir).unwrap_or(config_dir);
-        Config::load(&Files { config_dir, state_dir: self.state_dir.clone() }, &|name| {
-            self.set(name)
-        })
+        if let Ok(absolute) = std::path::absolute(&files.instance) {
+            files.instance = absolute;
+        }
+        Config::load(&files, &|name| self.set(name))
     }
 
     /// What is configured; a variable goes before it.

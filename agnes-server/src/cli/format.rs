@@ -16,9 +16,9 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use parquet::arrow::ArrowWriter;
 
-use super::json::Encoders;
 use super::output::{Output, grouped};
-use super::values;
+use crate::json::Encoders;
+use crate::values;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,7 +82,9 @@ impl<'a> Writer<'a> {
     pub(super) fn new(format: Format, schema: &SchemaRef, output: &'a Output) -> Result<Self> {
         let out = || io::BufWriter::with_capacity(1 << 16, Stdout(output));
         let json = || {
-            JsonBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Encoders))
+            JsonBuilder::new()
+                .with_explicit_nulls(true)
+                .with_encoder_factory(Arc::new(Encoders::Texts))
         };
         let form = match format {
             Format::Table => Form::Table { schema: schema.clone(), batches: Vec::new() },

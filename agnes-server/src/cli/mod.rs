@@ -7,7 +7,6 @@ mod environment;
 mod format;
 mod import;
 mod ingest;
-mod json;
 mod manifest;
 mod metadata;
 mod metrics;
@@ -18,10 +17,10 @@ mod query;
 mod rebuild;
 mod registry;
 mod schedule;
+mod serve;
 mod status;
 mod sync;
 mod token;
-mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -130,6 +129,9 @@ enum Command {
     /// Say what is configured, and what is wrong with it
     #[command(long_about = config::HELP)]
     Config(config::ConfigCommand),
+    /// Serve it over HTTP
+    #[command(long_about = serve::HELP)]
+    Serve(serve::Serve),
     /// See it work on real data
     #[command(long_about = demo::HELP)]
     Demo(demo::Demo),
@@ -187,7 +189,7 @@ impl Json {
 }
 
 /// Runs the command that this process was started with.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     run_with(std::env::args_os())
 }
 
@@ -239,6 +241,13 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
         Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
             command.run(&agnes()?, output)
         }
+        Command::Serve(command) => {
+            let data_dir = data_dir.unwrap_or_else(usual);
+            let environment = Environment::of(&data_dir);
+            let config = command.configuration(&environment);
+            let agnes = open_with(data_dir, &environment, &config)?;
+            command.run(agnes, &config, &environment, output)
+        }
         Command::Demo(command) => {
             command.run(data_dir.unwrap_or_else(|| PathBuf::from("agnes-demo")), output)
         }
@@ -258,21 +267,24 @@ fn open(data_dir: PathBuf) -> Result<Agnes> {
 
 /// The same with its configuration.
 fn open_configured(data_dir: PathBuf) -> Result<(Agnes, Config)> {
+    let environment = Environment::of(&data_dir);
+    let config = environment.config();
+    Ok((open_with(data_dir, &environment, &config)?, config))
+}
+
+fn open_with(data_dir: PathBuf, environment: &Environment, config: &Config) -> Result<Agnes> {
     if data_dir.metadata().is_ok_and(|is| !is.is_dir()) {
         return Err(Error::new(
             Kind::Invalid,
             format!("the data folder `{}` is a file", data_dir.display()),
         ));
     }
-    let environment = Environment::of(&data_dir);
-    let config = environment.config();
     // What is wrong with a whole file concerns every command.
     for problem in config.problems().iter().filter(|problem| problem.path.is_empty()) {
         Output::new().note(problem);
     }
-    let settings = environment.settings(&config)?;
-    let agnes = Agnes::open_with(data_dir, settings, environment.components())?;
-    Ok((agnes, config))
+    let settings = environment.settings(config)?;
+    Agnes::open_with(data_dir, settings, environment.clone().components())
 }
 
 /// A source's name as an argument.

@@ -375,8 +375,12 @@ impl AccessOf {
             }
             AccessCommand::List { email } => {
                 let who = principal(&access, email)?;
-                let tables = visible(agnes, &access, &who)?;
                 let stands = access.stands(&who);
+                let tables = match stands {
+                    Ok(()) => visible(agnes, &who)?,
+                    // She sees nothing, and is told why.
+                    Err(_) => Vec::new(),
+                };
                 self.json.list(output, &tables, |tables, output| {
                     let rows = tables.iter().map(|t| {
                         let now = if t.published { "" } else { "not published" }.to_string();
@@ -460,6 +464,7 @@ pub(super) fn published(agnes: &Agnes, table: &RegisteredTable) -> Result<Option
 /// A table that somebody may see.
 #[derive(serde::Serialize)]
 struct Visible {
+    /// Empty where nobody has registered it.
     id: String,
     name: String,
     source: String,
@@ -467,37 +472,14 @@ struct Visible {
     published: bool,
 }
 
-fn visible(agnes: &Agnes, access: &Access, principal: &Principal) -> Result<Vec<Visible>> {
-    use agnes_core::access::Visibility;
-    let generation = agnes.generation()?;
-    let views = generation.as_ref().map(|g| &g.views);
-    let registered = |table: &agnes_core::registry::RegisteredTable| {
-        let view = views.and_then(|views| views.get(&table.name));
-        Visible {
-            id: table.id.to_string(),
-            name: table.name.to_string(),
-            source: table.source.to_string(),
-            published: view.is_some_and(|view| view.source == table.source),
-        }
-    };
-    let mut tables: Vec<Visible> = match access.visibility(principal) {
-        Visibility::Only(tables) => tables.iter().map(registered).collect(),
-        Visibility::All => {
-            let mut tables: Vec<Visible> =
-                access.admin(OPERATOR)?.tables().iter().map(registered).collect();
-            // An admin sees also what nobody has registered.
-            let known: Vec<String> = tables.iter().map(|t| t.name.to_ascii_lowercase()).collect();
-            for (name, view) in views.into_iter().flatten() {
-                if !known.contains(&name.as_str().to_ascii_lowercase()) {
-                    let (name, source) = (name.to_string(), view.source.to_string());
-                    tables.push(Visible { id: String::new(), name, source, published: true });
-                }
-            }
-            tables
-        }
-    };
-    tables.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(tables)
+fn visible(agnes: &Agnes, principal: &Principal) -> Result<Vec<Visible>> {
+    let tables = agnes.catalog(principal)?.into_iter().map(|entry| Visible {
+        id: if entry.is_registered { entry.id.to_string() } else { String::new() },
+        name: entry.name.to_string(),
+        source: entry.source.to_string(),
+        published: entry.is_published,
+    });
+    Ok(tables.collect())
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,70 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+
+use agnes_core::access::Access;
+use agnes_core::{Agnes, Result};
+
+use super::limits::RateLimits;
+use super::pool::Pool;
+use super::settings::ServerSettings;
+
+/// A server's state: the data folder, held, and what handlers need beside it. Cheap to clone.
+///
+/// It holds the system database for as long as it lives, so that no other process may have it.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+pub struct Inner {
+    pub(crate) agnes: Arc<Agnes>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) settings: ServerSettings,
+    pub(crate) pool: Pool,
+    /// Hashing a password takes 64 MiB.
+    pub(crate) hashing: Pool,
+    pub(crate) limits: RateLimits,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    /// The state of a server over a data folder.
+    ///
+    /// # Errors
+    /// As [`Agnes::access`]: `Unavailable` when another process holds the system database.
+    pub fn new(agnes: Arc<Agnes>, settings: ServerSettings) -> Result<App> {
+        let access = agnes.access()?;
+        Ok(App(Arc::new(Inner {
+            access,
+            pool: Pool::new(settings.threads),
+            hashing: Pool::new(2),
+            limits: RateLimits::new(settings.rate_limits),
+            settings,
+            agnes,
+        })))
+    }
+
+    /// Runs what reads or writes on the pool.
+    ///
+    /// # Errors
+    /// Those of `work`; `Unavailable` while the server is busy.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let app = self.clone();
+        self.pool.run(move || work(&app)).await
+    }
+}

@@ -1,0 +1,249 @@
+//! Who may come in: every route stands behind a [`Guard`], and its handler gets the [`Caller`].
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use agnes_core::access::{Principal, User, Via};
+use agnes_core::{Error, Key, Kind};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum_extra::extract::CookieJar;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::app::App;
+use super::error::{Answer, Failure};
+
+/// The cookie of a session.
+pub(crate) const COOKIE: &str = "access_token";
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// Anybody.
+    Public,
+    /// Any active user, however she showed who she is.
+    User,
+    /// A user who has signed in: no token, not the scheduler.
+    Session,
+    /// An admin.
+    Admin,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    pub(crate) user: User,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct From(pub(crate) IpAddr);
+
+/// The routes of a server, each with its guard.
+pub(crate) struct Doors {
+    router: OpenApiRouter<App>,
+    app: App,
+    guards: BTreeMap<(String, String), Guard>,
+}
+
+impl Doors {
+    pub(crate) fn new(app: &App, api: utoipa::openapi::OpenApi) -> Doors {
+        Doors {
+            router: OpenApiRouter::with_openapi(api),
+            app: app.clone(),
+            guards: BTreeMap::new(),
+        }
+    }
+
+    /// Adds routes behind a guard. There is no other way to add one.
+    #[must_use]
+    pub(crate) fn route(
+        mut self,
+        guard: Guard,
+        (schemas, mut paths, methods): UtoipaMethodRouter<App>,
+    ) -> Doors {
+        for (path, item) in &mut paths.paths {
+            let operations = [
+                ("GET", &mut item.get),
+                ("PUT", &mut item.put),
+                ("POST", &mut item.post),
+                ("DELETE", &mut item.delete),
+                ("PATCH", &mut item.patch),
+            ];
+            for (method, operation) in operations {
+                if let Some(operation) = operation {
+                    super::api::describe(operation, guard);
+                    self.guards.insert((path.clone(), method.to_string()), guard);
+                }
+            }
+        }
+        let app = self.app.clone();
+        let methods = methods.route_layer(axum::middleware::from_fn_with_state(
+            app,
+            move |State(app): State<App>, request: Request, next: Next| async move {
+                pass(&app, guard, request, next).await
+            },
+        ));
+        self.router = self.router.routes((schemas, paths, methods));
+        self
+    }
+
+    /// The routes, their description, and their guards by path and method.
+    pub(crate) fn into_parts(
+        self,
+    ) -> (axum::Router<App>, utoipa::openapi::OpenApi, BTreeMap<(String, String), Guard>) {
+        let (router, api) = self.router.split_for_parts();
+        (router, api, self.guards)
+    }
+}
+
+/// What an operation behind a guard asks for, as OpenAPI says it.
+pub(crate) fn requirement(guard: Guard) -> Option<Vec<SecurityRequirement>> {
+    let none: [&str; 0] = [];
+    match guard {
+        Guard::Public => None,
+        Guard::User | Guard::Session | Guard::Admin => Some(vec![
+            SecurityRequirement::new("token", none),
+            SecurityRequirement::new("session", none),
+        ]),
+    }
+}
+
+/// Lets a request through, or not.
+async fn pass(app: &App, guard: Guard, mut request: Request, next: Next) -> Response {
+    let from = From(client(app, &request));
+    request.extensions_mut().insert(from);
+    if guard != Guard::Public {
+        match authenticated(app, from, &request).and_then(|caller| permitted(app, guard, caller)) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+            }
+            Err(failure) => return failure.into_response(),
+        }
+    }
+    next.run(request).await
+}
+
+fn permitted(app: &App, guard: Guard, caller: Caller) -> Answer<Caller> {
+    let has_signed_in = matches!(&caller.principal, Principal::User { via: Via::Session, .. });
+    match guard {
+        Guard::Session if !has_signed_in => Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "a token can't do this; sign in with a password or a link",
+        )),
+        Guard::Admin if app.access.admin(&caller.principal).is_err() => {
+            Err(Failure::new(StatusCode::FORBIDDEN, "Admin access required"))
+        }
+        _ => Ok(caller),
+    }
+}
+
+/// Who a request comes from, as it shows by its token or its cookie.
+pub(crate) fn authenticated(app: &App, from: From, request: &Request) -> Answer<Caller> {
+    if let Some(email) = &app.settings.dev_user {
+        let user = app.access.user_by_email(email);
+        let user = user.ok_or_else(|| Failure::unauthenticated("the developer's user is gone"))?;
+        return Ok(Caller { principal: Principal::user(user.id.clone()), user });
+    }
+    let headers = request.headers();
+    let (token, by_cookie) = match bearer(headers) {
+        Some(token) => (token.to_string(), false),
+        None => match CookieJar::from_headers(headers).get(COOKIE) {
+            Some(cookie) if !cookie.value().is_empty() => (cookie.value().to_string(), true),
+            _ => return Err(Failure::unauthenticated("Not authenticated")),
+        },
+    };
+    // A cookie comes along with what another page has the browser send.
+    if by_cookie && !comes_from_here(request) {
+        return Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "another site's page sent this request; send a token, or call from this site",
+        ));
+    }
+    let address = from.0.to_string();
+    let principal = app.access.authenticate(&token, Some(&address)).map_err(unknown)?;
+    let user = principal.user_id().and_then(|id| app.access.user(id));
+    let user = user.ok_or_else(|| Failure::unauthenticated("the token's user is gone"))?;
+    Ok(Caller { principal, user })
+}
+
+/// The error of a token that shows nobody.
+fn unknown(error: Error) -> Failure {
+    match error.kind() {
+        Kind::Denied if error.context(Key::Reason).is_some() => {
+            Failure::unauthenticated(error.message())
+        }
+        _ => Failure::from(error),
+    }
+}
+
+/// The token of `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Whether a browser says that the page which sent this is one of this server, or whether no
+/// browser did. `Sec-Fetch-Site` tells; of older browsers `Origin` does.
+fn comes_from_here(request: &Request) -> bool {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return true;
+    }
+    let headers = request.headers();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, None) => true,
+        (None, Some(origin)) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_some() && host == text("host")
+        }
+    }
+}
+
+/// The address that a request comes from: its peer's, or what trusted proxies say.
+fn client(app: &App, request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let mut address = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
+    let forwarded = request.headers().get_all("x-forwarded-for").iter();
+    let hops: Vec<&str> =
+        forwarded.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    // Each proxy adds whom it heard; the first that isn't trusted may have said anything before.
+    for hop in hops.iter().rev() {
+        if !app.settings.trusts(address) {
+            break;
+        }
+        match hop.trim().parse() {
+            Ok(before) => address = before,
+            Err(_) => break,
+        }
+    }
+    address.to_canonical()
+}
+
+/// Behind a guard there is one; a handler of a public route can't have one.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.ok_or_else(|| Failure::unauthenticated("Not authenticated"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for From {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let nowhere = From(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Ok(parts.extensions.get::<From>().copied().unwrap_or(nowhere))
+    }
+}

@@ -1,0 +1,82 @@
+//! Bodies and parameters; what can't be understood is told with its place.
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::error::Failure;
+
+/// A JSON body.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        parse(&bytes).map(Body)
+    }
+}
+
+fn unread(rejection: BytesRejection) -> Failure {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large")
+        }
+        status => Failure::new(status, "the request's body can't be read"),
+    }
+}
+
+/// A value from the text of a body.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let place: Vec<&str> = std::iter::once("body")
+            .chain(path.split('.').filter(|part| !part.is_empty() && *part != "?"))
+            .collect();
+        Failure::unprocessable(&place, &error.inner().to_string())
+    })?;
+    json.end().map_err(|error| Failure::unprocessable(&["body"], &error.to_string()))?;
+    Ok(value)
+}
+
+/// The parameters of an address.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let text = parts.uri.query().unwrap_or_default();
+        let pairs =
+            serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(text.as_bytes()));
+        let value = serde_path_to_error::deserialize(pairs).map_err(|error| {
+            let path = error.path().to_string();
+            let place: Vec<&str> =
+                std::iter::once("query").chain(Some(path.as_str()).filter(|p| *p != ".")).collect();
+            Failure::unprocessable(&place, &error.inner().to_string())
+        })?;
+        Ok(Query(value))
+    }
+}
+
+/// A part of a path, whatever it holds. Malformed escapes are as if there were no such thing.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        let axum::extract::Path(value) = path
+            .map_err(|_| Failure::new(StatusCode::NOT_FOUND, "there is nothing at this address"))?;
+        Ok(Path(value))
+    }
+}

@@ -1,0 +1,78 @@
+//! Agnes over HTTP: routes over the core, each behind a guard.
+
+mod answer;
+mod api;
+mod app;
+mod door;
+mod error;
+mod extract;
+mod files;
+mod limits;
+mod pool;
+mod request_id;
+mod routes;
+mod settings;
+
+pub use app::App;
+pub use door::Guard;
+pub use settings::{Release, SendFile, ServerSettings};
+
+use axum::Router;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::IntoResponse;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::cors::CorsLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use error::Failure;
+
+/// All routes of a server, for a service of its own or as a part of another one.
+///
+/// Where the service tells from where a connection comes
+/// (`into_make_service_with_connect_info::<SocketAddr>()`), attempts to sign in are counted by
+/// address; otherwise they count as one caller's.
+pub fn router(app: App) -> Router {
+    let (routes, api, _) = routes::all(&app).into_parts();
+    let described = axum::Json(api);
+    let routes = routes
+        .route("/api/openapi.json", axum::routing::get(move || async move { described.clone() }))
+        .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        .method_not_allowed_fallback(async || {
+            Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this address takes other methods")
+        });
+    let origins: Vec<HeaderValue> =
+        app.settings.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::RANGE]);
+    // Parquet is packed already, and a range of what is packed is none of the file.
+    let packable = DefaultPredicate::new()
+        .and(NotForContentType::new("application/octet-stream"))
+        .and(NotForContentType::new("application/vnd.apache.arrow.stream"));
+    let fixed =
+        |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    routes
+        .layer(axum::extract::DefaultBodyLimit::max(app.settings.max_body))
+        .layer(CompressionLayer::new().compress_when(packable))
+        .layer(cors)
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong in the server")
+                .into_response()
+        }))
+        // What a browser makes of a type is not for it to guess.
+        .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(fixed(header::REFERRER_POLICY, "same-origin"))
+        .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(axum::middleware::from_fn(request_id::name))
+        .with_state(app)
+}
+
+/// The description of the API, and every route with its guard.
+pub fn described(app: &App) -> (utoipa::openapi::OpenApi, Vec<(String, String, Guard)>) {
+    let (_, api, guards) = routes::all(app).into_parts();
+    let guards = guards.into_iter().map(|((path, method), guard)| (method, path, guard));
+    (api, guards.collect())
+}

@@ -1,0 +1,123 @@
+//! The threads on which the core works: so many, and no more wait than makes sense.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use agnes_core::{Error, Kind, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a request waits for a thread.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The requests that may wait for each thread.
+const WAITING_EACH: usize = 16;
+
+/// Runs what blocks, so much of it at a time.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+}
+
+impl Pool {
+    /// A pool of this many threads.
+    pub(crate) fn new(threads: usize) -> Pool {
+        Pool {
+            permits: Arc::new(Semaphore::new(threads)),
+            waiting: AtomicUsize::new(0),
+            most_waiting: threads.saturating_mul(WAITING_EACH),
+        }
+    }
+
+    /// Runs `work` on a thread of the pool. It runs to its end also when nobody waits for it any
+    /// more.
+    ///
+    /// # Errors
+    /// Those of `work`; `Unavailable` while too many wait, `Internal` when it panics.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = self.permit().await?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        done.await.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the work panicked")))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let busy = || Error::new(Kind::Unavailable, "the server is busy; try again in a moment");
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = Waiting::begin(&self.waiting);
+        if waiting.before >= self.most_waiting {
+            return Err(busy());
+        }
+        let permit = tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(busy)
+    }
+}
+
+/// Somebody who waits, counted until she doesn't.
+struct Waiting<'a> {
+    all: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(all: &'a AtomicUsize) -> Waiting<'a> {
+        Waiting { all, before: all.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_costs_no_thread() {
+        let pool = Pool::new(1);
+        for _ in 0..3 {
+            let done: Result<()> = pool.run(|| panic!("fell over")).await;
+            assert_eq!(done.unwrap_err().kind(), Kind::Internal);
+        }
+        assert_eq!(pool.run(|| Ok(5)).await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait() {
+        let pool = Arc::new(Pool::new(1));
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let first = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(move || Ok(gone.recv().is_ok())).await }
+        });
+        while pool.permits.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let others: Vec<_> = (0..WAITING_EACH)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.run(|| Ok(())).await })
+            })
+            .collect();
+        while pool.waiting.load(Ordering::Relaxed) < WAITING_EACH {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.run(|| Ok(())).await.unwrap_err().kind(), Kind::Unavailable);
+        go.send(()).unwrap();
+        assert!(first.await.unwrap().unwrap());
+        for other in others {
+            other.await.unwrap().unwrap();
+        }
+    }
+}

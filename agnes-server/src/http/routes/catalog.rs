@@ -1,0 +1,120 @@
+//! The tables that a caller may see, as older clients list them, and what is in them.
+
+use agnes_core::profile::Profile;
+use agnes_core::{Error, Result};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::data::decide;
+use super::wire::word;
+use crate::http::answer::{Personal, unless_known};
+use crate::http::app::{App, Inner};
+use crate::http::door::Caller;
+use crate::http::error::{Answer, Failure};
+use crate::http::extract::Path;
+
+/// The tables that a caller may see.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tables {
+    tables: Vec<TableJson>,
+    count: usize,
+}
+
+/// A table.
+#[derive(Serialize, ToSchema)]
+struct TableJson {
+    id: String,
+    /// The name under which it is queried and downloaded.
+    name: String,
+    description: Option<String>,
+    /// `keboola`, `bigquery`, `jira`, `local`, …
+    source_type: String,
+    /// `full_refresh`, `incremental` or `partitioned`.
+    sync_strategy: String,
+    /// `local`, `remote` or `materialized`.
+    query_mode: String,
+}
+
+/// List the tables that the caller may see
+#[utoipa::path(
+    get, path = "/api/catalog/tables", tag = "catalog",
+    responses((status = 200, body = Tables), (status = 304, description = "The caller has it"))
+)]
+pub(super) async fn tables(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let entries = app.work(move |app| app.agnes.catalog(&caller.principal)).await?;
+    let tables: Vec<TableJson> = entries
+        .into_iter()
+        .map(|entry| TableJson {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            description: entry.description,
+            source_type: entry.source_type,
+            sync_strategy: word(&entry.sync_strategy),
+            query_mode: word(&entry.query_mode),
+        })
+        .collect();
+    let count = tables.len();
+    let answer = Tables { tables, count };
+    Ok(unless_known(&headers, &answer, &answer))
+}
+
+fn profiled(app: &Inner, caller: &Caller, table: &str) -> Answer<Profile> {
+    let decision = decide(app, &caller.principal, table)?;
+    let permit = decision.permit()?;
+    Ok(app.agnes.profile(&permit)?)
+}
+
+/// Show what is in a table, column by column
+///
+/// It is made when nobody has since the table changed.
+#[utoipa::path(
+    get, path = "/api/catalog/profile/{table}", tag = "catalog", params(("table" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, description = "It has none"))
+)]
+pub(super) async fn profile(
+    State(app): State<App>,
+    caller: Caller,
+    Path(table): Path<String>,
+) -> Answer<Response> {
+    let profile = made(&app, caller, table).await?;
+    Ok(Personal(profile).into_response())
+}
+
+async fn made(app: &App, caller: Caller, table: String) -> Answer<Profile> {
+    // A refusal has its own status, so that it can't go through the pool as an error of the core.
+    let work =
+        move |app: &Inner| -> Result<Answer<Profile>, Error> { Ok(profiled(app, &caller, &table)) };
+    app.work(work).await?
+}
+
+/// What a refresh of a profile comes to.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refreshed {
+    /// `ok`.
+    status: &'static str,
+    table: String,
+    /// The number of its columns.
+    columns: usize,
+}
+
+/// Make a table's profile anew, if the table has changed
+#[utoipa::path(
+    post, path = "/api/catalog/profile/{table}/refresh", tag = "catalog",
+    params(("table" = String, Path)),
+    responses((status = 200, body = Refreshed), (status = 404, description = "It has none"))
+)]
+pub(super) async fn refresh(
+    State(app): State<App>,
+    caller: Caller,
+    Path(table): Path<String>,
+) -> Result<Personal<Refreshed>, Failure> {
+    let profile = made(&app, caller, table.clone()).await?;
+    Ok(Personal(Refreshed { status: "ok", table, columns: profile.column_count }))
+}

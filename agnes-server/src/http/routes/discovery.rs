@@ -1,0 +1,316 @@
+//! What agents and analysts discover: the catalog with its hints, columns, a few rows.
+
+use agnes_core::access::Permitted;
+use agnes_core::access::Resource;
+use agnes_core::catalog::CatalogEntry;
+use agnes_core::extract::QueryMode;
+use agnes_core::query::Stop;
+use agnes_core::{Error, Kind, QueryOptions, Result};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::data::decide;
+use super::wire::word;
+use crate::http::answer::{Personal, unless_known};
+use crate::http::app::{App, Inner};
+use crate::http::door::Caller;
+use crate::http::error::{Answer, Failure};
+use crate::http::extract::{Path, Query};
+use crate::json;
+
+/// The catalog.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Catalog {
+    tables: Vec<Entry>,
+    #[schema(format = DateTime)]
+    server_time: String,
+}
+
+/// What is known of a table.
+#[derive(Serialize, ToSchema)]
+struct Entry {
+    id: String,
+    name: String,
+    description: Option<String>,
+    source_type: String,
+    /// `local`, `remote` or `materialized`.
+    query_mode: String,
+    /// The dialect of predicates on it: `duckdb` or `bigquery`.
+    sql_flavor: &'static str,
+    /// Predicates that work on it.
+    where_examples: Vec<String>,
+    /// How a client gets its rows.
+    fetch_via: String,
+    /// `small` (≤ 100 MiB), `medium` (≤ 1 GiB), `large` (≤ 10 GiB), `very_large`; null when nobody
+    /// knows.
+    rough_size_hint: Option<&'static str>,
+    /// Rows of a remote table, where it is known.
+    rows: Option<u64>,
+    /// Bytes of a remote table, where it is known.
+    size_bytes: Option<u64>,
+    partition_by: Option<String>,
+    clustered_by: Vec<String>,
+    /// What a remote table is: `BASE TABLE`, `VIEW`, …
+    entity_type: Option<String>,
+    /// How fresh what is known of a remote table is; `not_applicable` for others.
+    metadata_freshness: String,
+}
+
+fn flavor(entry: &CatalogEntry) -> &'static str {
+    let is_big_query = entry.source_type.eq_ignore_ascii_case("bigquery");
+    match entry.query_mode {
+        QueryMode::Remote if is_big_query => "bigquery",
+        _ => "duckdb",
+    }
+}
+
+fn rough(bytes: u64) -> &'static str {
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..=104_857_600 => "small",
+        bytes if bytes <= 1024 * MIB => "medium",
+        bytes if bytes <= 10 * 1024 * MIB => "large",
+        _ => "very_large",
+    }
+}
+
+/// Predicates on columns that are known to be there.
+fn examples(entry: &CatalogEntry) -> Vec<String> {
+    let known = entry.remote.known_columns.as_deref().unwrap_or_default();
+    let partition = entry
+        .remote
+        .partition_by
+        .as_deref()
+        .filter(|by| known.iter().any(|column| column.eq_ignore_ascii_case(by)));
+    match (flavor(entry), partition) {
+        ("bigquery", Some(by)) => vec![
+            format!("{by} >= DATE_SUB(CURRENT_DATE(), INTERVAL 7 DAY)"),
+            format!("{by} BETWEEN DATE '2026-01-01' AND DATE '2026-01-31'"),
+        ],
+        (_, Some(by)) => vec![format!("{by} >= current_date - INTERVAL 7 DAY")],
+        (_, None) => Vec::new(),
+    }
+}
+
+impl Entry {
+    fn of(entry: CatalogEntry) -> Entry {
+        let is_remote = entry.query_mode == QueryMode::Remote;
+        let freshness = match &entry.freshness {
+            Some(freshness) if is_remote => freshness.state.as_str(),
+            _ => "not_applicable",
+        };
+        let fetch_via = match is_remote {
+            true => format!("agnes snapshot create {} --select … --where …", entry.id),
+            false => "agnes pull".to_string(),
+        };
+        Entry {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            sql_flavor: flavor(&entry),
+            where_examples: examples(&entry),
+            fetch_via,
+            rough_size_hint: entry.size_bytes.map(rough),
+            rows: entry.rows.filter(|_| is_remote),
+            size_bytes: entry.size_bytes.filter(|_| is_remote),
+            query_mode: word(&entry.query_mode),
+            metadata_freshness: freshness.to_string(),
+            description: entry.description,
+            source_type: entry.source_type,
+            partition_by: entry.remote.partition_by,
+            clustered_by: entry.remote.clustered_by.unwrap_or_default(),
+            entity_type: entry.remote.entity_type,
+        }
+    }
+}
+
+/// List the tables that the caller may see, with what is known of them
+#[utoipa::path(
+    get, path = "/api/v2/catalog", tag = "discovery",
+    responses((status = 200, body = Catalog), (status = 304, description = "The caller has it"))
+)]
+pub(super) async fn catalog(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let entries = app.work(move |app| app.agnes.catalog(&caller.principal)).await?;
+    let tables: Vec<Entry> = entries.into_iter().map(Entry::of).collect();
+    let answer = Catalog { tables, server_time: app.agnes.now().to_string() };
+    Ok(unless_known(&headers, &answer.tables, &answer))
+}
+
+/// The columns of a table.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Schema {
+    table_id: String,
+    source_type: String,
+    /// `duckdb` or `bigquery`.
+    sql_flavor: &'static str,
+    columns: Vec<ColumnJson>,
+    partition_by: Option<String>,
+    clustered_by: Vec<String>,
+    /// How values are written in predicates.
+    #[schema(value_type = Object)]
+    where_dialect_hints: Map<String, Value>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ColumnJson {
+    name: String,
+    /// Its DuckDB type; empty where only its name is known.
+    r#type: String,
+    nullable: bool,
+    description: Option<String>,
+}
+
+/// How a dialect writes what predicates need.
+fn hints(flavor: &str) -> Map<String, Value> {
+    let hints = match flavor {
+        "bigquery" => json!({
+            "date": "DATE '2026-01-31'",
+            "timestamp": "TIMESTAMP '2026-01-31 12:00:00+00'",
+            "last_days": "DATE_SUB(CURRENT_DATE(), INTERVAL 7 DAY)",
+            "pattern": "REGEXP_CONTAINS(name, r'^a')",
+            "cast": "SAFE_CAST(value AS INT64)",
+        }),
+        _ => json!({
+            "date": "DATE '2026-01-31'",
+            "timestamp": "TIMESTAMP '2026-01-31 12:00:00'",
+            "last_days": "current_date - INTERVAL 7 DAY",
+            "pattern": "regexp_matches(name, '^a')",
+            "cast": "TRY_CAST(value AS BIGINT)",
+        }),
+    };
+    match hints {
+        Value::Object(hints) => hints,
+        _ => Map::new(),
+    }
+}
+
+/// What a decision lets a caller do with the table that an address names.
+async fn with_table<T: Send + 'static>(
+    app: &App,
+    caller: Caller,
+    table: String,
+    work: impl FnOnce(&Inner, &Caller, &Permitted<'_, Resource>) -> Result<T> + Send + 'static,
+) -> Answer<T> {
+    let done = move |app: &Inner| -> Result<Answer<T>> {
+        let work = || -> Answer<T> {
+            let decision = decide(app, &caller.principal, &table)?;
+            Ok(work(app, &caller, &decision.permit()?)?)
+        };
+        Ok(work())
+    };
+    app.work(done).await?
+}
+
+/// Show the columns of a table
+#[utoipa::path(
+    get, path = "/api/v2/schema/{table}", tag = "discovery", params(("table" = String, Path)),
+    responses(
+        (status = 200, body = Schema), (status = 304, description = "The caller has it"),
+        (status = 404, description = "No such table"),
+    )
+)]
+pub(super) async fn schema(
+    State(app): State<App>,
+    caller: Caller,
+    Path(table): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let entry = with_table(&app, caller, table, |app, _, permit| app.agnes.catalog_entry(permit));
+    let entry = entry.await?;
+    let column = |name: String, kind: String| ColumnJson {
+        name,
+        r#type: kind,
+        nullable: true,
+        description: None,
+    };
+    let mut columns: Vec<ColumnJson> =
+        entry.columns.iter().map(|c| column(c.name.clone(), c.kind.clone())).collect();
+    if columns.is_empty() {
+        let known = entry.remote.known_columns.clone().unwrap_or_default();
+        columns = known.into_iter().map(|name| column(name, String::new())).collect();
+    }
+    let answer = Schema {
+        table_id: entry.id.to_string(),
+        sql_flavor: flavor(&entry),
+        where_dialect_hints: hints(flavor(&entry)),
+        columns,
+        source_type: entry.source_type,
+        partition_by: entry.remote.partition_by,
+        clustered_by: entry.remote.clustered_by.unwrap_or_default(),
+    };
+    Ok(unless_known(&headers, &answer, &answer))
+}
+
+/// How many rows.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HowMany {
+    /// How many rows.
+    #[serde(default = "five")]
+    #[param(minimum = 1, maximum = 100, default = 5)]
+    n: i64,
+}
+
+fn five() -> i64 {
+    5
+}
+
+/// Some rows of a table.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Sample {
+    table_id: String,
+    #[schema(value_type = Vec<Object>)]
+    rows: Vec<Value>,
+    /// What kind of system they come from.
+    source: String,
+}
+
+/// Show some rows of a table
+#[utoipa::path(
+    get, path = "/api/v2/sample/{table}", tag = "discovery",
+    params(("table" = String, Path), HowMany),
+    responses(
+        (status = 200, body = Sample), (status = 404, description = "No such table"),
+        (status = 422, description = "Too many rows, or too few"),
+    )
+)]
+pub(super) async fn sample(
+    State(app): State<App>,
+    caller: Caller,
+    Path(table): Path<String>,
+    Query(HowMany { n }): Query<HowMany>,
+) -> Answer<Response> {
+    let rows = u64::try_from(n).ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
+        Failure::unprocessable(&["query", "n"], "it takes a number from 1 to 100")
+    })?;
+    let stop = Stop::default();
+    let _waits = super::query::Waits(stop.clone());
+    let sampled = with_table(&app, caller, table, move |app, caller, permit| {
+        let entry = app.agnes.catalog_entry(permit)?;
+        if !entry.is_published {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("`{}` isn't published now", entry.name),
+            ));
+        }
+        let options =
+            QueryOptions { max_rows: Some(rows), stop: Some(stop), ..QueryOptions::default() };
+        let session = app.agnes.session_for(&caller.principal)?;
+        let read = session.read(&entry.name, &options)?.read_all()?;
+        let rows = json::objects(&read.batches)
+            .map_err(|e| Error::new(Kind::Internal, "rows are no JSON").because(e))?;
+        Ok(Sample { table_id: entry.id.to_string(), rows, source: entry.source_type })
+    });
+    let sampled = sampled.await;
+    Ok(match sampled {
+        Ok(sample) => (StatusCode::OK, Personal(sample)).into_response(),
+        Err(failure) => failure.into_response(),
+    })
+}

@@ -1,0 +1,192 @@
+//! Whether the server is well, and which version it is.
+
+use std::time::Duration;
+
+use agnes_core::VERSION;
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::app::App;
+use crate::http::door::Caller;
+use crate::http::error::Answer;
+
+/// How long the system database may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether the server is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok` or `unhealthy`.
+    status: &'static str,
+    /// `ok`, `mismatch` or `unreachable`.
+    db_schema: &'static str,
+    /// The schema of the system database; null when it can't be read.
+    current: Option<u32>,
+    /// The schema that this version reads.
+    expected: u32,
+}
+
+impl Health {
+    async fn of(app: &App) -> Health {
+        let expected = agnes_core::store::SCHEMA_VERSION;
+        let agnes = app.agnes.clone();
+        // Beside the pool: a busy server is well.
+        let version = tokio::task::spawn_blocking(move || agnes.store()?.schema_version());
+        let version = tokio::time::timeout(PATIENCE, version).await;
+        let current = version.ok().and_then(Result::ok).and_then(Result::ok);
+        let db_schema = match current {
+            None => "unreachable",
+            Some(current) if current == expected => "ok",
+            Some(_) => "mismatch",
+        };
+        let status = if db_schema == "ok" { "ok" } else { "unhealthy" };
+        Health { status, db_schema, current, expected }
+    }
+}
+
+/// Say whether the server is well
+///
+/// Always 200, so that a balancer tells a sick server from a wrong address by `status`.
+#[utoipa::path(get, path = "/api/health", tag = "health", responses((status = 200, body = Health)))]
+pub(super) async fn health(State(app): State<App>) -> Json<Health> {
+    Json(Health::of(&app).await)
+}
+
+/// What a server knows of its parts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Detailed {
+    /// `healthy`, `degraded` or `unhealthy`.
+    status: &'static str,
+    version: &'static str,
+    /// The channel that it was released in.
+    channel: Option<String>,
+    /// The container image.
+    image_tag: Option<String>,
+    /// The commit that it was built from.
+    commit_sha: Option<String>,
+    /// The schema of the system database.
+    schema_version: Option<u32>,
+    /// When it was deployed.
+    deployed_at: Option<String>,
+    /// Now.
+    timestamp: String,
+    services: Services,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Services {
+    duckdb_state: Service,
+    data: Data,
+    users: Users,
+    disk: Disk,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Service {
+    status: &'static str,
+}
+
+/// The tables that the caller may see.
+#[derive(Serialize, ToSchema)]
+struct Data {
+    status: &'static str,
+    tables: usize,
+    total_rows: u64,
+    /// Those whose data was read longer ago than a day.
+    stale_tables: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Users {
+    status: &'static str,
+    count: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Disk {
+    status: &'static str,
+    /// Bytes that are free on the disk of the data folder.
+    free_bytes: Option<u64>,
+}
+
+/// Below this a rebuild may fail, bytes.
+const LOW: u64 = 1 << 30;
+
+/// Say how each part is
+#[utoipa::path(
+    get, path = "/api/health/detailed", tag = "health", responses((status = 200, body = Detailed))
+)]
+pub(super) async fn detailed(State(app): State<App>, caller: Caller) -> Answer<Json<Detailed>> {
+    let health = Health::of(&app).await;
+    let principal = caller.principal;
+    let (manifest, users, free_bytes) = app
+        .work(move |app| {
+            let manifest = app.agnes.manifest(&principal)?;
+            let free = app.agnes.layout().free_bytes();
+            Ok((manifest, app.access.people(), free))
+        })
+        .await?;
+    let now = app.agnes.now();
+    let is_stale = |updated: Option<agnes_core::Timestamp>| {
+        updated.is_some_and(|updated| now.since(updated) > app.settings.stale_after)
+    };
+    let stale_tables: Vec<String> = manifest
+        .tables
+        .iter()
+        .filter(|(_, entry)| is_stale(entry.updated))
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let is_low = free_bytes.is_some_and(|free| free < LOW);
+    let tell = |is_well: bool, otherwise: &'static str| if is_well { "ok" } else { otherwise };
+    let database = tell(health.status == "ok", "error");
+    let status = match (database, is_low || !stale_tables.is_empty()) {
+        ("error", _) => "unhealthy",
+        (_, true) => "degraded",
+        (_, false) => "healthy",
+    };
+    let release = app.settings.release.clone();
+    Ok(Json(Detailed {
+        status,
+        version: VERSION,
+        channel: release.channel,
+        image_tag: release.image_tag,
+        commit_sha: release.commit_sha,
+        schema_version: health.current,
+        deployed_at: release.deployed_at,
+        timestamp: now.to_string(),
+        services: Services {
+            duckdb_state: Service { status: database },
+            data: Data {
+                status: tell(stale_tables.is_empty(), "warning"),
+                tables: manifest.tables.len(),
+                total_rows: manifest.tables.values().map(|entry| entry.rows).sum(),
+                stale_tables,
+            },
+            users: Users { status: "ok", count: users },
+            disk: Disk { status: tell(!is_low, "warning"), free_bytes },
+        },
+    }))
+}
+
+/// Which version a server is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Version {
+    version: &'static str,
+    channel: Option<String>,
+    image_tag: Option<String>,
+    commit_sha: Option<String>,
+}
+
+/// Say which version this is
+#[utoipa::path(get, path = "/api/version", tag = "health", responses((status = 200, body = Version)))]
+pub(super) async fn version(State(app): State<App>) -> Json<Version> {
+    let release = app.settings.release.clone();
+    Json(Version {
+        version: VERSION,
+        channel: release.channel,
+        image_tag: release.image_tag,
+        commit_sha: release.commit_sha,
+    })
+}

@@ -1,0 +1,74 @@
+//! Every route, with its guard: one file for each resource.
+
+mod auth;
+mod catalog;
+mod data;
+mod discovery;
+mod grants;
+mod groups;
+mod health;
+mod metadata;
+mod query;
+mod sync;
+mod tokens;
+mod users;
+mod wire;
+
+use utoipa_axum::routes;
+
+use super::app::App;
+use super::door::{Doors, Guard};
+
+/// All of them.
+pub(super) fn all(app: &App) -> Doors {
+    use Guard::{Admin, Public, Session, User};
+    Doors::new(app, super::api::empty())
+        // Signing in.
+        .route(Public, routes!(auth::token))
+        .route(Public, routes!(auth::login))
+        .route(Public, routes!(auth::bootstrap))
+        .route(Public, routes!(auth::logout))
+        .route(User, routes!(auth::me))
+        .route(User, routes!(tokens::list))
+        .route(Session, routes!(tokens::create))
+        .route(User, routes!(tokens::get, tokens::revoke))
+        .route(Admin, routes!(tokens::all))
+        .route(Admin, routes!(tokens::revoke_any))
+        // Data.
+        .route(User, routes!(data::check_access))
+        .route(User, routes!(data::download))
+        .route(User, routes!(query::query))
+        .route(User, routes!(sync::manifest))
+        .route(User, routes!(catalog::tables))
+        .route(User, routes!(catalog::profile))
+        .route(User, routes!(catalog::refresh))
+        .route(User, routes!(discovery::catalog))
+        .route(User, routes!(discovery::schema))
+        .route(User, routes!(discovery::sample))
+        .route(User, routes!(metadata::status))
+        .route(Admin, routes!(metadata::refresh))
+        .route(Admin, routes!(metadata::refresh_all))
+        // People, groups, grants.
+        .route(Admin, routes!(users::list, users::create))
+        .route(Admin, routes!(users::get, users::update, users::remove))
+        .route(Admin, routes!(users::activate))
+        .route(Admin, routes!(users::deactivate))
+        .route(Admin, routes!(users::set_password))
+        .route(Admin, routes!(users::reset_password))
+        .route(Admin, routes!(groups::list, groups::create))
+        .route(Admin, routes!(groups::get, groups::update, groups::remove))
+        .route(Admin, routes!(groups::members, groups::add_member))
+        .route(Admin, routes!(groups::remove_member))
+        .route(Admin, routes!(groups::of_user, groups::join))
+        .route(Admin, routes!(groups::leave))
+        .route(Admin, routes!(grants::list, grants::create))
+        .route(Admin, routes!(grants::remove))
+        .route(Admin, routes!(grants::resource_types))
+        .route(Admin, routes!(grants::overview))
+        .route(Admin, routes!(grants::of_user))
+        .route(User, routes!(grants::mine))
+        // The server itself.
+        .route(Public, routes!(health::health))
+        .route(User, routes!(health::detailed))
+        .route(Public, routes!(health::version))
+}

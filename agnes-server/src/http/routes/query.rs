@@ -1,0 +1,206 @@
+//! SQL.
+
+use agnes_core::arrow::array::RecordBatch;
+use agnes_core::arrow::error::ArrowError;
+use agnes_core::arrow::ipc::writer::StreamWriter;
+use agnes_core::query::Stop;
+use agnes_core::{Error, Key, Kind, QueryOptions, Result, Rows};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::http::answer::personal;
+use crate::http::app::App;
+use crate::http::door::Caller;
+use crate::http::error::{Answer, Failure};
+use crate::http::extract::Body;
+use crate::json;
+
+/// What an Arrow IPC stream is called.
+pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
+
+/// A query.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct Ask {
+    /// One statement that reads: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN.
+    sql: String,
+    /// The most rows.
+    #[serde(default = "thousand")]
+    #[schema(minimum = 1, maximum = 10_000, default = 1000)]
+    limit: i64,
+}
+
+fn thousand() -> i64 {
+    1000
+}
+
+/// The rows of a query.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Answered {
+    /// The names of the columns.
+    columns: Vec<String>,
+    /// The rows, each as a list of values. Numbers that are none, moments, decimals and bytes are
+    /// texts.
+    #[schema(value_type = Vec<Vec<Object>>)]
+    rows: Vec<Vec<serde_json::Value>>,
+    /// How many they are.
+    row_count: u64,
+    /// Whether there are more.
+    truncated: bool,
+}
+
+/// Says that nobody waits any more when it is dropped, as it is when the client goes away.
+pub(super) struct Waits(pub(super) Stop);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Run one query over the tables that the caller may see
+///
+/// With `Accept: application/vnd.apache.arrow.stream` the rows come as an Arrow IPC stream, as fast
+/// as they are read.
+#[utoipa::path(
+    post, path = "/api/query", tag = "query", request_body = Ask,
+    responses(
+        (status = 200, description = "The rows", content(
+            (Answered = "application/json"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        (status = 400, description = "It can't run"),
+        (status = 422, description = "The request can't be understood"),
+    )
+)]
+pub(super) async fn query(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(ask): Body<Ask>,
+) -> Answer<Response> {
+    let most = app.settings.max_rows;
+    let limit = u64::try_from(ask.limit).ok().filter(|limit| (1..=most).contains(limit));
+    let limit = limit.ok_or_else(|| {
+        Failure::unprocessable(&["body", "limit"], &format!("it takes a number from 1 to {most}"))
+    })?;
+    let waits = Waits(Stop::default());
+    let options = QueryOptions {
+        max_rows: Some(limit),
+        stop: Some(waits.0.clone()),
+        ..QueryOptions::default()
+    };
+    let principal = caller.principal;
+    let begun = app
+        .work(move |app| app.agnes.session_for(&principal)?.query(&ask.sql, &options))
+        .await
+        .map_err(refused)?;
+    if wants_arrow(&headers) {
+        return arrow(app, begun, waits).await;
+    }
+    let (body, rest) = (json_body(begun), waits);
+    let body = app.work(move |_| body()).await.map_err(refused)?;
+    drop(rest);
+    let mut response =
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+            .into_response();
+    personal(response.headers_mut());
+    Ok(response)
+}
+
+/// Whether a client would rather have Arrow.
+fn wants_arrow(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let mut types = accept.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    types.any(|one| one.split(';').next().is_some_and(|kind| kind.trim() == ARROW))
+}
+
+/// All rows as JSON, when it is called.
+fn json_body(mut rows: Rows) -> impl FnOnce() -> Result<Vec<u8>> + Send + 'static {
+    move || {
+        let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no JSON").because(e);
+        let fields = rows.schema().fields().iter();
+        let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+        let columns = serde_json::to_string(&names)
+            .map_err(|e| Error::new(Kind::Internal, "names are no JSON").because(e))?;
+        let mut out = format!("{{\"columns\":{columns},\"rows\":[").into_bytes();
+        let mut count = 0;
+        for batch in &mut rows {
+            let batch: RecordBatch = batch?;
+            if count > 0 && batch.num_rows() > 0 {
+                out.push(b',');
+            }
+            json::rows(&batch, &mut out).map_err(unfit)?;
+            count += batch.num_rows();
+        }
+        let end = format!("],\"row_count\":{count},\"truncated\":{}}}", rows.truncated());
+        out.extend_from_slice(end.as_bytes());
+        Ok(out)
+    }
+}
+
+/// Rows on their way out.
+struct Sending {
+    rows: Rows,
+    writer: Option<StreamWriter<Vec<u8>>>,
+    _waits: Waits,
+}
+
+impl Sending {
+    /// The next bytes, and none at the end.
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no Arrow").because(e);
+        let Some(writer) = &mut self.writer else { return Ok(None) };
+        match self.rows.next() {
+            Some(batch) => {
+                writer.write(&batch?).map_err(unfit)?;
+                Ok(Some(std::mem::take(writer.get_mut())))
+            }
+            None => {
+                writer.finish().map_err(unfit)?;
+                let end = std::mem::take(writer.get_mut());
+                self.writer = None;
+                Ok(Some(end))
+            }
+        }
+    }
+}
+
+/// An Arrow stream that is made as it is read: between two batches nothing waits on a thread.
+async fn arrow(app: App, rows: Rows, waits: Waits) -> Answer<Response> {
+    let writer = StreamWriter::try_new(Vec::new(), rows.schema())
+        .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
+    let sending = Sending { rows, writer: Some(writer), _waits: waits };
+    let stream = futures_util::stream::try_unfold(Some(sending), move |sending| {
+        let app = app.clone();
+        async move {
+            let Some(mut sending) = sending else { return Ok(None) };
+            let step = app.pool.run(move || sending.next().map(|bytes| (bytes, sending))).await;
+            match step {
+                Ok((Some(bytes), sending)) => Ok(Some((bytes, Some(sending)))),
+                Ok((None, _)) => Ok(None),
+                // The end of the stream is missing then, which every reader tells.
+                Err(error) => Err(std::io::Error::other(error.to_string())),
+            }
+        }
+    });
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(ARROW))];
+    let mut response = (kind, axum::body::Body::from_stream(stream)).into_response();
+    personal(response.headers_mut());
+    Ok(response)
+}
+
+/// Why a statement didn't run: 403 for tables and people, 400 for what the text says.
+fn refused(error: Error) -> Failure {
+    let about_a_table = error.context(Key::Table).is_some();
+    let about_her = matches!(error.context(Key::Reason), Some("session_ended"));
+    let kind = error.kind();
+    let failure = Failure::from(error);
+    match kind {
+        Kind::Denied if !about_a_table && !about_her => failure.status(StatusCode::BAD_REQUEST),
+        Kind::NotFound => failure.status(StatusCode::BAD_REQUEST),
+        _ => failure,
+    }
+}

@@ -1,0 +1,292 @@
+//! Users.
+
+use agnes_core::access::{Admin, Email, GroupName, LinkPurpose, Overview, UserId};
+use agnes_core::{Error, Kind, Result, Secret};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::wire::UserJson;
+use crate::http::app::{App, Inner};
+use crate::http::door::Caller;
+use crate::http::error::{Answer, Failure};
+use crate::http::extract::{Body, Path};
+
+/// A user's id from an address; one that is malformed is nobody's.
+pub(super) fn user_id(text: &str) -> Result<UserId> {
+    let none = || Error::new(Kind::NotFound, "there is no such user");
+    UserId::parse(text).map_err(|_| none())
+}
+
+/// What an admin does about a user, who is shown as she is afterwards.
+async fn change(
+    app: &App,
+    caller: Caller,
+    id: &str,
+    work: impl FnOnce(&Admin<'_>, &UserId) -> Result<()> + Send + 'static,
+) -> Answer<Json<UserJson>> {
+    let id = user_id(id)?;
+    let changed = app.work(move |app| {
+        let admin = app.access.admin(&caller.principal)?;
+        work(&admin, &id)?;
+        admin.user(&id)
+    });
+    Ok(Json(UserJson::of(changed.await?)))
+}
+
+/// List the users, by address
+#[utoipa::path(get, path = "/api/users", tag = "users", responses((status = 200, body = Vec<UserJson>)))]
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Vec<UserJson>>> {
+    let users = app.work(move |app| Ok(app.access.admin(&caller.principal)?.users())).await?;
+    Ok(Json(users.into_iter().map(UserJson::of).collect()))
+}
+
+/// Show a user
+#[utoipa::path(
+    get, path = "/api/users/{id}", tag = "users", params(("id" = String, Path)),
+    responses((status = 200, body = UserJson), (status = 404, description = "No such user"))
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<UserJson>> {
+    change(&app, caller, &id, |_, _| Ok(())).await
+}
+
+/// A user to be added.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct New {
+    #[schema(example = "ada@example.com")]
+    email: String,
+    name: Option<String>,
+    /// Whether to make a link with which she sets her password.
+    #[serde(default)]
+    send_invite: bool,
+    /// As older clients say it: `admin` puts her into the group of admins.
+    role: Option<String>,
+}
+
+/// A user who was added.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Added {
+    #[serde(flatten)]
+    user: UserJson,
+    /// Where she sets her password, when that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite_url: Option<String>,
+    /// Whether she was sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite_email_sent: Option<bool>,
+}
+
+/// Whether an older client's role is the admins'.
+fn is_admin(role: Option<&str>) -> Result<Option<bool>> {
+    use agnes_core::access::Role;
+    let role = role.map(Role::parse).transpose()?;
+    Ok(role.map(|role| matches!(role, Role::Admin | Role::KmAdmin)))
+}
+
+/// Puts a user into the group of admins, or takes her out of it.
+fn make_admin(admin: &Admin<'_>, id: &UserId, wanted: bool) -> Result<()> {
+    let is_admin = admin.user(id)?.is_admin;
+    let group = admin.group_by_name(&GroupName::admin())?;
+    match (wanted, is_admin) {
+        (true, false) => admin.add_member(&group.id, id).map(drop),
+        (false, true) => admin.remove_member(&group.id, id),
+        _ => Ok(()),
+    }
+}
+
+/// Add a user, who may see nothing yet
+#[utoipa::path(
+    post, path = "/api/users", tag = "users", request_body = New,
+    responses(
+        (status = 201, body = Added), (status = 400, description = "No address"),
+        (status = 409, description = "Somebody has this address"),
+    )
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new): Body<New>,
+) -> Answer<Response> {
+    let role = is_admin(new.role.as_deref())?;
+    let add = move |app: &Inner| -> Result<Added> {
+        let admin = app.access.admin(&caller.principal)?;
+        let user = admin.add_user(Email::parse(&new.email)?, new.name)?;
+        if role == Some(true) {
+            make_admin(&admin, &user.id, true)?;
+        }
+        let invite_url = match new.send_invite {
+            true => Some(link(app, &admin.user(&user.id)?, LinkPurpose::Setup)?),
+            false => None,
+        };
+        let invite_email_sent = invite_url.as_ref().map(|_| false);
+        Ok(Added { user: UserJson::of(admin.user(&user.id)?), invite_url, invite_email_sent })
+    };
+    let added = app.work(add).await?;
+    Ok((StatusCode::CREATED, Json(added)).into_response())
+}
+
+/// Where somebody sets her password.
+fn link(app: &Inner, of: &Overview, purpose: LinkPurpose) -> Result<String> {
+    let token = app.access.issue_link(&of.user.id, purpose)?;
+    let page = if purpose == LinkPurpose::Setup { "setup" } else { "reset" };
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("email", of.user.email.as_str()).append_pair("token", token.expose());
+    Ok(format!("{}/auth/password/{page}?{}", app.settings.public_url, query.finish()))
+}
+
+/// What is to be different.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Changes {
+    /// Null takes it away.
+    #[serde(default, deserialize_with = "super::wire::sent")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    active: Option<bool>,
+    /// As older clients say it.
+    role: Option<String>,
+}
+
+/// Change a user
+#[utoipa::path(
+    patch, path = "/api/users/{id}", tag = "users", params(("id" = String, Path)),
+    request_body = Changes,
+    responses(
+        (status = 200, body = UserJson), (status = 404, description = "No such user"),
+        (status = 409, description = "Herself, the last admin, or a user whom Google manages"),
+    )
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(changes): Body<Changes>,
+) -> Answer<Json<UserJson>> {
+    let role = is_admin(changes.role.as_deref())?;
+    change(&app, caller, &id, move |admin, id| {
+        admin.user(id)?;
+        if let Some(name) = changes.name {
+            admin.rename_user(id, name)?;
+        }
+        if let Some(active) = changes.active {
+            admin.set_active(id, active)?;
+        }
+        role.map_or(Ok(()), |wanted| make_admin(admin, id, wanted))
+    })
+    .await
+}
+
+/// Let a user in again
+#[utoipa::path(
+    post, path = "/api/users/{id}/activate", tag = "users", params(("id" = String, Path)),
+    responses((status = 200, body = UserJson), (status = 404, description = "No such user"))
+)]
+pub(super) async fn activate(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<UserJson>> {
+    change(&app, caller, &id, |admin, id| admin.set_active(id, true).map(drop)).await
+}
+
+/// Let a user in no more
+#[utoipa::path(
+    post, path = "/api/users/{id}/deactivate", tag = "users", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = UserJson), (status = 404, description = "No such user"),
+        (status = 409, description = "Herself, or the last admin"),
+    )
+)]
+pub(super) async fn deactivate(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<UserJson>> {
+    change(&app, caller, &id, |admin, id| admin.set_active(id, false).map(drop)).await
+}
+
+/// Remove a user with her memberships and tokens
+#[utoipa::path(
+    delete, path = "/api/users/{id}", tag = "users", params(("id" = String, Path)),
+    responses(
+        (status = 204, description = "Done"), (status = 404, description = "No such user"),
+        (status = 409, description = "Herself, the last admin, or a user whom Google manages"),
+    )
+)]
+pub(super) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let id = user_id(&id)?;
+    app.work(move |app| app.access.admin(&caller.principal)?.remove_user(&id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A password.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Password {
+    /// At least 8 characters.
+    #[schema(format = Password, min_length = 8)]
+    password: String,
+}
+
+/// Set a user's password, which ends her sessions
+#[utoipa::path(
+    post, path = "/api/users/{id}/set-password", tag = "users", params(("id" = String, Path)),
+    request_body = Password,
+    responses(
+        (status = 204, description = "Done"), (status = 400, description = "Too short"),
+        (status = 404, description = "No such user"),
+        (status = 409, description = "Google manages her"),
+    )
+)]
+pub(super) async fn set_password(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(Password { password }): Body<Password>,
+) -> Answer<StatusCode> {
+    let id = user_id(&id)?;
+    let shared = app.clone();
+    let set = app.hashing.run(move || {
+        shared.access.admin(&caller.principal)?.set_password(&id, &Secret::new(password))
+    });
+    set.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A link to set another password.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reset {
+    reset_url: String,
+    /// Whether she was sent it.
+    email_sent: bool,
+}
+
+/// Make a link with which a user sets another password
+#[utoipa::path(
+    post, path = "/api/users/{id}/reset-password", tag = "users", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = Reset), (status = 404, description = "No such user"),
+        (status = 409, description = "Google manages her"),
+    )
+)]
+pub(super) async fn reset_password(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Reset>, Failure> {
+    let id = user_id(&id)?;
+    let made = app.work(move |app| {
+        let user = app.access.admin(&caller.principal)?.user(&id)?;
+        link(app, &user, LinkPurpose::Reset)
+    });
+    Ok(Json(Reset { reset_url: made.await?, email_sent: false }))
+}

@@ -1,0 +1,89 @@
+//! How a server is set up.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use agnes_core::access::Email;
+use ipnet::IpNet;
+
+/// How a server is set up. Settings of the core are the handle's own.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Threads on which the core works.
+    pub threads: usize,
+    /// The most rows of a query's answer.
+    pub max_rows: u64,
+    /// The most bytes of a request's body, where a route has no limit of its own.
+    pub max_body: usize,
+    /// Whether cookies are sent over HTTPS only.
+    pub secure_cookies: bool,
+    /// Proxies that say where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether attempts to sign in are counted.
+    pub rate_limits: bool,
+    /// The user that every request is, on a developer's machine.
+    pub dev_user: Option<Email>,
+    /// Where others reach the server, without a slash at its end, as links name it.
+    pub public_url: String,
+    /// The pages of other origins that may call the server with their own token.
+    pub cors_origins: Vec<String>,
+    /// How a proxy in front sends files in the server's place.
+    pub send_file: SendFile,
+    /// How old a table's data may be before the health report calls it stale.
+    pub stale_after: Duration,
+    /// What whoever deployed the server says of it.
+    pub release: Release,
+}
+
+/// What whoever deployed a server says of it. Told to anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Release {
+    /// The channel that it was released in.
+    pub channel: Option<String>,
+    /// The container image.
+    pub image_tag: Option<String>,
+    /// The commit that it was built from.
+    pub commit_sha: Option<String>,
+    /// When it was deployed.
+    pub deployed_at: Option<String>,
+}
+
+/// Who sends the bytes of a download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendFile {
+    /// This server.
+    #[default]
+    Own,
+    /// nginx, told by `X-Accel-Redirect`.
+    Accel,
+    /// Apache and others, told by `X-Sendfile`.
+    Sendfile,
+}
+
+impl Default for ServerSettings {
+    /// 32 threads, 10,000 rows, 2 MiB; nobody is trusted.
+    fn default() -> Self {
+        ServerSettings {
+            threads: 32,
+            max_rows: 10_000,
+            max_body: 2 << 20,
+            secure_cookies: false,
+            trusted_proxies: Vec::new(),
+            rate_limits: true,
+            dev_user: None,
+            public_url: String::new(),
+            cors_origins: Vec::new(),
+            send_file: SendFile::Own,
+            stale_after: Duration::from_secs(24 * 3600),
+            release: Release::default(),
+        }
+    }
+}
+
+impl ServerSettings {
+    /// Whether a request's immediate peer may say for whom it asks.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+}

@@ -1,0 +1,17 @@
+//! The server, asked as its clients ask it.
+// Helpers of tests are tests: they may panic.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod auth;
+mod data;
+mod discovery;
+mod doors;
+mod house;
+mod people;
+mod query;

@@ -1,0 +1,98 @@
+//! SQL over HTTP.
+
+use agnes_core::arrow::ipc::reader::StreamReader;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::house::{Answer, House};
+
+async fn ask(house: &House, token: &str, body: Value) -> Answer {
+    house.post("/api/query").token(token).json(&body).send().await
+}
+
+#[tokio::test]
+async fn rows_come_as_json() {
+    let house = House::new();
+    let ada = house.token("ada");
+    let answer =
+        ask(&house, &ada, json!({"sql": "SELECT id, total FROM orders ORDER BY id"})).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.detail());
+    assert_eq!(
+        answer.json(),
+        json!({
+            "columns": ["id", "total"], "rows": [[1, 9.5], [2, 20.0], [3, 0.5]],
+            "row_count": 3, "truncated": false,
+        })
+    );
+    assert_eq!(answer.header("cache-control"), "private, no-cache");
+    let two = ask(&house, &ada, json!({"sql": "FROM orders", "limit": 2})).await.json();
+    assert_eq!((&two["row_count"], &two["truncated"]), (&json!(2), &json!(true)));
+    let three = ask(&house, &ada, json!({"sql": "FROM orders", "limit": 3})).await.json();
+    assert_eq!((&three["row_count"], &three["truncated"]), (&json!(3), &json!(false)));
+    // What JSON has no form for is text.
+    let odd = "SELECT DATE '2026-01-31' AS d, 1.50::DECIMAL(9, 2) AS p, 'nan'::DOUBLE AS n, \
+               NULL AS nothing, [1, 2] AS l, {'x': 1} AS s, true AS b, sum(id) AS h FROM orders";
+    let odd = ask(&house, &ada, json!({"sql": odd})).await.json();
+    assert_eq!(
+        odd["rows"][0],
+        json!(["2026-01-31", "1.50", "NaN", null, [1, 2], {"x": 1}, true, 6])
+    );
+    let none = ask(&house, &ada, json!({"sql": "FROM orders WHERE false"})).await.json();
+    assert_eq!((&none["columns"], &none["rows"]), (&json!(["id", "total"]), &json!([])));
+}
+
+#[tokio::test]
+async fn rows_come_as_arrow_when_asked() {
+    let house = House::new();
+    let ada = house.token("ada");
+    let answer = house
+        .post("/api/query")
+        .token(&ada)
+        .header("accept", "application/vnd.apache.arrow.stream, */*;q=0.1")
+        .json(&json!({"sql": "SELECT i FROM range(10000) t(i)", "limit": 5000}))
+        .send()
+        .await;
+    assert_eq!(answer.header("content-type"), "application/vnd.apache.arrow.stream");
+    let reader = StreamReader::try_new(answer.body.as_ref(), None).unwrap();
+    assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 5000);
+}
+
+#[tokio::test]
+async fn what_is_refused_and_how() {
+    let house = House::new();
+    let (ada, root) = (house.token("ada"), house.session("root"));
+    for (sql, status) in [
+        ("SELECT * FROM salaries", 403),
+        ("SELECT * FROM nothing1", 403),
+        ("SELECT 1; SELECT 2", 400),
+        ("DROP TABLE orders", 400),
+        ("SELEC 1", 400),
+        ("", 400),
+        ("SELECT nothing1 FROM orders", 400),
+        ("SELECT * FROM read_csv('/etc/passwd')", 400),
+        ("SELECT * FROM '/etc/passwd'", 403),
+        ("COPY orders TO '/tmp/x'", 400),
+        ("SELECT getenv('HOME')", 400),
+        ("SELECT 1/", 400),
+    ] {
+        let answer = ask(&house, &ada, json!({"sql": sql})).await;
+        assert_eq!(answer.status.as_u16(), status, "{sql}: {}", answer.detail());
+        let home = house.path("").display().to_string();
+        assert!(
+            !answer.detail().contains(home.trim_end_matches('/')),
+            "{sql}: {}",
+            answer.detail()
+        );
+    }
+    let hidden = ask(&house, &ada, json!({"sql": "FROM salaries"})).await.detail();
+    let absent = ask(&house, &ada, json!({"sql": "FROM nothing1"})).await.detail();
+    assert_eq!(hidden.replace("salaries", "nothing1"), absent);
+    let admin = ask(&house, &root, json!({"sql": "SELECT salary FROM salaries"})).await;
+    assert_eq!(admin.json()["rows"], json!([[31337]]));
+    assert_eq!(ask(&house, &root, json!({"sql": "FROM nothing1"})).await.status.as_u16(), 400);
+    for limit in [json!(0), json!(-1), json!(10_001), json!("many"), json!(1.5)] {
+        let answer = ask(&house, &ada, json!({"sql": "FROM orders", "limit": limit})).await;
+        assert_eq!(answer.status.as_u16(), 422, "{limit}");
+        assert_eq!(answer.json()["detail"][0]["loc"], json!(["body", "limit"]), "{limit}");
+    }
+}
