@@ -353,6 +353,14 @@ impl Access {
         self.books.tell([event]);
     }
 
+    /// Writes what of the audit log waits to be written, as for a process that is about to end.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be written; it waits on.
+    pub fn flush(&self) -> Result<()> {
+        self.books.flush()
+    }
+
     /// Changes something: what is planned on the facts of now is written, then believed.
     fn write<T>(&self, plan: impl FnOnce(&Facts, Timestamp) -> Result<Planned<T>>) -> Result<T> {
         let _writing: MutexGuard<'_, ()> =

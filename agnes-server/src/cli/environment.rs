@@ -31,10 +31,15 @@ impl Secrets for Environment {
 }
 
 impl Environment {
+    /// The state folder of an installation with this data folder.
+    pub(super) fn state_of(data_dir: &Path) -> PathBuf {
+        let state_dir = variable("STATE_DIR").filter(|dir| !dir.is_empty());
+        state_dir.map_or_else(|| data_dir.join("state"), PathBuf::from)
+    }
+
     /// The environment of an installation with this data folder.
     pub(super) fn of(data_dir: &Path) -> Environment {
-        let state_dir = variable("STATE_DIR").filter(|dir| !dir.is_empty());
-        let state_dir = state_dir.map_or_else(|| data_dir.join("state"), PathBuf::from);
+        let state_dir = Environment::state_of(data_dir);
         let overlay = std::fs::read_to_string(state_dir.join(config::ENV_OVERLAY));
         let overlay = overlay.map(|text| config::env_overlay(&text)).unwrap_or_default();
         Environment { overlay: Arc::new(overlay), state_dir }

@@ -32,7 +32,7 @@ impl Import {
     pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
         let access = agnes.access()?;
         let options = ImportOptions { keep_public: self.keep_public };
-        let report = access.admin(OPERATOR)?.import(&self.file, options)?;
+        let report = access.admin(OPERATOR)?.import(&output.path(&self.file), options)?;
         self.json.one(output, &report, || {
             let version = report.version.map_or_else(|| "?".into(), |v| v.to_string());
             let counts: Vec<String> =

@@ -97,7 +97,8 @@ impl Ingest {
             delimiter: self.delimiter,
             header: self.header.map(|header| matches!(header, HeaderArgument::Yes)),
         };
-        let files = FilesConnector::new(self.paths, options);
+        let paths = self.paths.iter().map(|path| output.path(path)).collect();
+        let files = FilesConnector::new(paths, options);
         let report = agnes.ingest(&self.source, &files, &output.progress())?;
         if self.json.json {
             output.json(&report)?;

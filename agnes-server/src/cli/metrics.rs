@@ -120,7 +120,7 @@ impl Metrics {
                 json.one(output, &metric, || yaml.trim_end().to_string())
             }
             Command::Import { path, json } => {
-                let report = agnes.import_metrics(OPERATOR, &path)?;
+                let report = agnes.import_metrics(OPERATOR, &output.path(&path))?;
                 json.one(output, &report, || {
                     let mut text = format!("imported: {}", count(report.imported.len(), "metric"));
                     report.imported.iter().for_each(|id| text.push_str(&format!("\n  {id}")));
@@ -135,7 +135,7 @@ impl Metrics {
                 Ok(Done::whole_if(report.failed.is_empty()))
             }
             Command::Export { dir, json } => {
-                let files = agnes.export_metrics(OPERATOR, &dir)?;
+                let files = agnes.export_metrics(OPERATOR, &output.path(&dir))?;
                 json.one(output, &json!({"files": files}), || {
                     format!("exported: {}", count(files.len(), "metric"))
                 })

@@ -1,5 +1,6 @@
 //! The command line: arguments in, the core does it, output out.
 
+mod beside;
 mod check;
 mod config;
 mod demo;
@@ -23,7 +24,7 @@ mod sync;
 mod token;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agnes_core::config::Config;
@@ -190,63 +191,115 @@ impl Json {
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    run_with(std::env::args_os())
+    ExitCode::from(run_with(std::env::args_os().collect()))
 }
 
-fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+fn run_with(arguments: Vec<OsString>) -> u8 {
     let output = Output::new();
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap tells where each belongs.
             let wrong = error.use_stderr();
             let _ = error.print();
-            return ExitCode::from(if wrong { 2 } else { 0 });
+            return if wrong { 2 } else { 0 };
         }
     };
+    let data_dir = cli.data_dir.clone().unwrap_or_else(|| PathBuf::from("data"));
+    if cli.command.needs_the_folder()
+        && let Some(done) = beside_a_server(&data_dir, &arguments, &output)
+    {
+        return done.unwrap_or_else(|error| output.finish(Err(error)));
+    }
     let done = dispatch(cli, &output);
     output.finish(done)
 }
 
+/// What the command comes to where a server holds the data folder; none where none does.
+// The one place that asks where it works.
+#[allow(clippy::disallowed_methods)]
+fn beside_a_server(data_dir: &Path, arguments: &[OsString], output: &Output) -> Option<Result<u8>> {
+    let folder = std::env::current_dir().ok()?;
+    beside::run(&Environment::state_of(data_dir), arguments, &folder, output)
+}
+
+/// Runs a command that another process was started with, on the folder that this one holds.
+fn run_beside(
+    arguments: Vec<OsString>,
+    agnes: &Agnes,
+    environment: &Environment,
+    output: &Output,
+) -> u8 {
+    let done = Cli::try_parse_from(arguments)
+        // The caller has parsed the same.
+        .map_err(|e| Error::new(Kind::Invalid, e.to_string()))
+        .and_then(|cli| cli.command.run(agnes, &environment.config(), output));
+    output.finish(done)
+}
+
+impl Command {
+    /// Whether it works on what the data folder holds.
+    fn needs_the_folder(&self) -> bool {
+        !matches!(
+            self,
+            Command::Check(_)
+                | Command::Config(_)
+                | Command::Schedule(_)
+                | Command::Serve(_)
+                | Command::Demo(_)
+                | Command::Completions { .. }
+        )
+    }
+
+    /// Runs a command that does.
+    fn run(self, agnes: &Agnes, config: &Config, output: &Output) -> Result<Done> {
+        match self {
+            Command::Ingest(command) => command.run(agnes, output),
+            Command::Rebuild(command) => command.run(agnes, output),
+            Command::Sync(command) => command.run(agnes, config, output),
+            Command::Query(command) => command.run(agnes, output),
+            Command::Status(command) => command.run(agnes, output),
+            Command::Registry(command) => command.run(agnes, output),
+            Command::Metrics(command) => command.run(agnes, output),
+            Command::Profile(command) => command.run(agnes, output),
+            Command::Metadata(command) => command.run(agnes, output),
+            Command::User(command) => command.run(agnes, output),
+            Command::Group(command) => command.run(agnes, output),
+            Command::Grant(command) => command.run(agnes, output),
+            Command::Token(command) => command.run(agnes, output),
+            Command::Access(command) => command.run(agnes, output),
+            Command::Manifest(command) => command.run(agnes, output),
+            Command::Import(command) => command.run(agnes, output),
+            Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
+                command.run(agnes, output)
+            }
+            Command::Check(_)
+            | Command::Config(_)
+            | Command::Schedule(_)
+            | Command::Serve(_)
+            | Command::Demo(_)
+            | Command::Completions { .. } => {
+                Err(Error::new(Kind::Invalid, "this command needs no data folder"))
+            }
+        }
+    }
+}
+
 fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
-    let data_dir = cli.data_dir.clone();
+    let Cli { data_dir, command } = cli;
     let usual = || PathBuf::from("data");
-    let agnes = || open(data_dir.clone().unwrap_or_else(usual));
-    match cli.command {
-        Command::Ingest(command) => command.run(&agnes()?, output),
+    match command {
         Command::Check(command) => command.run(output),
-        Command::Rebuild(command) => command.run(&agnes()?, output),
-        Command::Sync(command) => {
-            let (agnes, config) = open_configured(data_dir.unwrap_or_else(usual))?;
-            command.run(&agnes, &config, output)
-        }
         Command::Config(command) => {
-            let environment = Environment::of(&data_dir.unwrap_or_else(usual));
-            command.run(environment, output)
+            command.run(Environment::of(&data_dir.unwrap_or_else(usual)), output)
         }
-        Command::Query(command) => command.run(&agnes()?, output),
-        Command::Status(command) => command.run(&agnes()?, output),
-        Command::Registry(command) => command.run(&agnes()?, output),
-        Command::Metrics(command) => command.run(&agnes()?, output),
-        Command::Profile(command) => command.run(&agnes()?, output),
-        Command::Metadata(command) => command.run(&agnes()?, output),
         Command::Schedule(command) => command.run(output),
-        Command::User(command) => command.run(&agnes()?, output),
-        Command::Group(command) => command.run(&agnes()?, output),
-        Command::Grant(command) => command.run(&agnes()?, output),
-        Command::Token(command) => command.run(&agnes()?, output),
-        Command::Access(command) => command.run(&agnes()?, output),
-        Command::Manifest(command) => command.run(&agnes()?, output),
-        Command::Import(command) => command.run(&agnes()?, output),
-        Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
-            command.run(&agnes()?, output)
-        }
         Command::Serve(command) => {
             let data_dir = data_dir.unwrap_or_else(usual);
             let environment = Environment::of(&data_dir);
             let config = command.configuration(&environment);
             let agnes = open_with(data_dir, &environment, &config)?;
-            command.run(agnes, &config, &environment, output)
+            command.run(agnes, &config, environment, output)
         }
         Command::Demo(command) => {
             command.run(data_dir.unwrap_or_else(|| PathBuf::from("agnes-demo")), output)
@@ -256,6 +309,10 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
             clap_complete::generate(shell, &mut Cli::command(), "agnes", &mut text);
             output.data(&text)?;
             Ok(Done::Whole)
+        }
+        command => {
+            let (agnes, config) = open_configured(data_dir.unwrap_or_else(usual))?;
+            command.run(&agnes, &config, output)
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Where everything that the command prints goes: data to stdout, messages to stderr.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use agnes_core::query::Stop;
 use agnes_core::{Error, Key, Kind, Progress, Result};
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::beside::Peer;
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +31,80 @@ impl Done {
     }
 }
 
-/// The two streams of the process.
+/// Where somebody is who runs a command: her streams and her folder.
 pub(super) struct Output {
+    streams: Streams,
     /// Whether the reader of stdout has gone away, as `head` does.
     closed: AtomicBool,
     /// Why stdout can't be written, whatever the writer on top of it makes of that.
     broken: OnceLock<Error>,
 }
 
+/// Whose streams they are.
+enum Streams {
+    /// This process's.
+    Own,
+    /// Those of a command that was run beside a server, which is this process.
+    Beside(Peer),
+}
+
 impl Output {
     pub(super) fn new() -> Output {
-        Output { closed: AtomicBool::new(false), broken: OnceLock::new() }
+        Output { streams: Streams::Own, closed: AtomicBool::new(false), broken: OnceLock::new() }
+    }
+
+    /// That of a command which another process was started with.
+    pub(super) fn of(peer: Peer) -> Output {
+        Output { streams: Streams::Beside(peer), ..Output::new() }
+    }
+
+    /// Whether the command is what this process was started for.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.streams, Streams::Own)
+    }
+
+    /// Says how the command ended, where its caller is another process.
+    pub(super) fn end(&self, code: u8) {
+        if let Streams::Beside(peer) = &self.streams {
+            peer.end(code);
+        }
+    }
+
+    /// A path as its caller means it, wherever this process works.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        match &self.streams {
+            Streams::Own => path.to_path_buf(),
+            Streams::Beside(peer) => peer.folder().join(path),
+        }
+    }
+
+    /// What tells that the caller is gone.
+    pub(super) fn stop(&self) -> Option<Stop> {
+        match &self.streams {
+            Streams::Own => None,
+            Streams::Beside(peer) => Some(peer.stop()),
+        }
+    }
+
+    /// All of standard input.
+    pub(super) fn input(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        let read = match &self.streams {
+            Streams::Own => io::stdin().read_to_end(&mut bytes).map(drop),
+            Streams::Beside(peer) => peer.input().map(|input| bytes = input),
+        };
+        let text = read.and_then(|()| String::from_utf8(bytes).map_err(io::Error::other));
+        text.map_err(|e| Error::new(Kind::Invalid, format!("can't read standard input: {e}")))
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.streams {
+            Streams::Own => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush())
+            }
+            Streams::Beside(peer) => peer.data(bytes),
+        }
     }
 
     /// Writes bytes to stdout. A reader that has gone away is no error.
@@ -46,8 +112,7 @@ impl Output {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        match self.write(bytes) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 self.closed.store(true, Ordering::Relaxed);
                 Ok(())
@@ -109,20 +174,37 @@ impl Output {
     /// A line on stderr. What a terminal would obey is shown as it is written: messages name
     /// files and values that anybody may have made.
     pub(super) fn note(&self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{}", shown(&text.to_string()));
+        self.message(format!("{}\n", shown(&text.to_string())).as_bytes());
+    }
+
+    /// Bytes for stderr, as they are.
+    pub(super) fn message(&self, bytes: &[u8]) {
+        let _ = match &self.streams {
+            Streams::Own => io::stderr().lock().write_all(bytes),
+            Streams::Beside(peer) => peer.message(bytes),
+        };
+    }
+
+    /// Whether stdout is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        match &self.streams {
+            Streams::Own => io::stdout().is_terminal(),
+            Streams::Beside(peer) => peer.is_terminal(),
+        }
     }
 
     /// The width of the terminal on stdout, if there is one.
     pub(super) fn width(&self) -> Option<u16> {
-        if !io::stdout().is_terminal() {
-            return None;
+        match &self.streams {
+            Streams::Own if !io::stdout().is_terminal() => None,
+            Streams::Own => Table::new().width(),
+            Streams::Beside(peer) => peer.width(),
         }
-        Table::new().width()
     }
 
     /// A bar for long work, on a terminal only.
     pub(super) fn progress(&self) -> Bar {
-        let target = if io::stderr().is_terminal() {
+        let target = if self.is_own() && io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
@@ -137,11 +219,11 @@ impl Output {
     }
 
     /// Says how the command ended, as a person and as a program sees it.
-    pub(super) fn finish(&self, done: Result<Done>) -> ExitCode {
+    pub(super) fn finish(&self, done: Result<Done>) -> u8 {
         match done {
-            Ok(Done::Whole) => ExitCode::SUCCESS,
-            Ok(Done::Part) => ExitCode::from(9),
-            Ok(Done::Wrong) => ExitCode::from(Kind::Invalid.exit_code()),
+            Ok(Done::Whole) => 0,
+            Ok(Done::Part) => 9,
+            Ok(Done::Wrong) => Kind::Invalid.exit_code(),
             Err(error) => {
                 let error = self.broken.get().unwrap_or(&error);
                 self.note(format_args!("error: {}", error.message()));
@@ -151,7 +233,7 @@ impl Output {
                 {
                     self.note(format_args!("  in {path}"));
                 }
-                ExitCode::from(error.kind().exit_code())
+                error.kind().exit_code()
             }
         }
     }

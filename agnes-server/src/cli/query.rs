@@ -1,7 +1,5 @@
 //! `agnes query`: SQL in, rows out.
 
-use std::io::{self, IsTerminal, Read};
-
 use agnes_core::access::Email;
 use agnes_core::{Agnes, Error, Kind, QueryOptions, Result, Session};
 use clap::Args;
@@ -48,7 +46,7 @@ impl RowsAs {
     /// Runs one query and writes its rows.
     pub(super) fn run(&self, session: &Session, sql: &str, output: &Output) -> Result<Done> {
         let format = if self.json { Format::Json } else { self.format };
-        if matches!(format, Format::Arrow | Format::Parquet) && io::stdout().is_terminal() {
+        if matches!(format, Format::Arrow | Format::Parquet) && output.is_terminal() {
             return Err(Error::new(
                 Kind::Invalid,
                 "this format is no text: send it into a file, as in `> rows.parquet`",
@@ -60,15 +58,7 @@ impl RowsAs {
 
 impl Query {
     pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
-        let sql = if self.sql == "-" {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(|e| {
-                Error::new(Kind::Invalid, format!("can't read the query from standard input: {e}"))
-            })?;
-            text
-        } else {
-            self.sql
-        };
+        let sql = if self.sql == "-" { output.input()? } else { self.sql };
         let session = match &self.as_user {
             None => agnes.session()?,
             Some(email) => agnes.session_for(&principal(&*agnes.access()?, email)?)?,
@@ -88,6 +78,7 @@ pub(super) fn run(
     let options = QueryOptions {
         max_rows: (limit > 0).then_some(limit),
         max_bytes: None,
+        stop: output.stop(),
         ..QueryOptions::default()
     };
     let mut rows = session.query(sql, &options)?;

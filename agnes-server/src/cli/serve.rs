@@ -1,5 +1,6 @@
 //! `agnes serve`: the same over HTTP.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
+use super::beside;
 use super::environment::Environment;
 use super::output::{Done, Output};
 use crate::http::{App, Release, SendFile, ServerSettings, router};
@@ -57,7 +59,7 @@ impl Serve {
         self,
         agnes: Agnes,
         config: &Config,
-        environment: &Environment,
+        environment: Environment,
         output: &Output,
     ) -> Result<Done> {
         if let Some(file) = self.config.as_ref().filter(|file| !file.exists()) {
@@ -67,7 +69,7 @@ impl Serve {
             ));
         }
         let listen = listen(self.listen, &config.server)?;
-        let settings = settings(&config.server, environment, listen.ip())?;
+        let settings = settings(&config.server, &environment, listen.ip())?;
         serve(agnes, settings, listen, environment, output)
     }
 }
@@ -77,7 +79,7 @@ fn serve(
     agnes: Agnes,
     settings: ServerSettings,
     listen: SocketAddr,
-    environment: &Environment,
+    environment: Environment,
     output: &Output,
 ) -> Result<Done> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,12 +104,18 @@ fn serve(
             false => settings,
         };
         let shown = told(&settings, &agnes);
-        let app = App::new(agnes, settings)?;
-        seed(&app, environment)?;
+        let app = App::new(agnes.clone(), settings)?;
+        seed(&app, &environment)?;
+        let state = agnes.layout().state().to_path_buf();
+        let held = agnes.clone();
+        let work = move |arguments: Vec<OsString>, output: &Output| {
+            super::run_beside(arguments, &held, &environment, output)
+        };
+        let _listening = beside::listen(&state, work)?;
         output.note(format_args!("listening on http://{address}"));
         shown.iter().for_each(|line| output.note(line));
         log();
-        let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+        let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let (told, mut ending) = tokio::sync::watch::channel(false);
         let end = async move {
             ended().await;
@@ -118,12 +126,15 @@ fn serve(
             let _ = ending.wait_for(|ending| *ending).await;
             tokio::time::sleep(GRACE).await;
         };
-        tokio::select! {
+        let done = tokio::select! {
             served = std::future::IntoFuture::into_future(serving) => served.map_err(|e| {
                 Error::new(Kind::Unavailable, format!("the server can't go on: {e}"))
             }),
             () = late => Ok(()),
-        }
+        };
+        // Nothing of the audit log waits for a thread that won't run any more.
+        app.access.flush()?;
+        done
     })?;
     // Whoever is still at work is left.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -59,7 +59,9 @@ impl Sync {
             }
             return Ok(Done::whole_if(!wrong));
         }
-        end_programs_when_told()?;
+        if output.is_own() {
+            end_programs_when_told()?;
+        }
         let report = agnes.sync(&which, &output.progress())?;
         match self.json.json {
             true => output.json(&report)?,
