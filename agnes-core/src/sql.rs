@@ -297,6 +297,42 @@ pub(crate) const UTC: &str = "SET GLOBAL TimeZone = 'UTC'";
 /// Files are read once, so that keeping what was read would only cost memory.
 pub(crate) const NO_FILE_CACHE: &str = "SET GLOBAL enable_external_file_cache = false";
 
+/// A column by which rows are sorted.
+pub(crate) struct Sorted<'a> {
+    pub(crate) column: &'a ColumnName,
+    pub(crate) descending: bool,
+}
+
+/// Some columns of a table, with a condition that everything meets where there is to be one.
+pub(crate) fn scan(
+    table: &ViewName,
+    columns: &[ColumnName],
+    has_condition: bool,
+    order: &[Sorted<'_>],
+    limit: Option<u64>,
+) -> Sql {
+    let columns = match columns {
+        [] => "*".to_string(),
+        columns => columns.iter().map(ident).collect::<Vec<_>>().join(", "),
+    };
+    let mut text = format!("SELECT {columns} FROM {}", ident(table));
+    if has_condition {
+        text.push_str(" WHERE true");
+    }
+    for (at, Sorted { column, descending }) in order.iter().enumerate() {
+        text.push_str(if at == 0 { " ORDER BY " } else { ", " });
+        text.push_str(&ident(*column));
+        text.push_str(if *descending { " DESC" } else { " ASC" });
+    }
+    if let Some(limit) = limit {
+        text.push_str(&format!(" LIMIT {limit}"));
+    }
+    Sql(text)
+}
+
+/// The names of the aggregate functions.
+pub(crate) const AGGREGATES: &str = "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE function_type = 'aggregate'";
+
 /// All rows of a table, as a session names it.
 pub(crate) fn from(table: &ViewName) -> Sql {
     Sql(format!("FROM {}", ident(table)))

@@ -33,6 +33,8 @@ mod profiles;
 mod rebuilds;
 #[path = "core/remote.rs"]
 mod remote;
+#[path = "core/scans.rs"]
+mod scans;
 #[path = "core/sessions.rs"]
 mod sessions;
 #[path = "core/support.rs"]

@@ -429,7 +429,7 @@ impl Walk<'_> {
 }
 
 /// The parts of a function's name.
-fn path_of(value: &Value) -> Vec<&str> {
+pub(super) fn path_of(value: &Value) -> Vec<&str> {
     if let Some(path) = value.pointer("/qualified_name/path").and_then(Value::as_array) {
         return path.iter().filter_map(Value::as_str).collect();
     }
@@ -437,7 +437,7 @@ fn path_of(value: &Value) -> Vec<&str> {
     ["catalog", "schema", "function_name", "type_name"].into_iter().filter_map(part).collect()
 }
 
-fn arguments_of(value: &Value) -> Vec<&Value> {
+pub(super) fn arguments_of(value: &Value) -> Vec<&Value> {
     let list = value.get("arguments").or_else(|| value.get("children")).and_then(Value::as_array);
     let list = list.into_iter().flatten();
     list.map(|argument| argument.get("expression").unwrap_or(argument)).collect()

@@ -88,7 +88,8 @@ impl Gate {
                 Kind::Limit,
                 format!("{most} of your statements are running, the most at a time; let one end"),
             )
-            .with(Key::Reason, "concurrent_statements"));
+            .with(Key::Reason, "concurrent_statements")
+            .with(Key::Max, most));
         }
         *mine += 1;
         // From here on the turn gives back what it took.

@@ -43,6 +43,7 @@ mod limits;
 mod pivot;
 mod remote;
 mod rows;
+mod scan;
 mod session;
 mod shown;
 mod tokens;
@@ -57,6 +58,7 @@ pub use hybrid::{HybridLimits, HybridSession, Registered};
 pub use limits::QueryLimits;
 pub use remote::{REMOTE_ENGINE, RemoteEngine, RemoteEngines, RemoteRows, Stop};
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
+pub use scan::{Order, Scan};
 pub use session::Session;
 
 pub(crate) use limits::Gate;

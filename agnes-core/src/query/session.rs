@@ -324,6 +324,18 @@ impl Session {
         self.query(sql::from(table).as_str(), options)
     }
 
+    /// The names of the columns of a table that it shows.
+    pub(super) fn columns_of(&self, table: &ViewName) -> Result<Vec<String>> {
+        let shown = self.sound()?;
+        let view = shown.views().get(table).ok_or_else(|| shown.told(hidden(table.as_str())));
+        Ok(view?.columns.iter().map(|column| column.name.clone()).collect())
+    }
+
+    /// Does something with a connection that parses.
+    pub(super) fn with_parser<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.shelf.parse(work)
+    }
+
     /// The statement with the values that its PIVOTs find, all within one time limit.
     fn pivoted<'a>(
         &self,

@@ -15,6 +15,9 @@ const STACK: usize = 32 << 20;
 /// The nesting up to which a thread's own stack will do.
 const SHALLOW: usize = 40;
 
+/// Where a SELECT has its condition.
+const CONDITION: &str = "/statements/0/node/where_clause";
+
 /// The engine's parse tree of exactly one SELECT.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
@@ -165,6 +168,22 @@ impl Tree {
                 .and_then(Value::as_str)
                 .is_none_or(|w| w == "WITHOUT_ORDINALITY");
         (plain_node && star_is_plain && from_is_plain).then_some(from)
+    }
+
+    /// The statement without its condition, and without where its parts stand in the text.
+    pub(super) fn without_condition(&self) -> Value {
+        let mut value = self.value.clone();
+        if let Some(condition) = value.pointer_mut(CONDITION) {
+            *condition = Value::Null;
+        }
+        value
+    }
+
+    /// Puts a condition into the place of the statement's.
+    pub(super) fn set_condition(&mut self, condition: Value) -> Result<()> {
+        let place = self.value.pointer_mut(CONDITION);
+        *place.ok_or_else(|| Error::internal("the statement has no condition"))? = condition;
+        Ok(())
     }
 
     /// The statement as SQL text again, with what the judge replaced.
