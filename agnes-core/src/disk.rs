@@ -230,6 +230,13 @@ impl Disk {
     }
 }
 
+/// Leaves a file or folder to its owner.
+pub(crate) fn private(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|e| Error::io("keep others out of", path, e))
+}
+
 /// The name under which a file is written before it is moved to `path`.
 pub(crate) fn aside(path: &Path) -> PathBuf {
     with_suffix(path, ".tmp")

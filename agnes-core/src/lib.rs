@@ -55,6 +55,7 @@ pub mod registry;
 pub mod schedule;
 pub mod store;
 pub mod sync;
+pub mod upload;
 
 mod agnes;
 mod engine;

@@ -56,7 +56,7 @@ impl Key {
 }
 
 /// SHA-256 of a text, lower-case hex.
-pub(super) fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 

@@ -30,7 +30,7 @@ pub use sync_runs::SyncRun;
 pub use sync_state::{SyncEvent, SyncState};
 
 use crate::clock::Timestamp;
-use crate::disk::{Disk, FileLock, with_suffix};
+use crate::disk::{Disk, FileLock, private, with_suffix};
 use crate::layout::Layout;
 use crate::{Error, Key, Kind, Result, engine, sql};
 
@@ -153,13 +153,6 @@ fn transaction<T>(
             Err(fail(error))
         }
     }
-}
-
-/// Leaves a file or folder to its owner.
-fn private(path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(|e| Error::io("keep others out of", path, e))
 }
 
 fn read_holder(lock_file: &Path) -> Option<u32> {
