@@ -7,6 +7,7 @@ use agnes_core::{Agnes, Result};
 
 use super::limits::RateLimits;
 use super::pool::Pool;
+use super::quota::Quotas;
 use super::settings::ServerSettings;
 
 /// A server's state: the data folder, held, and what handlers need beside it. Cheap to clone.
@@ -23,6 +24,7 @@ pub struct Inner {
     /// Hashing a password takes 64 MiB.
     pub(crate) hashing: Pool,
     pub(crate) limits: RateLimits,
+    pub(crate) quotas: Quotas,
 }
 
 impl std::fmt::Debug for App {
@@ -51,6 +53,7 @@ impl App {
             pool: Pool::new(settings.threads),
             hashing: Pool::new(2),
             limits: RateLimits::new(settings.rate_limits),
+            quotas: Quotas::new(&settings.scans),
             settings,
             agnes,
         })))

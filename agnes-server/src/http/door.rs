@@ -94,6 +94,17 @@ impl Doors {
         self
     }
 
+    /// Adds routes whose bodies may be as large as an upload.
+    #[must_use]
+    pub(crate) fn large(
+        self,
+        guard: Guard,
+        (schemas, paths, methods): UtoipaMethodRouter<App>,
+    ) -> Doors {
+        let most = axum::extract::DefaultBodyLimit::max(super::routes::LARGEST);
+        self.route(guard, (schemas, paths, methods.layer(most)))
+    }
+
     /// The routes, their description, and their guards by path and method.
     pub(crate) fn into_parts(
         self,

@@ -3,19 +3,21 @@
 mod answer;
 mod api;
 mod app;
+mod arrow;
 mod door;
 mod error;
 mod extract;
 mod files;
 mod limits;
 mod pool;
+mod quota;
 mod request_id;
 mod routes;
 mod settings;
 
 pub use app::App;
 pub use door::Guard;
-pub use settings::{Release, SendFile, ServerSettings};
+pub use settings::{Release, ScanSettings, SendFile, ServerSettings};
 
 use axum::Router;
 use axum::http::{HeaderValue, Method, StatusCode, header};

@@ -31,8 +31,35 @@ pub struct ServerSettings {
     pub send_file: SendFile,
     /// How old a table's data may be before the health report calls it stale.
     pub stale_after: Duration,
+    /// What scans may take.
+    pub scans: ScanSettings,
     /// What whoever deployed the server says of it.
     pub release: Release,
+}
+
+/// What a scan, and each user's scans together, may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScanSettings {
+    /// The most rows that a scan may ask for.
+    pub max_limit: u64,
+    /// The most bytes of a scan's rows, as Arrow holds them; the rest is left out.
+    pub max_result_bytes: u64,
+    /// Scans of one user at the same time.
+    pub max_concurrent: u64,
+    /// Bytes of one user's scans in a day (UTC).
+    pub max_daily_bytes: u64,
+}
+
+impl Default for ScanSettings {
+    /// 10,000,000 rows, 2 GiB, 5 at a time, 50 GiB a day.
+    fn default() -> Self {
+        ScanSettings {
+            max_limit: 10_000_000,
+            max_result_bytes: 2 << 30,
+            max_concurrent: 5,
+            max_daily_bytes: 50 << 30,
+        }
+    }
 }
 
 /// What whoever deployed a server says of it. Told to anybody.
@@ -75,6 +102,7 @@ impl Default for ServerSettings {
             cors_origins: Vec::new(),
             send_file: SendFile::Own,
             stale_after: Duration::from_secs(24 * 3600),
+            scans: ScanSettings::default(),
             release: Release::default(),
         }
     }

@@ -158,6 +158,13 @@ impl House {
         self.ask(Method::POST, path)
     }
 
+    /// Sends a form whose parts are divided by `b`.
+    pub(crate) async fn upload(&self, path: &str, token: &str, form: String) -> Answer {
+        let mut ask = self.post(path).token(token);
+        *ask.request.body_mut() = Body::from(form);
+        ask.header("content-type", "multipart/form-data; boundary=b").send().await
+    }
+
     /// The session of somebody who has signed in.
     pub(crate) fn session(&self, name: &str) -> String {
         let access = self.app_access();

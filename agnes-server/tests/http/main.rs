@@ -9,6 +9,7 @@
 )]
 
 mod auth;
+mod client;
 mod data;
 mod discovery;
 mod doors;

@@ -192,7 +192,7 @@ fn hints(flavor: &str) -> Map<String, Value> {
 }
 
 /// What a decision lets a caller do with the table that an address names.
-async fn with_table<T: Send + 'static>(
+pub(super) async fn with_table<T: Send + 'static>(
     app: &App,
     caller: Caller,
     table: String,
@@ -291,7 +291,7 @@ pub(super) async fn sample(
         Failure::unprocessable(&["query", "n"], "it takes a number from 1 to 100")
     })?;
     let stop = Stop::default();
-    let _waits = super::query::Waits(stop.clone());
+    let _waits = crate::http::arrow::Waits(stop.clone());
     let sampled = with_table(&app, caller, table, move |app, caller, permit| {
         let entry = app.agnes.catalog_entry(permit)?;
         if !entry.is_published {

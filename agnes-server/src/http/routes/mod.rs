@@ -2,15 +2,20 @@
 
 mod auth;
 mod catalog;
+mod client;
 mod data;
 mod discovery;
 mod grants;
 mod groups;
 mod health;
 mod metadata;
+mod metrics;
 mod query;
+mod registry;
+mod scan;
 mod sync;
 mod tokens;
+mod uploads;
 mod users;
 mod wire;
 
@@ -18,6 +23,9 @@ use utoipa_axum::routes;
 
 use super::app::App;
 use super::door::{Doors, Guard};
+
+/// The most bytes of a body with an upload.
+pub(super) const LARGEST: usize = uploads::BODY_MAX;
 
 /// All of them.
 pub(super) fn all(app: &App) -> Doors {
@@ -45,6 +53,8 @@ pub(super) fn all(app: &App) -> Doors {
         .route(User, routes!(discovery::catalog))
         .route(User, routes!(discovery::schema))
         .route(User, routes!(discovery::sample))
+        .route(User, routes!(scan::estimate))
+        .route(User, routes!(scan::scan))
         .route(User, routes!(metadata::status))
         .route(Admin, routes!(metadata::refresh))
         .route(Admin, routes!(metadata::refresh_all))
@@ -67,6 +77,20 @@ pub(super) fn all(app: &App) -> Doors {
         .route(Admin, routes!(grants::overview))
         .route(Admin, routes!(grants::of_user))
         .route(User, routes!(grants::mine))
+        .route(Admin, routes!(registry::list))
+        .route(Admin, routes!(registry::remove))
+        // What business numbers mean.
+        .route(User, routes!(metrics::list))
+        .route(User, routes!(metrics::get))
+        .route(Admin, routes!(metrics::put))
+        .route(Admin, routes!(metrics::remove))
+        // What comes from analysts' machines, and what they ask for.
+        .large(User, routes!(uploads::session))
+        .large(User, routes!(uploads::artifact))
+        .large(User, routes!(uploads::notes))
+        .route(Public, routes!(client::latest))
+        .route(User, routes!(client::welcome))
+        .route(User, routes!(client::bundle))
         // The server itself.
         .route(Public, routes!(health::health))
         .route(User, routes!(health::detailed))

@@ -2,7 +2,6 @@
 
 use agnes_core::arrow::array::RecordBatch;
 use agnes_core::arrow::error::ArrowError;
-use agnes_core::arrow::ipc::writer::StreamWriter;
 use agnes_core::query::Stop;
 use agnes_core::{Error, Key, Kind, QueryOptions, Result, Rows};
 use axum::extract::State;
@@ -13,13 +12,11 @@ use utoipa::ToSchema;
 
 use crate::http::answer::personal;
 use crate::http::app::App;
+use crate::http::arrow::{self, TYPE, Waits};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::Body;
 use crate::json;
-
-/// What an Arrow IPC stream is called.
-pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 /// A query.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -49,15 +46,6 @@ pub(super) struct Answered {
     row_count: u64,
     /// Whether there are more.
     truncated: bool,
-}
-
-/// Says that nobody waits any more when it is dropped, as it is when the client goes away.
-pub(super) struct Waits(pub(super) Stop);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// Run one query over the tables that the caller may see
@@ -98,7 +86,7 @@ pub(super) async fn query(
         .await
         .map_err(refused)?;
     if wants_arrow(&headers) {
-        return arrow(app, begun, waits).await;
+        return arrow::stream(app, begun, waits, None);
     }
     let (body, rest) = (json_body(begun), waits);
     let body = app.work(move |_| body()).await.map_err(refused)?;
@@ -114,7 +102,7 @@ pub(super) async fn query(
 fn wants_arrow(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(header::ACCEPT).iter();
     let mut types = accept.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-    types.any(|one| one.split(';').next().is_some_and(|kind| kind.trim() == ARROW))
+    types.any(|one| one.split(';').next().is_some_and(|kind| kind.trim() == TYPE))
 }
 
 /// All rows as JSON, when it is called.
@@ -141,59 +129,8 @@ fn json_body(mut rows: Rows) -> impl FnOnce() -> Result<Vec<u8>> + Send + 'stati
     }
 }
 
-/// Rows on their way out.
-struct Sending {
-    rows: Rows,
-    writer: Option<StreamWriter<Vec<u8>>>,
-    _waits: Waits,
-}
-
-impl Sending {
-    /// The next bytes, and none at the end.
-    fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no Arrow").because(e);
-        let Some(writer) = &mut self.writer else { return Ok(None) };
-        match self.rows.next() {
-            Some(batch) => {
-                writer.write(&batch?).map_err(unfit)?;
-                Ok(Some(std::mem::take(writer.get_mut())))
-            }
-            None => {
-                writer.finish().map_err(unfit)?;
-                let end = std::mem::take(writer.get_mut());
-                self.writer = None;
-                Ok(Some(end))
-            }
-        }
-    }
-}
-
-/// An Arrow stream that is made as it is read: between two batches nothing waits on a thread.
-async fn arrow(app: App, rows: Rows, waits: Waits) -> Answer<Response> {
-    let writer = StreamWriter::try_new(Vec::new(), rows.schema())
-        .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
-    let sending = Sending { rows, writer: Some(writer), _waits: waits };
-    let stream = futures_util::stream::try_unfold(Some(sending), move |sending| {
-        let app = app.clone();
-        async move {
-            let Some(mut sending) = sending else { return Ok(None) };
-            let step = app.pool.run(move || sending.next().map(|bytes| (bytes, sending))).await;
-            match step {
-                Ok((Some(bytes), sending)) => Ok(Some((bytes, Some(sending)))),
-                Ok((None, _)) => Ok(None),
-                // The end of the stream is missing then, which every reader tells.
-                Err(error) => Err(std::io::Error::other(error.to_string())),
-            }
-        }
-    });
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(ARROW))];
-    let mut response = (kind, axum::body::Body::from_stream(stream)).into_response();
-    personal(response.headers_mut());
-    Ok(response)
-}
-
 /// Why a statement didn't run: 403 for tables and people, 400 for what the text says.
-fn refused(error: Error) -> Failure {
+pub(super) fn refused(error: Error) -> Failure {
     let about_a_table = error.context(Key::Table).is_some();
     let about_her = matches!(error.context(Key::Reason), Some("session_ended"));
     let kind = error.kind();

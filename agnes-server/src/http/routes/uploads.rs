@@ -1,0 +1,149 @@
+//! What users upload.
+
+use agnes_core::upload::{UPLOAD_MAX, Uploaded};
+use agnes_core::{Error, Key, Kind};
+use axum::Json;
+use axum::extract::{Multipart, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::http::app::App;
+use crate::http::door::Caller;
+use crate::http::error::{Answer, Failure};
+use crate::http::extract::Body;
+
+/// The most bytes of a request with an upload: what is around it needs room, too.
+pub(super) const BODY_MAX: usize = UPLOAD_MAX + (1 << 20);
+
+/// A file that was kept.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Kept {
+    /// `ok`.
+    status: &'static str,
+    /// What it is called here.
+    filename: String,
+    /// Bytes.
+    size: usize,
+}
+
+/// A file as a part of a form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the form; nothing is read into it")]
+pub(super) struct Form {
+    /// The file.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    file: String,
+}
+
+fn too_large(error: Error) -> Failure {
+    let is_too_large = error.context(Key::Reason) == Some("too_large");
+    let failure = Failure::from(error);
+    if is_too_large { failure.status(StatusCode::PAYLOAD_TOO_LARGE) } else { failure }
+}
+
+async fn keep(
+    app: &App,
+    caller: Caller,
+    mut form: Multipart,
+    what: for<'n> fn(&'n str) -> Uploaded<'n>,
+) -> Answer<Json<Kept>> {
+    let unread = |e: axum::extract::multipart::MultipartError| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("an upload has at most {UPLOAD_MAX} bytes"),
+        ),
+        _ => Failure::unprocessable(&["body"], &e.body_text()),
+    };
+    while let Some(part) = form.next_field().await.map_err(unread)? {
+        if part.name() != Some("file") {
+            continue;
+        }
+        let name = part.file_name().unwrap_or_default().to_string();
+        let content = part.bytes().await.map_err(unread)?;
+        let kept =
+            app.work(move |app| app.agnes.keep_upload(&caller.user.email, what(&name), &content));
+        let kept = kept.await.map_err(too_large)?;
+        return Ok(Json(Kept { status: "ok", filename: kept.filename, size: kept.size }));
+    }
+    Err(Failure::unprocessable(&["body", "file"], "there is no file in the form"))
+}
+
+/// Keep the transcript of a session
+#[utoipa::path(
+    post, path = "/api/upload/sessions", tag = "uploads",
+    request_body(content = Form, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = Kept), (status = 413, description = "It is larger than 50 MiB"),
+        (status = 422, description = "There is no file"),
+    )
+)]
+pub(super) async fn session(
+    State(app): State<App>,
+    caller: Caller,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Answer<Json<Kept>> {
+    keep(&app, caller, form.map_err(no_form)?, |name| Uploaded::Session(name)).await
+}
+
+/// Keep something that somebody has made
+#[utoipa::path(
+    post, path = "/api/upload/artifacts", tag = "uploads",
+    request_body(content = Form, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = Kept), (status = 413, description = "It is larger than 50 MiB"),
+        (status = 422, description = "There is no file"),
+    )
+)]
+pub(super) async fn artifact(
+    State(app): State<App>,
+    caller: Caller,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Answer<Json<Kept>> {
+    keep(&app, caller, form.map_err(no_form)?, |name| Uploaded::Artifact(name)).await
+}
+
+fn no_form(rejection: axum::extract::multipart::MultipartRejection) -> Failure {
+    Failure::unprocessable(&["body"], &rejection.body_text())
+}
+
+/// A user's notes for her agent.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Notes {
+    /// Markdown.
+    content: String,
+}
+
+/// Notes that were kept.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeptNotes {
+    /// `ok`.
+    status: &'static str,
+    /// Whose they are.
+    user: String,
+    /// Bytes.
+    size: usize,
+}
+
+/// Keep a user's notes, of which she has one file
+#[utoipa::path(
+    post, path = "/api/upload/local-md", tag = "uploads", request_body = Notes,
+    responses(
+        (status = 200, body = KeptNotes), (status = 413, description = "They are larger than 50 MiB"),
+        (status = 422, description = "There are none"),
+    )
+)]
+pub(super) async fn notes(
+    State(app): State<App>,
+    caller: Caller,
+    Body(Notes { content }): Body<Notes>,
+) -> Answer<Json<KeptNotes>> {
+    let user = caller.user.email;
+    let of = user.clone();
+    let kept = app.work(move |app| app.agnes.keep_upload(&of, Uploaded::Notes, content.as_bytes()));
+    let kept = kept.await.map_err(|error| match error.kind() {
+        Kind::Limit => too_large(error),
+        _ => error.into(),
+    })?;
+    Ok(Json(KeptNotes { status: "ok", user: user.to_string(), size: kept.size }))
+}
