@@ -16,7 +16,6 @@ use super::door::{COOKIE, Guard, requirement};
 pub(crate) struct Problem {
     /// What it is, and the cure: a text, an object for errors that programs tell apart, or a list
     /// of places for a request that can't be understood.
-    #[schema(value_type = Object)]
     detail: serde_json::Value,
     /// What a caller can do about it, in one word.
     code: String,

@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::CookieJar;
 use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::app::App;
@@ -50,6 +51,8 @@ pub(crate) struct Doors {
     router: OpenApiRouter<App>,
     app: App,
     guards: BTreeMap<(String, String), Guard>,
+    /// What is described, by name: two of one name would be one.
+    schemas: BTreeMap<String, RefOr<Schema>>,
 }
 
 impl Doors {
@@ -58,6 +61,7 @@ impl Doors {
             router: OpenApiRouter::with_openapi(api),
             app: app.clone(),
             guards: BTreeMap::new(),
+            schemas: BTreeMap::new(),
         }
     }
 
@@ -82,6 +86,10 @@ impl Doors {
                     self.guards.insert((path.clone(), method.to_string()), guard);
                 }
             }
+        }
+        for (name, schema) in &schemas {
+            let there = self.schemas.insert(name.clone(), schema.clone());
+            debug_assert!(there.is_none_or(|there| there == *schema), "two are called {name}");
         }
         let app = self.app.clone();
         let methods = methods.route_layer(axum::middleware::from_fn_with_state(

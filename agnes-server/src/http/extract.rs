@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::error::Failure;
 
@@ -33,6 +34,10 @@ fn unread(rejection: BytesRejection) -> Failure {
 
 /// A value from the text of a body.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // Serde takes a list for the fields of a struct, too.
+    if !bytes.is_empty() && bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Failure::unprocessable(&["body"], "it takes an object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -63,6 +68,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Failure::unprocessable(&place, &error.inner().to_string())
         })?;
         Ok(Query(value))
+    }
+}
+
+/// A whole number in JSON, which may be written as `5.0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whole(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(d)?;
+        let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e18);
+        let whole = number.as_i64().or(whole.map(|n| n as i64));
+        whole.map(Whole).ok_or_else(|| serde::de::Error::custom("it takes a whole number"))
     }
 }
 

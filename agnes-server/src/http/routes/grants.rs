@@ -79,7 +79,7 @@ pub(super) async fn list(
 
 /// A grant to be made.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct New {
+pub(super) struct NewGrant {
     group_id: String,
     #[schema(example = "table")]
     resource_type: String,
@@ -90,7 +90,7 @@ pub(super) struct New {
 
 /// Let a group see something
 #[utoipa::path(
-    post, path = "/api/admin/grants", tag = "grants", request_body = New,
+    post, path = "/api/admin/grants", tag = "grants", request_body = NewGrant,
     responses(
         (status = 201, body = GrantJson), (status = 400, description = "There is no such type"),
         (status = 404, description = "No such group, or no such thing"),
@@ -100,7 +100,7 @@ pub(super) struct New {
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
-    Body(new): Body<New>,
+    Body(new): Body<NewGrant>,
 ) -> Answer<Response> {
     let made = app.work(move |app| {
         let admin = app.access.admin(&caller.principal)?;
@@ -169,7 +169,7 @@ pub(super) async fn resource_types(State(app): State<App>) -> Json<Vec<TypeJson>
 
 /// Everything that decides about access.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Overview {
+pub(super) struct AccessOverview {
     groups: Vec<GroupJson>,
     grants: Vec<GrantJson>,
     /// What can be granted.
@@ -188,9 +188,12 @@ struct Grantable {
 
 /// Show groups, grants and what can be granted
 #[utoipa::path(
-    get, path = "/api/admin/access-overview", tag = "grants", responses((status = 200, body = Overview))
+    get, path = "/api/admin/access-overview", tag = "grants", responses((status = 200, body = AccessOverview))
 )]
-pub(super) async fn overview(State(app): State<App>, caller: Caller) -> Answer<Json<Overview>> {
+pub(super) async fn overview(
+    State(app): State<App>,
+    caller: Caller,
+) -> Answer<Json<AccessOverview>> {
     let overview = app.work(move |app| {
         let admin = app.access.admin(&caller.principal)?;
         let mut resources = vec![Grantable {
@@ -205,7 +208,7 @@ pub(super) async fn overview(State(app): State<App>, caller: Caller) -> Answer<J
                 blocks: kind.blocks()?,
             });
         }
-        Ok(Overview {
+        Ok(AccessOverview {
             groups: admin.groups().into_iter().map(GroupJson::of).collect(),
             grants: admin.grants().into_iter().map(GrantJson::of).collect(),
             resources,

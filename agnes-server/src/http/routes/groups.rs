@@ -94,7 +94,7 @@ pub(super) async fn get(
 
 /// A group to be made.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct New {
+pub(super) struct NewGroup {
     #[schema(min_length = 1, max_length = 260)]
     name: String,
     description: Option<String>,
@@ -102,7 +102,7 @@ pub(super) struct New {
 
 /// Make a group
 #[utoipa::path(
-    post, path = "/api/admin/groups", tag = "groups", request_body = New,
+    post, path = "/api/admin/groups", tag = "groups", request_body = NewGroup,
     responses(
         (status = 201, body = GroupJson), (status = 400, description = "It can't be called that"),
         (status = 409, description = "There is one of that name"),
@@ -111,7 +111,7 @@ pub(super) struct New {
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
-    Body(new): Body<New>,
+    Body(new): Body<NewGroup>,
 ) -> Answer<Response> {
     let made = app.work(move |app| {
         let admin = app.access.admin(&caller.principal)?;
@@ -123,7 +123,7 @@ pub(super) async fn create(
 
 /// What is to be different.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct Changes {
+pub(super) struct GroupChanges {
     name: Option<String>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "super::wire::sent")]
@@ -134,7 +134,7 @@ pub(super) struct Changes {
 /// Change a group
 #[utoipa::path(
     patch, path = "/api/admin/groups/{id}", tag = "groups", params(("id" = String, Path)),
-    request_body = Changes,
+    request_body = GroupChanges,
     responses(
         (status = 200, body = GroupJson), (status = 400, description = "It can't be called that"),
         (status = 404, description = "No such group"),
@@ -145,7 +145,7 @@ pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(changes): Body<Changes>,
+    Body(changes): Body<GroupChanges>,
 ) -> Answer<Json<GroupJson>> {
     let id = group_id(&id)?;
     let changed = app.work(move |app| {
@@ -316,16 +316,16 @@ pub(super) async fn of_user(
     Ok(Json(user.groups.into_iter().map(MembershipJson::of).collect()))
 }
 
-/// Into which group.
+/// JoinedGroup which group.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct Into {
+pub(super) struct JoinedGroup {
     group_id: String,
 }
 
 /// Put a user into a group, named by its id
 #[utoipa::path(
     post, path = "/api/admin/users/{id}/memberships", tag = "groups", params(("id" = String, Path)),
-    request_body = Into,
+    request_body = JoinedGroup,
     responses(
         (status = 201, body = MembershipJson), (status = 404, description = "No such group, or user"),
         (status = 409, description = "She is in it, or somebody else manages the group"),
@@ -335,7 +335,7 @@ pub(super) async fn join(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(into): Body<Into>,
+    Body(into): Body<JoinedGroup>,
 ) -> Result<Response, Failure> {
     let (id, group) = (user_id(&id)?, group_id(&into.group_id)?);
     let joined = app.work(move |app| {

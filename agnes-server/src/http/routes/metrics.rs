@@ -65,7 +65,7 @@ pub(super) async fn get(
 
 /// A metric to be defined; the other keys of a definition go with it.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct New {
+pub(super) struct NewMetric {
     /// `<category>/<name>`.
     id: String,
     name: String,
@@ -77,11 +77,12 @@ pub(super) struct New {
     others: Map<String, Value>,
 }
 
-impl New {
+impl NewMetric {
     fn metric(self) -> Answer<Metric> {
-        let New { id, name, display_name, category, sql, mut others } = self;
+        let NewMetric { id, name, display_name, category, sql, mut others } = self;
         if id != format!("{category}/{name}") {
-            return Err(Failure::unprocessable(&["body", "id"], "it is `<category>/<name>`"));
+            let wrong = Error::new(Kind::Invalid, "the `id` is `<category>/<name>`");
+            return Err(wrong.into());
         }
         if let Some(Value::Object(variants)) = others.remove("sql_variants") {
             others.extend(variants.into_iter().map(|(key, sql)| (format!("sql_{key}"), sql)));
@@ -98,7 +99,7 @@ impl New {
 
 /// Define a metric, in the place of one that has its id
 #[utoipa::path(
-    post, path = "/api/admin/metrics", tag = "metrics", request_body = New,
+    post, path = "/api/admin/metrics", tag = "metrics", request_body = NewMetric,
     responses(
         (status = 201, body = Object), (status = 400, description = "It can't be"),
         (status = 422, description = "Something is missing"),
@@ -107,7 +108,7 @@ impl New {
 pub(super) async fn put(
     State(app): State<App>,
     caller: Caller,
-    Body(new): Body<New>,
+    Body(new): Body<NewMetric>,
 ) -> Answer<Response> {
     let metric = new.metric()?;
     let defined = app.work(move |app| {
@@ -119,7 +120,7 @@ pub(super) async fn put(
 
 /// A definition that was taken away.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Removed {
+pub(super) struct RemovedMetric {
     /// `deleted`.
     status: &'static str,
     id: String,
@@ -129,15 +130,15 @@ pub(super) struct Removed {
 #[utoipa::path(
     delete, path = "/api/admin/metrics/{category}/{name}", tag = "metrics",
     params(("category" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = Removed), (status = 404, description = "No such metric"))
+    responses((status = 200, body = RemovedMetric), (status = 404, description = "No such metric"))
 )]
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
     Path((category, name)): Path<(String, String)>,
-) -> Result<Json<Removed>, Failure> {
+) -> Result<Json<RemovedMetric>, Failure> {
     let id = format!("{category}/{name}");
     let gone = id.clone();
     app.work(move |app| app.agnes.remove_metric(&caller.principal, &gone)).await?;
-    Ok(Json(Removed { status: "deleted", id }))
+    Ok(Json(RemovedMetric { status: "deleted", id }))
 }

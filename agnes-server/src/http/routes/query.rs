@@ -15,27 +15,27 @@ use crate::http::app::App;
 use crate::http::arrow::{self, TYPE, Waits};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
-use crate::http::extract::Body;
+use crate::http::extract::{Body, Whole};
 use crate::json;
 
 /// A query.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct Ask {
+pub(super) struct QueryRequest {
     /// One statement that reads: SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN.
     sql: String,
     /// The most rows.
     #[serde(default = "thousand")]
-    #[schema(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: i64,
+    #[schema(value_type = i64, minimum = 1, maximum = 10_000, default = 1000)]
+    limit: Whole,
 }
 
-fn thousand() -> i64 {
-    1000
+fn thousand() -> Whole {
+    Whole(1000)
 }
 
 /// The rows of a query.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Answered {
+pub(super) struct QueryAnswer {
     /// The names of the columns.
     columns: Vec<String>,
     /// The rows, each as a list of values. Numbers that are none, moments, decimals and bytes are
@@ -53,10 +53,10 @@ pub(super) struct Answered {
 /// With `Accept: application/vnd.apache.arrow.stream` the rows come as an Arrow IPC stream, as fast
 /// as they are read.
 #[utoipa::path(
-    post, path = "/api/query", tag = "query", request_body = Ask,
+    post, path = "/api/query", tag = "query", request_body = QueryRequest,
     responses(
         (status = 200, description = "The rows", content(
-            (Answered = "application/json"),
+            (QueryAnswer = "application/json"),
             (Vec<u8> = "application/vnd.apache.arrow.stream"),
         )),
         (status = 400, description = "It can't run"),
@@ -67,10 +67,10 @@ pub(super) async fn query(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
-    Body(ask): Body<Ask>,
+    Body(ask): Body<QueryRequest>,
 ) -> Answer<Response> {
     let most = app.settings.max_rows;
-    let limit = u64::try_from(ask.limit).ok().filter(|limit| (1..=most).contains(limit));
+    let limit = u64::try_from(ask.limit.0).ok().filter(|limit| (1..=most).contains(limit));
     let limit = limit.ok_or_else(|| {
         Failure::unprocessable(&["body", "limit"], &format!("it takes a number from 1 to {most}"))
     })?;

@@ -16,12 +16,12 @@ use crate::http::app::App;
 use crate::http::arrow::{self, Waits};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
-use crate::http::extract::Body;
+use crate::http::extract::{Body, Whole};
 use crate::http::quota::Exceeded;
 
 /// What is wanted of a table.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct Ask {
+pub(super) struct ScanRequest {
     /// The id of the table, or its name.
     table_id: String,
     /// These columns; all when there are none.
@@ -29,13 +29,13 @@ pub(super) struct Ask {
     /// The condition of the rows: one that is about the table's own columns and nothing else.
     r#where: Option<String>,
     /// The most rows.
-    #[schema(minimum = 1)]
-    limit: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    limit: Option<Whole>,
     /// `<column>`, `<column> ASC` or `<column> DESC`.
     order_by: Option<Vec<String>>,
 }
 
-impl Ask {
+impl ScanRequest {
     fn scan(&self, app: &App) -> Answer<Scan> {
         let plain = |name: &String| {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -49,7 +49,7 @@ impl Ask {
             }
         };
         let most = app.settings.scans.max_limit;
-        let limit = match self.limit {
+        let limit = match self.limit.map(|limit| limit.0) {
             None => None,
             Some(limit) if limit < 1 => {
                 return Err(Failure::unprocessable(&["body", "limit"], "it takes at least 1"));
@@ -108,7 +108,7 @@ pub(super) struct Estimate {
 
 /// Say what a scan would cost
 #[utoipa::path(
-    post, path = "/api/v2/scan/estimate", tag = "discovery", request_body = Ask,
+    post, path = "/api/v2/scan/estimate", tag = "discovery", request_body = ScanRequest,
     responses(
         (status = 200, body = Estimate), (status = 400, description = "It can't be"),
         (status = 404, description = "No such table"),
@@ -118,7 +118,7 @@ pub(super) struct Estimate {
 pub(super) async fn estimate(
     State(app): State<App>,
     caller: Caller,
-    Body(ask): Body<Ask>,
+    Body(ask): Body<ScanRequest>,
 ) -> Answer<Response> {
     let scan = ask.scan(&app)?;
     let estimated = with_table(&app, caller, ask.table_id, move |app, caller, permit| {
@@ -143,7 +143,7 @@ pub(super) async fn estimate(
 /// A result that is larger than the server allows is cut off; the trailer `X-Agnes-Truncated` says
 /// whether it was.
 #[utoipa::path(
-    post, path = "/api/v2/scan", tag = "discovery", request_body = Ask,
+    post, path = "/api/v2/scan", tag = "discovery", request_body = ScanRequest,
     responses(
         (status = 200, description = "The rows", content_type = "application/vnd.apache.arrow.stream", body = Vec<u8>),
         (status = 400, description = "It can't be: `kind` says why a predicate was refused"),
@@ -155,7 +155,7 @@ pub(super) async fn estimate(
 pub(super) async fn scan(
     State(app): State<App>,
     caller: Caller,
-    Body(ask): Body<Ask>,
+    Body(ask): Body<ScanRequest>,
 ) -> Answer<Response> {
     let scan = ask.scan(&app)?;
     let turn = app.quotas.begin(&caller.user.id, app.agnes.now())?;

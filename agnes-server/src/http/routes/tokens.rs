@@ -15,29 +15,29 @@ use crate::http::answer::Personal;
 use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
-use crate::http::extract::{Body, Path};
+use crate::http::extract::{Body, Path, Whole};
 
 /// A token to be made.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct New {
+pub(super) struct WantedToken {
     /// What its owner calls it.
     #[schema(min_length = 1, max_length = 256)]
     name: String,
     /// How many days it holds; null for ever.
     #[serde(default = "ninety", deserialize_with = "given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 3650, default = 90)]
-    expires_in_days: Option<i64>,
+    expires_in_days: Option<Whole>,
     /// How many seconds it holds, in the place of days.
-    #[schema(minimum = 1, maximum = 315_360_000)]
-    ttl_seconds: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 315_360_000)]
+    ttl_seconds: Option<Whole>,
     /// What it is for; `bootstrap-analyst` ends within an hour.
     #[serde(default = "general")]
     #[schema(default = "general")]
     scope: String,
 }
 
-fn ninety() -> Option<i64> {
-    Some(90)
+fn ninety() -> Option<Whole> {
+    Some(Whole(90))
 }
 
 fn general() -> String {
@@ -45,11 +45,11 @@ fn general() -> String {
 }
 
 /// What is there counts, null as well.
-fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<i64>, D::Error> {
+fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Whole>, D::Error> {
     Option::deserialize(d)
 }
 
-impl New {
+impl WantedToken {
     fn lifetime(&self) -> Answer<Option<Duration>> {
         let within = |name: &str, value: i64, most: i64| match (1..=most).contains(&value) {
             true => Ok(value.unsigned_abs()),
@@ -59,11 +59,11 @@ impl New {
             )),
         };
         match (self.ttl_seconds, self.expires_in_days) {
-            (Some(seconds), _) => {
+            (Some(Whole(seconds)), _) => {
                 let seconds = within("ttl_seconds", seconds, 315_360_000)?;
                 Ok(Some(Duration::from_secs(seconds)))
             }
-            (None, Some(days)) => {
+            (None, Some(Whole(days))) => {
                 let days = within("expires_in_days", days, 3650)?;
                 Ok(Some(Duration::from_secs(days * 24 * 3600)))
             }
@@ -74,7 +74,7 @@ impl New {
 
 /// A token that was made. It is told once.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Made {
+pub(super) struct MadeToken {
     id: String,
     name: String,
     /// The first 8 hex digits of its id.
@@ -134,13 +134,13 @@ pub(super) struct TokenOfUser {
 
 /// Make a token for oneself
 #[utoipa::path(
-    post, path = "/auth/tokens", tag = "tokens", request_body = New,
-    responses((status = 201, body = Made), (status = 422, description = "It can't be like that"))
+    post, path = "/auth/tokens", tag = "tokens", request_body = WantedToken,
+    responses((status = 201, body = MadeToken), (status = 422, description = "It can't be like that"))
 )]
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
-    Body(new): Body<New>,
+    Body(new): Body<WantedToken>,
 ) -> Answer<Response> {
     let new = NewToken { lifetime: new.lifetime()?, name: new.name, scope: new.scope };
     let made = app.work(move |app| app.access.create_token(&caller.principal, new)).await;
@@ -148,7 +148,7 @@ pub(super) async fn create(
         Kind::Invalid => Failure::unprocessable(&["body", "name"], error.message()),
         _ => error.into(),
     })?;
-    let made = Made {
+    let made = MadeToken {
         id: token.id.to_string(),
         name: token.name,
         prefix: token.prefix,

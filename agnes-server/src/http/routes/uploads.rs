@@ -18,7 +18,7 @@ pub(super) const BODY_MAX: usize = UPLOAD_MAX + (1 << 20);
 
 /// A file that was kept.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Kept {
+pub(super) struct KeptFile {
     /// `ok`.
     status: &'static str,
     /// What it is called here.
@@ -30,7 +30,7 @@ pub(super) struct Kept {
 /// A file as a part of a form.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the form; nothing is read into it")]
-pub(super) struct Form {
+pub(super) struct UploadForm {
     /// The file.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     file: String,
@@ -47,13 +47,13 @@ async fn keep(
     caller: Caller,
     mut form: Multipart,
     what: for<'n> fn(&'n str) -> Uploaded<'n>,
-) -> Answer<Json<Kept>> {
+) -> Answer<Json<KeptFile>> {
     let unread = |e: axum::extract::multipart::MultipartError| match e.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("an upload has at most {UPLOAD_MAX} bytes"),
         ),
-        _ => Failure::unprocessable(&["body"], &e.body_text()),
+        _ => Failure::new(StatusCode::BAD_REQUEST, format!("the form can't be read: {e}")),
     };
     while let Some(part) = form.next_field().await.map_err(unread)? {
         if part.name() != Some("file") {
@@ -64,7 +64,7 @@ async fn keep(
         let kept =
             app.work(move |app| app.agnes.keep_upload(&caller.user.email, what(&name), &content));
         let kept = kept.await.map_err(too_large)?;
-        return Ok(Json(Kept { status: "ok", filename: kept.filename, size: kept.size }));
+        return Ok(Json(KeptFile { status: "ok", filename: kept.filename, size: kept.size }));
     }
     Err(Failure::unprocessable(&["body", "file"], "there is no file in the form"))
 }
@@ -72,9 +72,10 @@ async fn keep(
 /// Keep the transcript of a session
 #[utoipa::path(
     post, path = "/api/upload/sessions", tag = "uploads",
-    request_body(content = Form, content_type = "multipart/form-data"),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, body = Kept), (status = 413, description = "It is larger than 50 MiB"),
+        (status = 200, body = KeptFile), (status = 400, description = "The form can't be read"),
+        (status = 413, description = "It is larger than 50 MiB"),
         (status = 422, description = "There is no file"),
     )
 )]
@@ -82,16 +83,17 @@ pub(super) async fn session(
     State(app): State<App>,
     caller: Caller,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
-) -> Answer<Json<Kept>> {
+) -> Answer<Json<KeptFile>> {
     keep(&app, caller, form.map_err(no_form)?, |name| Uploaded::Session(name)).await
 }
 
 /// Keep something that somebody has made
 #[utoipa::path(
     post, path = "/api/upload/artifacts", tag = "uploads",
-    request_body(content = Form, content_type = "multipart/form-data"),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, body = Kept), (status = 413, description = "It is larger than 50 MiB"),
+        (status = 200, body = KeptFile), (status = 400, description = "The form can't be read"),
+        (status = 413, description = "It is larger than 50 MiB"),
         (status = 422, description = "There is no file"),
     )
 )]
@@ -99,7 +101,7 @@ pub(super) async fn artifact(
     State(app): State<App>,
     caller: Caller,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
-) -> Answer<Json<Kept>> {
+) -> Answer<Json<KeptFile>> {
     keep(&app, caller, form.map_err(no_form)?, |name| Uploaded::Artifact(name)).await
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn get(
 
 /// A user to be added.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct New {
+pub(super) struct NewUser {
     #[schema(example = "ada@example.com")]
     email: String,
     name: Option<String>,
@@ -72,7 +72,7 @@ pub(super) struct New {
 
 /// A user who was added.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Added {
+pub(super) struct AddedUser {
     #[serde(flatten)]
     user: UserJson,
     /// Where she sets her password, when that was asked for.
@@ -103,19 +103,19 @@ fn make_admin(admin: &Admin<'_>, id: &UserId, wanted: bool) -> Result<()> {
 
 /// Add a user, who may see nothing yet
 #[utoipa::path(
-    post, path = "/api/users", tag = "users", request_body = New,
+    post, path = "/api/users", tag = "users", request_body = NewUser,
     responses(
-        (status = 201, body = Added), (status = 400, description = "No address"),
+        (status = 201, body = AddedUser), (status = 400, description = "No address"),
         (status = 409, description = "Somebody has this address"),
     )
 )]
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
-    Body(new): Body<New>,
+    Body(new): Body<NewUser>,
 ) -> Answer<Response> {
     let role = is_admin(new.role.as_deref())?;
-    let add = move |app: &Inner| -> Result<Added> {
+    let add = move |app: &Inner| -> Result<AddedUser> {
         let admin = app.access.admin(&caller.principal)?;
         let user = admin.add_user(Email::parse(&new.email)?, new.name)?;
         if role == Some(true) {
@@ -126,7 +126,7 @@ pub(super) async fn create(
             false => None,
         };
         let invite_email_sent = invite_url.as_ref().map(|_| false);
-        Ok(Added { user: UserJson::of(admin.user(&user.id)?), invite_url, invite_email_sent })
+        Ok(AddedUser { user: UserJson::of(admin.user(&user.id)?), invite_url, invite_email_sent })
     };
     let added = app.work(add).await?;
     Ok((StatusCode::CREATED, Json(added)).into_response())
@@ -143,7 +143,7 @@ fn link(app: &Inner, of: &Overview, purpose: LinkPurpose) -> Result<String> {
 
 /// What is to be different.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct Changes {
+pub(super) struct UserChanges {
     /// Null takes it away.
     #[serde(default, deserialize_with = "super::wire::sent")]
     #[schema(value_type = Option<String>)]
@@ -156,7 +156,7 @@ pub(super) struct Changes {
 /// Change a user
 #[utoipa::path(
     patch, path = "/api/users/{id}", tag = "users", params(("id" = String, Path)),
-    request_body = Changes,
+    request_body = UserChanges,
     responses(
         (status = 200, body = UserJson), (status = 404, description = "No such user"),
         (status = 409, description = "Herself, the last admin, or a user whom Google manages"),
@@ -166,7 +166,7 @@ pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(changes): Body<Changes>,
+    Body(changes): Body<UserChanges>,
 ) -> Answer<Json<UserJson>> {
     let role = is_admin(changes.role.as_deref())?;
     change(&app, caller, &id, move |admin, id| {
@@ -231,7 +231,7 @@ pub(super) async fn remove(
 
 /// A password.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct Password {
+pub(super) struct NewPassword {
     /// At least 8 characters.
     #[schema(format = Password, min_length = 8)]
     password: String,
@@ -240,7 +240,7 @@ pub(super) struct Password {
 /// Set a user's password, which ends her sessions
 #[utoipa::path(
     post, path = "/api/users/{id}/set-password", tag = "users", params(("id" = String, Path)),
-    request_body = Password,
+    request_body = NewPassword,
     responses(
         (status = 204, description = "Done"), (status = 400, description = "Too short"),
         (status = 404, description = "No such user"),
@@ -251,7 +251,7 @@ pub(super) async fn set_password(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(Password { password }): Body<Password>,
+    Body(NewPassword { password }): Body<NewPassword>,
 ) -> Answer<StatusCode> {
     let id = user_id(&id)?;
     let shared = app.clone();
