@@ -1,15 +1,20 @@
 //! `agnes demo`: the main job on real data, step by step.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use agnes_core::access::{Email, GrantOverview, GroupName, NewToken, Resource};
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
-use agnes_core::{Error, Kind, Result, SourceName};
+use agnes_core::{Agnes, Error, Kind, Result, SourceName};
 use clap::Args;
 
+use super::environment::Environment;
 use super::format::Format;
 use super::output::{Done, Output};
-use super::{ingest, open, query, rebuild};
+use super::people::OPERATOR;
+use super::{ingest, open, query, rebuild, serve};
+use crate::http::ServerSettings;
 
 pub(super) const HELP: &str = "\
 See it work on real data.
@@ -17,10 +22,24 @@ See it work on real data.
 Takes files of three US agencies, which come with the command, through the files connector \
 into three extracts, publishes them and answers three questions with SQL. A second run finds \
 everything unchanged. It works in ./agnes-demo unless --data-dir says otherwise; delete that \
-folder when you have seen enough.";
+folder when you have seen enough. With --serve a server goes on afterwards, on this machine alone, \
+with a token for each of two users who see different tables.";
 
 #[derive(Debug, Args)]
-pub(super) struct Demo {}
+pub(super) struct Demo {
+    /// Serve it afterwards, to two users who see different tables
+    #[arg(long)]
+    serve: bool,
+    /// Where it listens then; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", requires = "serve")]
+    listen: SocketAddr,
+}
+
+/// Who asks the server of the demo, and what she may see.
+const PEOPLE: [(&str, &[&str]); 2] = [
+    ("ada@example.com", &["airports", "flights"]),
+    ("bob@example.com", &["bird_strikes", "seattle_weather"]),
+];
 
 /// A source of the demo and its files, as they lie in examples/data.
 struct Source {
@@ -110,8 +129,61 @@ impl Demo {
             "Go on: agnes --data-dir {0} query 'SHOW TABLES'\n       any DuckDB client opens {0}/analytics/server.duckdb",
             data_dir.display()
         ))?;
+        if self.serve {
+            let environment = Environment::of(&data_dir);
+            let settings = ServerSettings::default();
+            return serve::serve(
+                agnes,
+                settings,
+                self.listen,
+                environment,
+                output,
+                |agnes, url| introduce(agnes, url, output),
+            );
+        }
         Ok(Done::whole_if(report.is_complete()))
     }
+}
+
+/// Lets two users see some tables each, and says how they ask.
+fn introduce(agnes: &Agnes, url: &str, output: &Output) -> Result<()> {
+    let access = agnes.access()?;
+    let admin = access.admin(OPERATOR)?;
+    output.line("\n4. A server, and two who ask it.")?;
+    for (address, tables) in PEOPLE {
+        let email = Email::parse(address)?;
+        let user = match access.user_by_email(&email) {
+            Some(user) => user,
+            None => admin.add_user(email, None)?,
+        };
+        let name = GroupName::parse(format!("friends of {address}"))?;
+        let group = match admin.group_by_name(&name) {
+            Ok(group) => group,
+            Err(_) => admin.add_group(name, None)?,
+        };
+        admin.add_member(&group.id, &user.id)?;
+        let granted = admin.grants();
+        for table in tables {
+            let resource = Resource::parse(&format!("table:{table}"))?;
+            let has =
+                |of: &GrantOverview| of.grant.group == group.id && of.grant.resource == resource;
+            if !granted.iter().any(has) {
+                admin.grant(&group.id, resource)?;
+            }
+        }
+        let lifetime = Some(Duration::from_secs(24 * 3600));
+        let new = NewToken { lifetime, ..NewToken::named("demo") };
+        let (_, token) = admin.create_token(&user.id, new)?;
+        output.line(format_args!(
+            "   {address} sees {}, and asks with\n     {}",
+            tables.join(" and "),
+            token.expose()
+        ))?;
+    }
+    output.line(format_args!(
+        "   curl -H \"Authorization: Bearer TOKEN\" {url}/api/catalog/tables\n   \
+         Ctrl-C ends it."
+    ))
 }
 
 /// Puts a source's files where they are read; one that is there already stays as it is.

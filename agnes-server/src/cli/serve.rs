@@ -70,17 +70,18 @@ impl Serve {
         }
         let listen = listen(self.listen, &config.server)?;
         let settings = settings(&config.server, &environment, listen.ip())?;
-        serve(agnes, settings, listen, environment, output)
+        serve(agnes, settings, listen, environment, output, |_, _| Ok(()))
     }
 }
 
-/// Serves until it is told to end.
-fn serve(
+/// Serves until it is told to end. `ready` is called once it listens, with where others reach it.
+pub(super) fn serve(
     agnes: Agnes,
     settings: ServerSettings,
     listen: SocketAddr,
     environment: Environment,
     output: &Output,
+    ready: impl FnOnce(&Agnes, &str) -> Result<()>,
 ) -> Result<Done> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -114,6 +115,7 @@ fn serve(
         let _listening = beside::listen(&state, work)?;
         output.note(format_args!("listening on http://{address}"));
         shown.iter().for_each(|line| output.note(line));
+        ready(&agnes, &app.settings.public_url)?;
         log();
         let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let (told, mut ending) = tokio::sync::watch::channel(false);
