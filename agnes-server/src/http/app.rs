@@ -1,6 +1,7 @@
 //! What all handlers share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use agnes_core::access::Access;
 use agnes_core::{Agnes, Result};
@@ -25,6 +26,8 @@ pub struct Inner {
     pub(crate) hashing: Pool,
     pub(crate) limits: RateLimits,
     pub(crate) quotas: Quotas,
+    /// Whether a sync runs that somebody asked for here.
+    pub(crate) syncing: AtomicBool,
 }
 
 impl std::fmt::Debug for App {
@@ -54,6 +57,7 @@ impl App {
             hashing: Pool::new(2),
             limits: RateLimits::new(settings.rate_limits),
             quotas: Quotas::new(&settings.scans),
+            syncing: AtomicBool::new(false),
             settings,
             agnes,
         })))

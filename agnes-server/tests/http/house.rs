@@ -82,6 +82,11 @@ impl Ask<'_> {
         self.header("content-type", "application/json")
     }
 
+    pub(crate) fn text(mut self, body: &str) -> Self {
+        *self.request.body_mut() = Body::from(body.to_string());
+        self
+    }
+
     pub(crate) async fn send(self) -> Answer {
         let response = self.house.router.clone().oneshot(self.request).await.unwrap();
         let (parts, body) = response.into_parts();

@@ -189,3 +189,90 @@ async fn a_grant_opens_a_table_and_taking_it_back_closes_it() {
     assert_eq!(admin.delete(&path).await, StatusCode::CONFLICT);
     assert_eq!(admin.patch(&path, json!({"name": "x"})).await.status, StatusCode::CONFLICT);
 }
+
+#[tokio::test]
+async fn access_is_asked_for_and_given() {
+    let house = House::new();
+    let admin = Admin { house: &house, token: house.session("root") };
+    let eve = house.token("eve");
+    let ask = |table: &str| {
+        let body = json!({"table_id": table, "reason": "the board wants it"});
+        house.post("/api/access-requests").token(&eve).json(&body).send()
+    };
+    let asked = ask("salaries").await;
+    assert_eq!((asked.status, &asked.json()["status"]), (StatusCode::CREATED, &json!("pending")));
+    assert_eq!(ask("salaries").await.status, StatusCode::CONFLICT);
+    // She can't tell by the answer whether there is such a table.
+    let absent = ask("nothing1").await;
+    assert_eq!(absent.status, StatusCode::CREATED);
+    let mine = house.get("/api/access-requests/my").token(&eve).send().await.json();
+    assert_eq!(mine["count"], 2);
+    let pending = admin.get("/api/access-requests/pending").await;
+    assert_eq!(
+        (&pending["requests"][0]["user_email"], &pending["count"]),
+        (&json!("eve@example.com"), &json!(2))
+    );
+    let path = |answer: &Answer, verb: &str| {
+        format!("/api/access-requests/{}/{verb}", answer.json()["id"].as_str().unwrap())
+    };
+    // Older clients send nothing.
+    let approved = admin.send(Method::POST, &path(&asked, "approve"), None).await;
+    assert_eq!((approved.status, &approved.json()["status"]), (StatusCode::OK, &json!("approved")));
+    assert_eq!(
+        admin.send(Method::POST, &path(&asked, "approve"), None).await.status,
+        StatusCode::NOT_FOUND
+    );
+    let denied = admin.send(Method::POST, &path(&absent, "deny"), None).await;
+    assert_eq!(denied.json()["status"], "denied");
+    let seen = house.get("/api/v2/schema/salaries").token(&eve).send().await;
+    assert_eq!(seen.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn permissions_of_older_installations() {
+    let house = House::new();
+    let admin = Admin { house: &house, token: house.session("root") };
+    let id = admin.id("eve").await;
+    let permission = json!({"user_id": id, "dataset": "orders"});
+    let given = admin.post("/api/permissions", permission.clone()).await;
+    assert_eq!((given.status, &given.json()["access"]), (StatusCode::CREATED, &json!("read")));
+    assert_eq!(
+        admin.get(&format!("/api/permissions/{id}")).await,
+        admin.get("/api/permissions").await
+    );
+    // The policy `grants` looks at none of them.
+    let eve = house.token("eve");
+    assert_eq!(
+        house.get("/api/v2/schema/orders").token(&eve).send().await.status,
+        StatusCode::FORBIDDEN
+    );
+    let revoke = || admin.send(Method::DELETE, "/api/permissions", Some(permission.clone()));
+    assert_eq!(revoke().await.json(), json!({"revoked": true}));
+    assert_eq!(revoke().await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_sync_is_triggered_and_runs_by_itself() {
+    let house = House::new();
+    let admin = Admin { house: &house, token: house.session("root") };
+    for (body, told) in [("", json!("all")), ("null", json!("all")), ("{}", json!("all"))] {
+        let answer = house.post("/api/sync/trigger").token(&admin.token).text(body).send().await;
+        let json = answer.json();
+        assert_eq!((answer.status, &json["tables"]), (StatusCode::OK, &told), "{body}");
+        while admin.get("/api/sync/status").await["locked"] == true {
+            tokio::task::yield_now().await;
+        }
+    }
+    for (body, status) in [
+        ("[1]", 422),
+        ("\"orders\"", 422),
+        ("{\"tables\": \"orders\"}", 422),
+        ("[\"nothing1\"]", 404),
+        // Nobody configured its source.
+        ("[\"orders\"]", 404),
+    ] {
+        let answer = house.post("/api/sync/trigger").token(&admin.token).text(body).send().await;
+        assert_eq!(answer.status.as_u16(), status, "{body}");
+        assert_eq!(admin.get("/api/sync/status").await["locked"], false, "{body}");
+    }
+}

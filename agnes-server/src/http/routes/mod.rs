@@ -10,8 +10,10 @@ mod groups;
 mod health;
 mod metadata;
 mod metrics;
+mod permissions;
 mod query;
 mod registry;
+mod requests;
 mod scan;
 mod sync;
 mod tokens;
@@ -47,6 +49,8 @@ pub(super) fn all(app: &App) -> Doors {
         .route(User, routes!(data::download))
         .route(User, routes!(query::query))
         .route(User, routes!(sync::manifest))
+        .route(User, routes!(sync::status))
+        .route(Admin, routes!(sync::trigger))
         .route(User, routes!(catalog::tables))
         .route(User, routes!(catalog::profile))
         .route(User, routes!(catalog::refresh))
@@ -77,6 +81,13 @@ pub(super) fn all(app: &App) -> Doors {
         .route(Admin, routes!(grants::overview))
         .route(Admin, routes!(grants::of_user))
         .route(User, routes!(grants::mine))
+        .route(Admin, routes!(permissions::list, permissions::give, permissions::take_back))
+        .route(Admin, routes!(permissions::of_user))
+        .route(User, routes!(requests::create))
+        .route(User, routes!(requests::mine))
+        .route(Admin, routes!(requests::pending))
+        .route(Admin, routes!(requests::approve))
+        .route(Admin, routes!(requests::deny))
         .route(Admin, routes!(registry::list))
         .route(Admin, routes!(registry::remove))
         // What business numbers mean.
