@@ -4,10 +4,12 @@ import hashlib
 import http.client
 import json
 import os
+import pathlib
 import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -121,12 +123,20 @@ def test_a_server_that_was_killed_is_in_nobodys_way(agnes, serve, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_the_socket_answers_its_owner_alone(agnes, serve):
-    serve()
-    # Even where the folder lets everybody in.
-    state = agnes.data / "state"
-    for folder in [state, *list(state.parents)[:4]]:
-        folder.chmod(0o755)
-    (state / "agnes.sock").chmod(0o666)
+    # Even where the folder lets everybody in: pytest's own never do.
+    with tempfile.TemporaryDirectory() as open_to_all:
+        agnes.data = pathlib.Path(open_to_all) / "data"
+        server = serve()
+        state = agnes.data / "state"
+        for folder in (state, *state.parents[:2]):
+            folder.chmod(0o755)
+        (state / "agnes.sock").chmod(0o666)
+        assert asked_by_somebody_else(state / "agnes.sock") == "0\n"
+        server.end(signal.SIGKILL)
+
+
+def asked_by_somebody_else(path):
+    """How many bytes a command of another user hears."""
     script = (
         "import os, socket, sys\n"
         "os.setuid(65534)\n"
@@ -139,8 +149,8 @@ def test_the_socket_answers_its_owner_alone(agnes, serve):
         "except (ConnectionResetError, BrokenPipeError):\n"
         "    print(0)\n"
     )
-    done = subprocess.run(["python3", "-c", script, str(state / "agnes.sock")], capture_output=True, text=True)
-    assert done.stdout == "0\n", done.stderr
+    done = subprocess.run(["python3", "-c", script, str(path)], capture_output=True, text=True)
+    return done.stdout or done.stderr
 
 
 def test_a_command_that_is_interrupted_ends_its_statement(agnes, serve):
