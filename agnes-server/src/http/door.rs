@@ -8,6 +8,7 @@ use agnes_core::access::{Principal, User, Via};
 use agnes_core::{Error, Key, Kind};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -138,6 +139,11 @@ pub(crate) fn requirement(guard: Guard) -> Option<Vec<SecurityRequirement>> {
 async fn pass(app: &App, guard: Guard, mut request: Request, next: Next) -> Response {
     let from = From(client(app, &request));
     request.extensions_mut().insert(from);
+    // A browser sends a cookie along with whatever any page has it send, and takes one for it.
+    if bearer(request.headers()).is_none() && !comes_from_here(app, &request) {
+        let refused = "another site's page sent this request; send a token, or call from this site";
+        return Failure::new(StatusCode::FORBIDDEN, refused).into_response();
+    }
     if guard != Guard::Public {
         match authenticated(app, from, &request).and_then(|caller| permitted(app, guard, caller)) {
             Ok(caller) => {
@@ -166,25 +172,22 @@ fn permitted(app: &App, guard: Guard, caller: Caller) -> Answer<Caller> {
 /// Who a request comes from, as it shows by its token or its cookie.
 pub(crate) fn authenticated(app: &App, from: From, request: &Request) -> Answer<Caller> {
     if let Some(email) = &app.settings.dev_user {
+        // A name that somebody else resolves to this machine makes her page one of this server's.
+        if !names_this_machine(request) {
+            return Err(Failure::unauthenticated("ask for `localhost`, or by a loopback address"));
+        }
         let user = app.access.user_by_email(email);
         let user = user.ok_or_else(|| Failure::unauthenticated("the developer's user is gone"))?;
         return Ok(Caller { principal: Principal::user(user.id.clone()), user });
     }
     let headers = request.headers();
-    let (token, by_cookie) = match bearer(headers) {
-        Some(token) => (token.to_string(), false),
+    let token = match bearer(headers) {
+        Some(token) => token.to_string(),
         None => match CookieJar::from_headers(headers).get(COOKIE) {
-            Some(cookie) if !cookie.value().is_empty() => (cookie.value().to_string(), true),
+            Some(cookie) if !cookie.value().is_empty() => cookie.value().to_string(),
             _ => return Err(Failure::unauthenticated("Not authenticated")),
         },
     };
-    // A cookie comes along with what another page has the browser send.
-    if by_cookie && !comes_from_here(request) {
-        return Err(Failure::new(
-            StatusCode::FORBIDDEN,
-            "another site's page sent this request; send a token, or call from this site",
-        ));
-    }
     let address = from.0.to_string();
     let principal = app.access.authenticate(&token, Some(&address)).map_err(unknown)?;
     let user = principal.user_id().and_then(|id| app.access.user(id));
@@ -210,20 +213,38 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Whether a browser says that the page which sent this is one of this server, or whether no
-/// browser did. `Sec-Fetch-Site` tells; of older browsers `Origin` does.
-fn comes_from_here(request: &Request) -> bool {
+/// The host that a request names.
+fn host(request: &Request) -> Option<&str> {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().map(Authority::as_str).or(header)
+}
+
+/// Whether a request names this machine as its own users do.
+fn names_this_machine(request: &Request) -> bool {
+    let Some(authority) = host(request).and_then(|host| host.parse::<Authority>().ok()) else {
+        return false;
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a browser says that the page which sent this is one of this server, or of those that
+/// may call it, or whether no browser did. `Sec-Fetch-Site` tells; of older browsers `Origin` does.
+fn comes_from_here(app: &App, request: &Request) -> bool {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return true;
     }
     let headers = request.headers();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_listed = |origin: &str| app.settings.cors_origins.iter().any(|listed| listed == origin);
     match (text("sec-fetch-site"), text("origin")) {
+        (_, Some(origin)) if is_listed(origin) => true,
         (Some(site), _) => matches!(site, "same-origin" | "none"),
         (None, None) => true,
         (None, Some(origin)) => {
-            let host = origin.split_once("://").map(|(_, host)| host);
-            host.is_some() && host == text("host")
+            let of = origin.split_once("://").map(|(_, host)| host);
+            of.is_some() && of == host(request)
         }
     }
 }
@@ -231,7 +252,8 @@ fn comes_from_here(request: &Request) -> bool {
 /// The address that a request comes from: its peer's, or what trusted proxies say.
 fn client(app: &App, request: &Request) -> IpAddr {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let mut address = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
+    // Nobody trusts a peer that isn't known.
+    let mut address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let forwarded = request.headers().get_all("x-forwarded-for").iter();
     let hops: Vec<&str> =
         forwarded.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();

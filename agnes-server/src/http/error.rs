@@ -91,7 +91,7 @@ impl From<Error> for Failure {
         // A bug may say anything, and says it to the operator alone.
         let detail: Value = match status {
             StatusCode::INTERNAL_SERVER_ERROR => {
-                tracing::error!(error = ?error, "internal error");
+                tracing::error!(request_id = request_id::current(), ?error, "internal error");
                 "something went wrong in the server; its log says what, under this request's id"
                     .into()
             }
@@ -109,7 +109,8 @@ impl From<Error> for Failure {
                 failure.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
             }
             Kind::Unavailable => {
-                tracing::warn!(error = ?error, path = error.context(Key::Path), "unavailable");
+                let path = error.context(Key::Path);
+                tracing::warn!(request_id = request_id::current(), ?error, path, "unavailable");
                 failure.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
             }
             _ => failure,

@@ -1,4 +1,6 @@
-//! A name for each request, in its answer and in the log.
+//! A name for each request, in its answer and in the log, which has a line for each.
+
+use std::time::Instant;
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
@@ -27,7 +29,17 @@ fn given(request: &Request) -> Option<String> {
 pub(crate) async fn name(request: Request, next: Next) -> Response {
     let id = given(&request).unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
     let header = HeaderValue::from_str(&id);
-    let mut response = CURRENT.scope(id, next.run(request)).await;
+    // Not the parameters: a link's hold its secret.
+    let (method, path) = (request.method().clone(), request.uri().path().to_string());
+    let begun = Instant::now();
+    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    tracing::info!(
+        request_id = id,
+        %method,
+        path,
+        status = response.status().as_u16(),
+        ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    );
     if let Ok(header) = header {
         response.headers_mut().insert(HEADER, header);
     }

@@ -1,5 +1,6 @@
 //! Signing in and out.
 
+use agnes_core::access::Email;
 use agnes_server::ServerSettings;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -87,6 +88,20 @@ async fn a_cookie_is_no_key_for_other_sites_pages() {
         let answer = ask.json(&query).send().await;
         assert_eq!(answer.status.as_u16(), status, "{headers:?}");
     }
+    // Nor may they sign her in as somebody else.
+    let login = house.post("/auth/password/login").header("sec-fetch-site", "cross-site");
+    assert_eq!(login.json(&credentials).send().await.status, StatusCode::FORBIDDEN);
+    let app = "https://app.example.com";
+    let open = House::with(ServerSettings {
+        cors_origins: vec![app.to_string()],
+        ..ServerSettings::default()
+    });
+    let listed = open.post("/auth/token").header("sec-fetch-site", "cross-site");
+    let listed = listed.header("origin", app).json(&credentials).send().await;
+    assert_eq!(
+        (listed.status, listed.header("access-control-allow-origin")),
+        (StatusCode::OK, app)
+    );
     // A token is one wherever it comes from.
     let cross = house.post("/api/query").token(&house.session("ada"));
     let cross = cross.header("sec-fetch-site", "cross-site").json(&query).send().await;
@@ -97,6 +112,26 @@ async fn a_cookie_is_no_key_for_other_sites_pages() {
     let secure = House::with(ServerSettings { secure_cookies: true, ..ServerSettings::default() });
     let signed_in = secure.post("/auth/password/login").json(&credentials).send().await;
     assert!(signed_in.header("set-cookie").contains("Secure"));
+}
+
+#[tokio::test]
+async fn the_developers_mode_answers_no_page_of_another_name() {
+    let dev_user = Some(Email::parse(address("root")).unwrap());
+    let house = House::with(ServerSettings { dev_user, ..ServerSettings::default() });
+    for (host, status) in [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("rebound.example.com:8000", 401),
+        ("localhost.example.com", 401),
+        ("", 401),
+    ] {
+        let me = house.get("/auth/me").header("host", host).send().await;
+        assert_eq!(me.status.as_u16(), status, "{host}");
+    }
+    let cross = house.post("/api/query").header("host", "localhost");
+    let cross = cross.header("sec-fetch-site", "cross-site").json(&json!({"sql": "SELECT 1"}));
+    assert_eq!(cross.send().await.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]

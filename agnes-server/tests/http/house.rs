@@ -1,5 +1,6 @@
 //! A data folder with a server over it, and people who ask.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use agnes_core::{Agnes, Components, NoProgress, Secret, Secrets, Settings, Sourc
 use agnes_server::{App, ServerSettings, router};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
@@ -151,7 +153,9 @@ impl House {
     }
 
     pub(crate) fn ask(&self, method: Method, path: &str) -> Ask<'_> {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5555));
+        request.extensions_mut().insert(ConnectInfo(peer));
         Ask { house: self, request }
     }
 
