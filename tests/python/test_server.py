@@ -222,6 +222,16 @@ def test_a_download_is_one_content_whatever_is_rebuilt(agnes, serve, tmp_path):
     assert again["tables"]["orders"]["hash"] != wanted
 
 
+def test_a_log_that_nobody_reads_holds_up_no_request(serve):
+    server = serve(AGNES_LOG="info")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    # More lines than a pipe holds.
+    for _ in range(1500):
+        connection.request("GET", "/api/version")
+        assert connection.getresponse().read()
+    connection.close()
+
+
 def test_the_developers_mode_is_for_this_machine_alone(agnes, serve):
     server = serve(LOCAL_DEV_MODE="1", LOCAL_DEV_USER_EMAIL="me@example.com")
     me = json.loads(server.ask("GET", "/auth/me").body)

@@ -1,6 +1,7 @@
 //! `agnes serve`: the same over HTTP.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use agnes_core::{Agnes, Error, Kind, Result, Secret};
 use clap::Args;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use super::beside;
@@ -116,7 +118,7 @@ pub(super) fn serve(
         output.note(format_args!("listening on http://{address}"));
         shown.iter().for_each(|line| output.note(line));
         ready(&agnes, &app.settings.public_url)?;
-        log();
+        let _log = log();
         let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let (told, mut ending) = tokio::sync::watch::channel(false);
         let end = async move {
@@ -296,10 +298,13 @@ fn told(settings: &ServerSettings, agnes: &Agnes) -> Vec<String> {
     lines
 }
 
-/// Writes the log to standard error.
-fn log() {
+/// Writes the log to standard error, by a thread of its own: where nobody reads it lines are lost,
+/// and no request waits. What waits is written when the guard goes.
+fn log() -> WorkerGuard {
     let filter = EnvFilter::try_from_env("AGNES_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A service that has a log of its own keeps it.
-    let _ = log.with_target(false).try_init();
+    let _ = log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init();
+    guard
 }
