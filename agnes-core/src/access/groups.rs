@@ -194,21 +194,33 @@ impl Admin<'_> {
     /// # Errors
     /// `NotFound`; `Conflict` for groups that Google Workspace manages.
     pub fn add_member(&self, group: &GroupId, user: &UserId) -> Result<Membership> {
-        self.add_member_from(group, user, MemberSource::Admin)
+        self.add(group, user, |_, member| Ok(member.clone()))
     }
 
-    fn add_member_from(
+    /// Puts a user into a group that she isn't in.
+    ///
+    /// # Errors
+    /// As [`Admin::add_member`]; `Conflict` also when she is in it.
+    pub fn add_new_member(&self, group: &GroupId, user: &UserId) -> Result<Membership> {
+        self.add(group, user, |email, _| {
+            Err(conflict(format!("`{email}` is in the group already")))
+        })
+    }
+
+    /// Puts a user into a group; `there` says what to make of one who is in it.
+    fn add(
         &self,
         group: &GroupId,
         user: &UserId,
-        source: MemberSource,
+        there: impl FnOnce(&Email, &Membership) -> Result<Membership>,
     ) -> Result<Membership> {
         self.write(|facts, by, now| {
             changeable(facts, group)?;
-            let there = facts.user(user).ok_or_else(|| no_user(user))?;
-            if let Some(member) = there.memberships.iter().find(|m| m.group == *group) {
-                return Ok(Planned::nothing(member.clone()));
+            let of = facts.user(user).ok_or_else(|| no_user(user))?;
+            if let Some(member) = of.memberships.iter().find(|m| m.group == *group) {
+                return there(&of.user.email, member).map(Planned::nothing);
             }
+            let source = MemberSource::Admin;
             let member = Membership {
                 user: user.clone(),
                 group: group.clone(),

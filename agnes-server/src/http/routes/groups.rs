@@ -1,6 +1,8 @@
 //! Groups and who is in them.
 
-use agnes_core::access::{Admin, Email, Group, GroupId, GroupName, GroupOverview, InGroup, Member};
+use agnes_core::access::{
+    Admin, Email, Group, GroupId, GroupName, GroupOverview, InGroup, Member, User,
+};
 use agnes_core::{Error, Kind, Result};
 use axum::Json;
 use axum::extract::State;
@@ -245,13 +247,9 @@ pub(super) async fn add_member(
     let added = app.work(move |app| {
         let admin = app.access.admin(&caller.principal)?;
         let user = admin.user_by_email(&Email::parse(&email)?)?.user;
-        let is_hers = |member: &Member| member.membership.user == user.id;
-        if admin.members(&id)?.iter().any(is_hers) {
-            return Err(Error::new(Kind::Conflict, format!("`{}` is in it", user.email)));
-        }
-        admin.add_member(&id, &user.id)?;
-        let added = admin.members(&id)?.into_iter().find(is_hers);
-        added.ok_or_else(|| Error::new(Kind::NotFound, "she was taken out again"))
+        let membership = admin.add_new_member(&id, &user.id)?;
+        let User { email, name, active, .. } = user;
+        Ok(Member { email, name, active, membership })
     });
     Ok((StatusCode::CREATED, Json(MemberJson::of(added.await?))).into_response())
 }
@@ -316,7 +314,7 @@ pub(super) async fn of_user(
     Ok(Json(user.groups.into_iter().map(MembershipJson::of).collect()))
 }
 
-/// JoinedGroup which group.
+/// The group that she is to be in.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct JoinedGroup {
     group_id: String,
@@ -340,12 +338,9 @@ pub(super) async fn join(
     let (id, group) = (user_id(&id)?, group_id(&into.group_id)?);
     let joined = app.work(move |app| {
         let admin = app.access.admin(&caller.principal)?;
-        let there = |groups: Vec<InGroup>| groups.into_iter().find(|of| of.group.id == group);
-        if there(admin.user(&id)?.groups).is_some() {
-            return Err(Error::new(Kind::Conflict, "she is in it"));
-        }
-        admin.add_member(&group, &id)?;
-        there(admin.user(&id)?.groups).ok_or_else(none)
+        let source = admin.add_new_member(&group, &id)?.source;
+        let group = admin.group(&group)?;
+        Ok(InGroup { origin: group.origin(), group, source })
     });
     Ok((StatusCode::CREATED, Json(MembershipJson::of(joined.await?))).into_response())
 }
