@@ -1,19 +1,18 @@
 //! The tables that a caller may see, as older clients list them, and what is in them.
 
 use agnes_core::profile::Profile;
-use agnes_core::{Error, Result};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::data::decide;
+use super::named::with_table;
 use super::wire::word;
 use crate::http::answer::{Personal, unless_known};
-use crate::http::app::{App, Inner};
+use crate::http::app::App;
 use crate::http::door::Caller;
-use crate::http::error::{Answer, Failure};
+use crate::http::error::Answer;
 use crate::http::extract::Path;
 
 /// The tables that a caller may see.
@@ -65,12 +64,6 @@ pub(super) async fn tables(
     Ok(unless_known(&headers, &answer, &answer))
 }
 
-fn profiled(app: &Inner, caller: &Caller, table: &str) -> Answer<Profile> {
-    let decision = decide(app, &caller.principal, table)?;
-    let permit = decision.permit()?;
-    Ok(app.agnes.profile(&permit)?)
-}
-
 /// Show what is in a table, column by column
 ///
 /// It is made when nobody has since the table changed.
@@ -87,11 +80,9 @@ pub(super) async fn profile(
     Ok(Personal(profile).into_response())
 }
 
+/// The profile of a table, made anew where it has changed.
 async fn made(app: &App, caller: Caller, table: String) -> Answer<Profile> {
-    // A refusal has its own status, so that it can't go through the pool as an error of the core.
-    let work =
-        move |app: &Inner| -> Result<Answer<Profile>, Error> { Ok(profiled(app, &caller, &table)) };
-    app.work(work).await?
+    with_table(app, caller, table, |app, _, permit| app.agnes.profile(permit)).await
 }
 
 /// What a refresh of a profile comes to.
@@ -114,7 +105,7 @@ pub(super) async fn refresh(
     State(app): State<App>,
     caller: Caller,
     Path(table): Path<String>,
-) -> Result<Personal<RefreshedProfile>, Failure> {
+) -> Answer<Personal<RefreshedProfile>> {
     let profile = made(&app, caller, table.clone()).await?;
     Ok(Personal(RefreshedProfile { status: "ok", table, columns: profile.column_count }))
 }

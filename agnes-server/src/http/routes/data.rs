@@ -2,12 +2,12 @@
 
 use std::path::Path as FilePath;
 
-use agnes_core::access::{Decision, Principal, Resource};
-use agnes_core::{Error, ExternalName, Kind, Result, TableId};
+use agnes_core::{Error, Kind, Result};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::named::decide;
 use crate::http::answer::personal;
 use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
@@ -24,17 +24,6 @@ const ACCEL: HeaderName = HeaderName::from_static("x-accel-redirect");
 const SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 /// Where nginx has the data folder, for its own use alone.
 const INSIDE: &str = "/_agnes_files/";
-
-/// The table that an address names: by the name under which it is published, or by its id.
-pub(super) fn decide(app: &Inner, principal: &Principal, table: &str) -> Answer<Decision> {
-    let nothing = || Failure::new(StatusCode::NOT_FOUND, "Table not found");
-    ExternalName::parse(table).map_err(|_| nothing())?;
-    let id = match app.access.resolve(table) {
-        Some(registered) => registered.id,
-        None => TableId::parse(table).map_err(|_| nothing())?,
-    };
-    Ok(app.access.decide(principal, &Resource::table(id)))
-}
 
 /// A path below the data folder, as a URL's path; none for what lies elsewhere.
 fn below(app: &Inner, path: &FilePath) -> Option<String> {

@@ -1,11 +1,9 @@
 //! What agents and analysts discover: the catalog with its hints, columns, a few rows.
 
-use agnes_core::access::Permitted;
-use agnes_core::access::Resource;
 use agnes_core::catalog::CatalogEntry;
 use agnes_core::extract::QueryMode;
 use agnes_core::query::Stop;
-use agnes_core::{Error, Kind, QueryOptions, Result};
+use agnes_core::{Error, Kind, QueryOptions};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::data::decide;
+use super::named::with_table;
 use super::wire::word;
 use crate::http::answer::{Personal, unless_known};
-use crate::http::app::{App, Inner};
+use crate::http::app::App;
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::{Path, Query};
@@ -189,23 +187,6 @@ fn hints(flavor: &str) -> Map<String, Value> {
         Value::Object(hints) => hints,
         _ => Map::new(),
     }
-}
-
-/// What a decision lets a caller do with the table that an address names.
-pub(super) async fn with_table<T: Send + 'static>(
-    app: &App,
-    caller: Caller,
-    table: String,
-    work: impl FnOnce(&Inner, &Caller, &Permitted<'_, Resource>) -> Result<T> + Send + 'static,
-) -> Answer<T> {
-    let done = move |app: &Inner| -> Result<Answer<T>> {
-        let work = || -> Answer<T> {
-            let decision = decide(app, &caller.principal, &table)?;
-            Ok(work(app, &caller, &decision.permit()?)?)
-        };
-        Ok(work())
-    };
-    app.work(done).await?
 }
 
 /// Show the columns of a table

@@ -10,6 +10,7 @@ mod groups;
 mod health;
 mod metadata;
 mod metrics;
+mod named;
 mod permissions;
 mod query;
 mod registry;

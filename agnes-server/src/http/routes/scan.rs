@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::discovery::with_table;
+use super::named::with_table;
 use super::query::refused;
 use crate::http::answer::Personal;
 use crate::http::app::App;

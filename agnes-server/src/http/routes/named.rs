@@ -1,0 +1,38 @@
+//! A table that an address or a body names, and what its caller may do with it.
+
+use agnes_core::access::{Decision, Permitted, Principal, Resource};
+use agnes_core::{ExternalName, Result, TableId};
+use axum::http::StatusCode;
+
+use crate::http::app::{App, Inner};
+use crate::http::door::Caller;
+use crate::http::error::{Answer, Failure};
+
+/// The table that an address names: by the name under which it is published, or by its id.
+pub(super) fn decide(app: &Inner, principal: &Principal, table: &str) -> Answer<Decision> {
+    let nothing = || Failure::new(StatusCode::NOT_FOUND, "Table not found");
+    ExternalName::parse(table).map_err(|_| nothing())?;
+    let id = match app.access.resolve(table) {
+        Some(registered) => registered.id,
+        None => TableId::parse(table).map_err(|_| nothing())?,
+    };
+    Ok(app.access.decide(principal, &Resource::table(id)))
+}
+
+/// What a decision lets a caller do with the table that an address names.
+pub(super) async fn with_table<T: Send + 'static>(
+    app: &App,
+    caller: Caller,
+    table: String,
+    work: impl FnOnce(&Inner, &Caller, &Permitted<'_, Resource>) -> Result<T> + Send + 'static,
+) -> Answer<T> {
+    // A name that is none has a status of its own, which no error of the core has.
+    let done = move |app: &Inner| -> Result<Answer<T>> {
+        let work = || -> Answer<T> {
+            let decision = decide(app, &caller.principal, &table)?;
+            Ok(work(app, &caller, &decision.permit()?)?)
+        };
+        Ok(work())
+    };
+    app.work(done).await?
+}
