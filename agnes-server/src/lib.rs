@@ -26,4 +26,7 @@ mod json;
 mod values;
 
 pub use cli::run as command;
-pub use http::{App, Guard, Release, ScanSettings, SendFile, ServerSettings, described, router};
+pub use http::{
+    App, Guard, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
+    ServerSettings, described, router,
+};

@@ -38,8 +38,9 @@ use serde_json::Value;
 
 pub use file::{ENV_OVERLAY, INSTANCE, env_overlay};
 pub use settings::{
-    AccessConfig, AuthConfig, DataSourceConfig, InstanceConfig, MetadataConfig, ProfilerConfig,
-    QueryConfig, RebuildConfig, RemoteQueryConfig, ServerConfig, SourceConfig, SyncConfig,
+    AccessConfig, ApiConfig, AuthConfig, DataSourceConfig, EmailConfig, InstanceConfig,
+    MetadataConfig, ProfilerConfig, QueryConfig, RebuildConfig, RemoteQueryConfig, ScanConfig,
+    ServerConfig, SourceConfig, SyncConfig,
 };
 
 pub(crate) use mask::{secrets, without_secrets};
@@ -103,7 +104,7 @@ impl fmt::Display for Problem {
 
 /// A configuration, read and taken apart.
 ///
-/// Of the sections that belong to other parts of an installation (`telegram`, `email`, …) it
+/// Of the sections that belong to other parts of an installation (`telegram`, `theme`, …) it
 /// knows the names alone; [`Config::get`] reads them.
 #[derive(Clone, PartialEq)]
 pub struct Config {
@@ -113,12 +114,16 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who may sign in.
     pub auth: AuthConfig,
+    /// Who carries the server's mail.
+    pub email: EmailConfig,
     /// What older installations say of their one source.
     pub data_source: DataSourceConfig,
     /// What decides who may see a table.
     pub access: AccessConfig,
     /// Which remote systems may be attached; the default policy when absent.
     pub attach: Option<Vec<AttachRule>>,
+    /// What requests may take.
+    pub api: ApiConfig,
     /// What queries may take.
     pub query: QueryConfig,
     /// What a rebuild may take.

@@ -11,12 +11,11 @@ use crate::outbound::Target;
 use crate::{ExtensionName, SourceName};
 
 /// The sections of other parts of an installation: known by name, read by whoever they belong to.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 16] = [
     "admins",
     "deployment",
     "theme",
     "openmetadata",
-    "email",
     "desktop",
     "telegram",
     "jira",
@@ -28,18 +27,19 @@ const OTHERS: [&str; 18] = [
     "username_mapping",
     "datasets",
     "catalog",
-    "api",
     "materialize",
 ];
 /// The sections that are read here.
-const OURS: [&str; 14] = [
+const OURS: [&str; 16] = [
     "config_version",
     "instance",
     "server",
     "auth",
+    "email",
     "data_source",
     "access",
     "attach",
+    "api",
     "query",
     "rebuild",
     "metadata",
@@ -60,9 +60,11 @@ pub(super) fn read(files: Files, written: Value, values: Value, problems: Vec<Pr
         instance: reading.section("instance"),
         server: reading.section("server"),
         auth: reading.section("auth"),
+        email: reading.section("email"),
         data_source: reading.section("data_source"),
         access: reading.section("access"),
         attach: reading.rules(),
+        api: reading.section("api"),
         query: reading.section("query"),
         rebuild: reading.section("rebuild"),
         metadata: reading.section("metadata"),
@@ -333,6 +335,11 @@ pub(super) fn positive<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
 /// An engine's buffers, MiB: with fewer it can't read a column.
 pub(super) fn memory<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
     between(d, 16, LARGEST)
+}
+
+/// How large something may be, bytes.
+pub(super) fn bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    between(d, 1, 1 << 50)
 }
 
 /// How many of something people are shown.

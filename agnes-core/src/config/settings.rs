@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Config;
-use super::read::{list, memory, number, percent, positive, shown, text, word};
+use super::read::{bytes, list, memory, number, percent, positive, shown, text, word};
 use crate::access::TablePolicy;
 use crate::orchestrator::AttachPolicy;
 use crate::sync::{Runs, SourceSettings};
@@ -22,6 +22,9 @@ pub struct InstanceConfig {
     /// Its name. Required.
     #[serde(deserialize_with = "text")]
     pub name: Option<String>,
+    /// Where a browser goes that has signed in, as in `/dashboard`.
+    #[serde(deserialize_with = "text")]
+    pub home_route: Option<String>,
 }
 
 /// `server`: where it serves.
@@ -63,6 +66,61 @@ pub struct AuthConfig {
     pub allowed_domain: Option<String>,
     /// What signs web sessions.
     pub webapp_secret_key: Option<Secret>,
+    /// How they may: `password`, `email`; all of them when absent.
+    #[serde(deserialize_with = "list")]
+    pub providers: Option<Vec<String>>,
+}
+
+/// `email`: who carries the server's mail.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EmailConfig {
+    /// The mail server; without one nothing is mailed.
+    #[serde(deserialize_with = "text")]
+    pub smtp_host: Option<String>,
+    /// Its port; the usual one of the way when absent.
+    #[serde(deserialize_with = "positive")]
+    pub smtp_port: Option<u16>,
+    /// How the way there is kept from others: `starttls`, `tls` or `none`; `starttls` when absent.
+    #[serde(deserialize_with = "text")]
+    pub smtp_tls: Option<String>,
+    /// Who the server is to the mail server.
+    #[serde(deserialize_with = "text")]
+    pub smtp_user: Option<String>,
+    /// How it shows that.
+    pub smtp_password: Option<Secret>,
+    /// The address that the mail comes from.
+    #[serde(deserialize_with = "text")]
+    pub from_address: Option<String>,
+    /// What it is called.
+    #[serde(deserialize_with = "text")]
+    pub from_name: Option<String>,
+}
+
+/// `api`: what requests may take.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApiConfig {
+    /// What scans may take.
+    pub scan: ScanConfig,
+}
+
+/// `api.scan`: what scans may take.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScanConfig {
+    /// The most rows that a scan may ask for.
+    #[serde(deserialize_with = "positive")]
+    pub max_limit: Option<u64>,
+    /// The most bytes of a scan's rows.
+    #[serde(deserialize_with = "bytes")]
+    pub max_result_bytes: Option<u64>,
+    /// Scans of one user at the same time.
+    #[serde(deserialize_with = "positive")]
+    pub max_concurrent_per_user: Option<u64>,
+    /// Bytes of one user's scans in a day (UTC).
+    #[serde(deserialize_with = "bytes")]
+    pub max_daily_bytes_per_user: Option<u64>,
 }
 
 /// `data_source`: the one source of an older installation.

@@ -20,7 +20,7 @@ fn loaded(place: &Place) -> Config {
     let files = Files::in_folder(place.path("config"), place.path("state"));
     let variables = |name: &str| match name {
         "EMPTY" => Some(String::new()),
-        "WEBAPP_SECRET_KEY" | "ERP_TOKEN" => Some("hunter2".to_string()),
+        "WEBAPP_SECRET_KEY" | "ERP_TOKEN" | "SMTP_PASSWORD" => Some("hunter2".to_string()),
         "NUMBER" => Some(" 42 ".to_string()),
         _ => None,
     };
@@ -32,8 +32,10 @@ fn read(config: &Config) -> String {
     format!(
         "{:?}",
         (
-            (&config.instance, &config.server, &config.auth.allowed_domain),
-            config.auth.webapp_secret_key.as_ref().map(|secret| secret.expose()),
+            (&config.instance, &config.server, &config.email, &config.api),
+            (&config.auth.allowed_domain, &config.auth.providers),
+            [&config.auth.webapp_secret_key, &config.email.smtp_password]
+                .map(|secret| secret.as_ref().map(|secret| secret.expose().to_string())),
             (&config.data_source, config.get(&["config_version"])),
             config.settings(),
         )
@@ -276,7 +278,7 @@ fn variables_give_numbers_and_choices_and_an_empty_one_the_default() {
 fn a_secret_is_never_shown() {
     let place = Place::new();
     let text = EXAMPLE.replace("${ERP_TOKEN}", "hunter2")
-        + "telegram: {bot_token: hunter2, chat: 5}\nemail: {smtp_url: 'smtp://me:hunter2@mail/'}\n";
+        + "telegram: {bot_token: hunter2, chat: 5}\ndesktop: {smtp_url: 'smtp://me:hunter2@mail/'}\n";
     let config = load(&place, &text);
     assert!(!config.shown().to_string().contains("hunter2"));
     assert!(!format!("{config:?} {:?} {:?}", config.auth, config.problems()).contains("hunter2"));

@@ -19,6 +19,7 @@ mod rebuild;
 mod registry;
 mod schedule;
 mod serve;
+mod server_settings;
 mod status;
 mod sync;
 mod token;

@@ -2,16 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agnes_core::access::Email;
-use agnes_core::config::{Config, ServerConfig};
+use agnes_core::config::Config;
 use agnes_core::{Agnes, Error, Kind, Result, Secret};
 use clap::Args;
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -19,7 +18,8 @@ use tracing_subscriber::EnvFilter;
 use super::beside;
 use super::environment::Environment;
 use super::output::{Done, Output};
-use crate::http::{App, Release, SendFile, ServerSettings, router};
+use super::server_settings::{listen, settings, told};
+use crate::http::{App, ServerSettings, router};
 
 pub(super) const HELP: &str = "\
 Serve what is published over HTTP, to whoever may see it.
@@ -32,7 +32,9 @@ Variables: JWT_SECRET_KEY signs tokens (made once and kept in the state folder w
 SEED_ADMIN_EMAIL and SEED_ADMIN_PASSWORD make sure that there is an admin; SCHEDULER_API_TOKEN is \
 the scheduler's secret (32 characters at least); DOMAIN says that the server is reached over HTTPS; \
 CORS_ORIGINS and AGNES_TRUSTED_PROXIES are lists with commas; AGNES_AUTH_RATELIMIT_ENABLED=0 counts \
-no attempts to sign in; LOCAL_DEV_MODE=1 makes every request that of LOCAL_DEV_USER_EMAIL, on this \
+no attempts to sign in; SMTP_HOST, SMTP_PORT, SMTP_TLS (starttls, tls or none), SMTP_USER, \
+SMTP_PASSWORD and SMTP_FROM say who carries mail; AGNES_HOME_ROUTE is where a browser goes that has \
+signed in; LOCAL_DEV_MODE=1 makes every request that of LOCAL_DEV_USER_EMAIL, on this \
 machine alone; AGNES_LOG says what is logged, as in `debug` or `agnes_server=warn`.";
 
 #[derive(Debug, Args)]
@@ -71,7 +73,7 @@ impl Serve {
             ));
         }
         let listen = listen(self.listen, &config.server)?;
-        let settings = settings(&config.server, &environment, listen.ip())?;
+        let settings = settings(config, &environment, listen.ip())?;
         serve(agnes, settings, listen, environment, output, |_, _| Ok(()))
     }
 }
@@ -161,103 +163,6 @@ async fn ended() {
     }
 }
 
-/// Where it listens: the flag or its variable, or what is configured.
-fn listen(given: Option<SocketAddr>, config: &ServerConfig) -> Result<SocketAddr> {
-    if let Some(given) = given {
-        return Ok(given);
-    }
-    let host = config.host.as_deref().unwrap_or("127.0.0.1");
-    let host = if host == "localhost" { "127.0.0.1" } else { host };
-    let host: IpAddr = host.parse().map_err(|_| {
-        Error::new(
-            Kind::Invalid,
-            format!("`server.host` is an address, as in `0.0.0.0`, not `{}`", host.escape_debug()),
-        )
-    })?;
-    Ok(SocketAddr::new(host, config.port.unwrap_or(8000)))
-}
-
-fn settings(
-    config: &ServerConfig,
-    environment: &Environment,
-    address: IpAddr,
-) -> Result<ServerSettings> {
-    let list = |name: &str, configured: &Option<Vec<String>>| match environment.get(name) {
-        Some(text) => text.split(',').map(|one| one.trim().to_string()).collect(),
-        None => configured.clone().unwrap_or_default(),
-    };
-    let proxies: Vec<String> = list("AGNES_TRUSTED_PROXIES", &config.trusted_proxies);
-    let usual = ServerSettings::default();
-    Ok(ServerSettings {
-        threads: config.threads.unwrap_or(usual.threads),
-        max_rows: config.max_query_rows.unwrap_or(usual.max_rows),
-        secure_cookies: environment.get("DOMAIN").is_some(),
-        trusted_proxies: proxies.iter().map(|text| network(text)).collect::<Result<_>>()?,
-        rate_limits: environment.get("AGNES_AUTH_RATELIMIT_ENABLED").as_deref() != Some("0"),
-        dev_user: dev_user(environment, address)?,
-        public_url: match environment.get("DOMAIN") {
-            Some(domain) => format!("https://{domain}"),
-            None => String::new(),
-        },
-        cors_origins: list("CORS_ORIGINS", &config.cors_origins),
-        send_file: send_file(config.send_file.as_deref())?,
-        release: Release {
-            channel: environment.get("AGNES_CHANNEL"),
-            image_tag: environment.get("AGNES_IMAGE_TAG"),
-            commit_sha: environment.get("AGNES_COMMIT_SHA"),
-            deployed_at: environment.get("AGNES_DEPLOYED_AT"),
-        },
-        ..usual
-    })
-}
-
-/// An address, or a network.
-fn network(text: &str) -> Result<IpNet> {
-    let address = text.parse::<IpAddr>().map(IpNet::from);
-    address.or_else(|_| text.parse()).map_err(|_| {
-        Error::new(
-            Kind::Invalid,
-            format!(
-                "a trusted proxy is an address or a network, as in `10.0.0.0/8`, not `{}`",
-                text.escape_debug()
-            ),
-        )
-    })
-}
-
-fn send_file(text: Option<&str>) -> Result<SendFile> {
-    match text {
-        None | Some("own") => Ok(SendFile::Own),
-        Some("accel") => Ok(SendFile::Accel),
-        Some("sendfile") => Ok(SendFile::Sendfile),
-        Some(other) => Err(Error::new(
-            Kind::Invalid,
-            format!(
-                "`server.send_file` is `own`, `accel` or `sendfile`, not `{}`",
-                other.escape_debug()
-            ),
-        )),
-    }
-}
-
-/// The user that every request is, where only this machine's can come.
-fn dev_user(environment: &Environment, address: IpAddr) -> Result<Option<Email>> {
-    if environment.get("LOCAL_DEV_MODE").as_deref() != Some("1") {
-        return Ok(None);
-    }
-    if !address.is_loopback() {
-        return Err(Error::new(
-            Kind::Invalid,
-            format!(
-                "LOCAL_DEV_MODE lets everybody in, so that it takes a loopback address; {address} \
-                 is none"
-            ),
-        ));
-    }
-    let email = environment.get("LOCAL_DEV_USER_EMAIL");
-    Email::parse(email.as_deref().unwrap_or("dev@localhost")).map(Some)
-}
-
 /// The admins that the settings ask for.
 fn seed(app: &App, environment: &Environment) -> Result<()> {
     if let Some(email) = environment.get("SEED_ADMIN_EMAIL") {
@@ -269,33 +174,6 @@ fn seed(app: &App, environment: &Environment) -> Result<()> {
         app.access.seed_admin(email, Some("Developer"), None)?;
     }
     Ok(())
-}
-
-/// The settings, as they are, without secrets.
-fn told(settings: &ServerSettings, agnes: &Agnes) -> Vec<String> {
-    let proxies: Vec<String> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
-    let or_none = |texts: &[String]| match texts {
-        [] => "none".to_string(),
-        texts => texts.join(", "),
-    };
-    let mut lines = vec![
-        format!("  data folder      {}", agnes.layout().root().display()),
-        format!("  threads          {}", settings.threads),
-        format!("  rows of a query  {} at most", settings.max_rows),
-        format!("  trusted proxies  {}", or_none(&proxies)),
-        format!("  other origins    {}", or_none(&settings.cors_origins)),
-        format!(
-            "  cookies          {}",
-            if settings.secure_cookies { "HTTPS only" } else { "also over HTTP" }
-        ),
-    ];
-    if !settings.rate_limits {
-        lines.push("warning: attempts to sign in aren't counted".to_string());
-    }
-    if let Some(user) = &settings.dev_user {
-        lines.push(format!("warning: every request is {user}'s (LOCAL_DEV_MODE)"));
-    }
-    lines
 }
 
 /// Writes the log to standard error, by a thread of its own: where nobody reads it lines are lost,

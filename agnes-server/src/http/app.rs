@@ -1,12 +1,15 @@
 //! What all handlers share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use agnes_core::access::Access;
 use agnes_core::{Agnes, Result};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::limits::RateLimits;
+use super::mail::Mailer;
 use super::pool::Pool;
 use super::quota::Quotas;
 use super::settings::ServerSettings;
@@ -26,6 +29,11 @@ pub struct Inner {
     pub(crate) hashing: Pool,
     pub(crate) limits: RateLimits,
     pub(crate) quotas: Quotas,
+    pub(crate) mailer: Option<Mailer>,
+    /// Letters that may be on their way at once.
+    pub(crate) letters: Arc<Semaphore>,
+    /// The description of the API, once somebody has asked for it.
+    pub(crate) description: OnceLock<Bytes>,
     /// Whether a sync runs that somebody asked for here.
     pub(crate) syncing: AtomicBool,
 }
@@ -48,7 +56,8 @@ impl App {
     /// The state of a server over a data folder.
     ///
     /// # Errors
-    /// As [`Agnes::access`]: `Unavailable` when another process holds the system database.
+    /// As [`Agnes::access`]: `Unavailable` when another process holds the system database;
+    /// `Invalid` for a mail server's settings that can't be meant.
     pub fn new(agnes: Arc<Agnes>, settings: ServerSettings) -> Result<App> {
         let access = agnes.access()?;
         Ok(App(Arc::new(Inner {
@@ -57,6 +66,9 @@ impl App {
             hashing: Pool::new(2),
             limits: RateLimits::new(settings.rate_limits),
             quotas: Quotas::new(&settings.scans),
+            mailer: settings.mail.as_ref().map(Mailer::new).transpose()?,
+            letters: Arc::new(Semaphore::new(32)),
+            description: OnceLock::new(),
             syncing: AtomicBool::new(false),
             settings,
             agnes,

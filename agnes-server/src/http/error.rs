@@ -50,6 +50,11 @@ impl Failure {
         Failure::new(StatusCode::UNPROCESSABLE_ENTITY, json!([fault]))
     }
 
+    /// Whether it has this status.
+    pub(crate) fn is(&self, status: StatusCode) -> bool {
+        self.status == status
+    }
+
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Failure {
         self.headers.push((name, value));
         self
@@ -118,13 +123,22 @@ impl From<Error> for Failure {
     }
 }
 
+/// What an answer says to a person, where she sees no JSON.
+#[derive(Debug, Clone)]
+pub(crate) struct Told(pub(crate) String);
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        let told = match &self.detail {
+            Value::String(text) => text.clone(),
+            _ => "The server doesn't understand what was sent.".to_string(),
+        };
         let body = json!({
             "detail": self.detail, "code": self.code, "request_id": request_id::current(),
         });
         let mut response = (self.status, Json(body)).into_response();
         response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(Told(told));
         // An answer about one moment and one caller.
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

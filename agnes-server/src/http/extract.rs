@@ -2,8 +2,8 @@
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -50,6 +50,62 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     Ok(value)
 }
 
+/// Fields of a browser's form, or of an address.
+fn fields<T: DeserializeOwned>(text: &[u8], place: &str) -> Result<T, Failure> {
+    let pairs = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(text));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let path = error.path().to_string();
+        let place: Vec<&str> =
+            std::iter::once(place).chain(Some(path.as_str()).filter(|p| *p != ".")).collect();
+        Failure::unprocessable(&place, &error.inner().to_string())
+    })
+}
+
+/// A body in JSON, or of a browser's form, whose sender sees pages.
+#[derive(Debug)]
+pub(crate) enum Sent<T> {
+    Json(T),
+    Form(T),
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+        let is_form = kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        match is_form {
+            true => fields(&bytes, "body").map(Sent::Form),
+            false => parse(&bytes).map(Sent::Json),
+        }
+    }
+}
+
+impl<T> Sent<T> {
+    /// What was sent, and whether a form sent it.
+    pub(crate) fn into_parts(self) -> (T, bool) {
+        match self {
+            Sent::Json(value) => (value, false),
+            Sent::Form(value) => (value, true),
+        }
+    }
+}
+
+/// What a browser's form holds.
+#[derive(Debug)]
+pub(crate) struct Form<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        fields(&bytes, "body").map(Form)
+    }
+}
+
 /// The parameters of an address.
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
@@ -59,15 +115,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let text = parts.uri.query().unwrap_or_default();
-        let pairs =
-            serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(text.as_bytes()));
-        let value = serde_path_to_error::deserialize(pairs).map_err(|error| {
-            let path = error.path().to_string();
-            let place: Vec<&str> =
-                std::iter::once("query").chain(Some(path.as_str()).filter(|p| *p != ".")).collect();
-            Failure::unprocessable(&place, &error.inner().to_string())
-        })?;
-        Ok(Query(value))
+        fields(text.as_bytes(), "query").map(Query)
     }
 }
 

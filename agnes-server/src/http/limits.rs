@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+use agnes_core::access::UserId;
 use axum::http::{HeaderValue, StatusCode, header};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
@@ -41,6 +42,8 @@ impl Attempt {
 /// The attempts of the last minute, by address.
 pub(crate) struct RateLimits {
     counted: Option<[DefaultKeyedRateLimiter<IpAddr>; 5]>,
+    /// Letters, by whom they go to: nobody fills another's mailbox, from wherever she asks.
+    letters: Option<DefaultKeyedRateLimiter<String>>,
 }
 
 /// What one customer of a provider is given of IPv6 counts as one address.
@@ -57,7 +60,19 @@ fn counted_as(address: IpAddr) -> IpAddr {
 impl RateLimits {
     pub(crate) fn new(on: bool) -> RateLimits {
         let limiter = |attempt: Attempt| RateLimiter::keyed(Quota::per_minute(attempt.most()));
-        RateLimits { counted: on.then(|| Attempt::ALL.map(limiter)) }
+        let three = NonZeroU32::MIN.saturating_add(2);
+        let letters = Quota::per_hour(three.saturating_mul(three)).allow_burst(three);
+        RateLimits {
+            counted: on.then(|| Attempt::ALL.map(limiter)),
+            letters: on.then(|| RateLimiter::keyed(letters)),
+        }
+    }
+
+    /// Whether a user may be mailed another link that somebody has asked for: three at once, nine
+    /// an hour.
+    pub(crate) fn may_mail(&self, user: &UserId) -> bool {
+        let letters = self.letters.as_ref();
+        letters.is_none_or(|letters| letters.check_key(&user.to_string()).is_ok())
     }
 
     /// Counts an attempt.

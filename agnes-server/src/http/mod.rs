@@ -9,6 +9,8 @@ mod error;
 mod extract;
 mod files;
 mod limits;
+mod mail;
+mod page;
 mod pool;
 mod quota;
 mod request_id;
@@ -17,7 +19,10 @@ mod settings;
 
 pub use app::App;
 pub use door::Guard;
-pub use settings::{Release, ScanSettings, SendFile, ServerSettings};
+pub(crate) use page::safe as safe_path;
+pub use settings::{
+    MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile, ServerSettings,
+};
 
 use axum::Router;
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -36,10 +41,8 @@ use error::Failure;
 /// (`into_make_service_with_connect_info::<SocketAddr>()`), attempts to sign in are counted by
 /// address; otherwise they count as one caller's.
 pub fn router(app: App) -> Router {
-    let (routes, api, _) = routes::all(&app).into_parts();
-    let described = axum::Json(api);
+    let (routes, _, _) = routes::all(&app).into_parts();
     let routes = routes
-        .route("/api/openapi.json", axum::routing::get(move || async move { described.clone() }))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this address takes other methods")
@@ -64,6 +67,7 @@ pub fn router(app: App) -> Router {
             Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong in the server")
                 .into_response()
         }))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), page::for_people))
         // What a browser makes of a type is not for it to guess.
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "same-origin"))

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use agnes_core::Secret;
 use agnes_core::access::Email;
 use ipnet::IpNet;
 
@@ -21,6 +22,12 @@ pub struct ServerSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether attempts to sign in are counted.
     pub rate_limits: bool,
+    /// How people may sign in; the routes of other ways aren't there.
+    pub providers: Vec<Provider>,
+    /// Who carries the server's mail. Without one, links are told to admins alone.
+    pub mail: Option<MailSettings>,
+    /// Where a browser goes that has signed in: a path on this server.
+    pub home_route: String,
     /// The user that every request is, on a developer's machine.
     pub dev_user: Option<Email>,
     /// Where others reach the server, without a slash at its end, as links name it.
@@ -35,6 +42,50 @@ pub struct ServerSettings {
     pub scans: ScanSettings,
     /// What whoever deployed the server says of it.
     pub release: Release,
+}
+
+/// A way to sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provider {
+    /// With a password.
+    Password,
+    /// With a link that comes by mail.
+    Email,
+}
+
+impl Provider {
+    /// All of them.
+    pub const ALL: [Provider; 2] = [Provider::Password, Provider::Email];
+}
+
+/// Who carries the server's mail.
+#[derive(Debug, Clone)]
+pub struct MailSettings {
+    /// The mail server.
+    pub host: String,
+    /// Its port; the usual one of the way when absent.
+    pub port: Option<u16>,
+    /// How the way there is kept from others.
+    pub security: MailSecurity,
+    /// Who the server is there, and how it shows that.
+    pub credentials: Option<(String, Secret)>,
+    /// The address that the mail comes from, as in `agnes@example.com`.
+    pub from: String,
+    /// What it is called.
+    pub from_name: Option<String>,
+}
+
+/// How the way to a mail server is kept from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MailSecurity {
+    /// The connection goes over to TLS before anything is said. Port 587.
+    #[default]
+    StartTls,
+    /// TLS from the first byte on. Port 465.
+    Tls,
+    /// Not at all. Port 25.
+    None,
 }
 
 /// What a scan, and each user's scans together, may take.
@@ -97,6 +148,9 @@ impl Default for ServerSettings {
             secure_cookies: false,
             trusted_proxies: Vec::new(),
             rate_limits: true,
+            providers: Provider::ALL.to_vec(),
+            mail: None,
+            home_route: "/dashboard".to_string(),
             dev_user: None,
             public_url: String::new(),
             cors_origins: Vec::new(),

@@ -104,3 +104,36 @@ async fn the_description_is_the_one_that_is_committed() {
     let committed = std::fs::read_to_string(file).unwrap();
     assert!(now == committed, "docs/openapi.json is another one; INSTA_UPDATE=always writes it");
 }
+
+#[tokio::test]
+async fn the_page_of_the_api_needs_a_user_and_no_network() {
+    let house = House::new();
+    for path in ["/docs", "/docs/index.html", "/docs/swagger-ui-bundle.js"] {
+        assert_eq!(house.get(path).send().await.status, StatusCode::UNAUTHORIZED, "{path}");
+        let browser = house.get(path).header("accept", "text/html").send().await;
+        assert_eq!(browser.status, StatusCode::FOUND, "{path}");
+        assert!(browser.header("location").starts_with("/login?next=%2Fdocs"), "{path}");
+    }
+    let ada = house.session("ada");
+    let page = house.get("/docs").token(&ada).send().await;
+    assert_eq!(page.header("location"), "/docs/index.html");
+    let index = house.get("/docs/index.html").token(&ada).send().await;
+    let html = String::from_utf8(index.body.to_vec()).unwrap();
+    assert!(!html.contains("//"), "{html}");
+    let files: Vec<&str> = html.split(['"']).filter(|text| text.starts_with("./")).collect();
+    assert!(files.len() >= 4, "{html}");
+    for file in files {
+        let path = format!("/docs/{}", &file[2..]);
+        let file = house.get(&path).token(&ada).send().await;
+        assert_eq!(file.status, StatusCode::OK, "{path}");
+        assert!(file.header("content-security-policy").starts_with("default-src 'self';"));
+    }
+    let settings = house.get("/docs/swagger-initializer.js").token(&ada).send().await;
+    let settings = String::from_utf8(settings.body.to_vec()).unwrap();
+    assert!(settings.contains("\"/api/openapi.json\""), "{settings}");
+    assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
+    for file in ["..", "../Cargo.toml", "%2e%2e%2fCargo.toml", "nothing"] {
+        let answer = house.get(&format!("/docs/{file}")).token(&ada).send().await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{file}");
+    }
+}

@@ -14,5 +14,6 @@ mod data;
 mod discovery;
 mod doors;
 mod house;
+mod links;
 mod people;
 mod query;

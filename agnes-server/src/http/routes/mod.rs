@@ -5,6 +5,7 @@ mod catalog;
 mod client;
 mod data;
 mod discovery;
+mod docs;
 mod grants;
 mod groups;
 mod health;
@@ -33,13 +34,7 @@ pub(super) const LARGEST: usize = uploads::BODY_MAX;
 /// All of them.
 pub(super) fn all(app: &App) -> Doors {
     use Guard::{Admin, Public, Session, User};
-    Doors::new(app, super::api::empty())
-        // Signing in.
-        .route(Public, routes!(auth::token))
-        .route(Public, routes!(auth::login))
-        .route(Public, routes!(auth::bootstrap))
-        .route(Public, routes!(auth::logout))
-        .route(User, routes!(auth::me))
+    auth::doors(Doors::new(app, super::api::empty()), app)
         .route(User, routes!(tokens::list))
         .route(Session, routes!(tokens::create))
         .route(User, routes!(tokens::get, tokens::revoke))
@@ -107,4 +102,7 @@ pub(super) fn all(app: &App) -> Doors {
         .route(Public, routes!(health::health))
         .route(User, routes!(health::detailed))
         .route(Public, routes!(health::version))
+        .route(Public, routes!(docs::described))
+        .route(User, routes!(docs::page))
+        .route(User, routes!(docs::file))
 }

@@ -1,6 +1,6 @@
 //! Users.
 
-use agnes_core::access::{Admin, Email, GroupName, LinkPurpose, Overview, UserId};
+use agnes_core::access::{Admin, Email, GroupName, LinkPurpose, UserId};
 use agnes_core::{Error, Kind, Result, Secret};
 use axum::Json;
 use axum::extract::State;
@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::auth::{mailed, page_of, with_link};
 use super::wire::UserJson;
 use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
@@ -115,30 +116,29 @@ pub(super) async fn create(
     Body(new): Body<NewUser>,
 ) -> Answer<Response> {
     let role = is_admin(new.role.as_deref())?;
-    let add = move |app: &Inner| -> Result<AddedUser> {
+    let add = move |app: &Inner| -> Result<_> {
         let admin = app.access.admin(&caller.principal)?;
+        if new.send_invite {
+            // Whom nobody can invite nobody adds.
+            page_of(app, LinkPurpose::Setup)?;
+        }
         let user = admin.add_user(Email::parse(&new.email)?, new.name)?;
         if role == Some(true) {
             make_admin(&admin, &user.id, true)?;
         }
         let invite_url = match new.send_invite {
-            true => Some(link(app, &admin.user(&user.id)?, LinkPurpose::Setup)?),
+            true => Some(with_link(app, &user, LinkPurpose::Setup, None)?),
             false => None,
         };
-        let invite_email_sent = invite_url.as_ref().map(|_| false);
-        Ok(AddedUser { user: UserJson::of(admin.user(&user.id)?), invite_url, invite_email_sent })
+        Ok((user.email, admin.user(&user.id)?, invite_url))
     };
-    let added = app.work(add).await?;
+    let (email, user, invite_url) = app.work(add).await?;
+    let invite_email_sent = match &invite_url {
+        Some(link) => Some(mailed(&app, &email, LinkPurpose::Setup, link).await),
+        None => None,
+    };
+    let added = AddedUser { user: UserJson::of(user), invite_url, invite_email_sent };
     Ok((StatusCode::CREATED, Json(added)).into_response())
-}
-
-/// Where somebody sets her password.
-fn link(app: &Inner, of: &Overview, purpose: LinkPurpose) -> Result<String> {
-    let token = app.access.issue_link(&of.user.id, purpose)?;
-    let page = if purpose == LinkPurpose::Setup { "setup" } else { "reset" };
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("email", of.user.email.as_str()).append_pair("token", token.expose());
-    Ok(format!("{}/auth/password/{page}?{}", app.settings.public_url, query.finish()))
 }
 
 /// What is to be different.
@@ -285,8 +285,10 @@ pub(super) async fn reset_password(
 ) -> Result<Json<Reset>, Failure> {
     let id = user_id(&id)?;
     let made = app.work(move |app| {
-        let user = app.access.admin(&caller.principal)?.user(&id)?;
-        link(app, &user, LinkPurpose::Reset)
+        let user = app.access.admin(&caller.principal)?.user(&id)?.user;
+        Ok((with_link(app, &user, LinkPurpose::Reset, None)?, user.email))
     });
-    Ok(Json(Reset { reset_url: made.await?, email_sent: false }))
+    let (reset_url, email) = made.await?;
+    let email_sent = mailed(&app, &email, LinkPurpose::Reset, &reset_url).await;
+    Ok(Json(Reset { reset_url, email_sent }))
 }

@@ -1,6 +1,11 @@
-//! Signing in and out.
+//! Signing in and out: what all ways to do it share. Each way is a file.
 
-use agnes_core::access::{Email, Overview, SESSION_LIFETIME, User, UserId};
+mod email;
+mod link;
+mod login;
+mod password;
+
+use agnes_core::access::{Email, Overview, SESSION_LIFETIME, UserId};
 use agnes_core::{Error, Kind, Result, Secret};
 use axum::Json;
 use axum::extract::State;
@@ -9,24 +14,34 @@ use axum::response::{IntoResponse, Response};
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+pub(super) use link::{mailed, page_of, with_link};
 
 use super::wire::UserJson;
 use crate::http::answer::Personal;
 use crate::http::app::{App, Inner};
-use crate::http::door::{COOKIE, Caller, From};
+use crate::http::door::{COOKIE, Caller, Doors, From, Guard};
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::Body;
 use crate::http::limits::Attempt;
+use crate::http::page::{moved, safe};
+use crate::http::settings::Provider;
 
-/// An address and a password.
-#[derive(Deserialize, ToSchema)]
-pub(super) struct Credentials {
-    /// Her address.
-    #[schema(example = "ada@example.com")]
-    email: String,
-    /// Her password.
-    #[schema(format = Password)]
-    password: String,
+/// The routes on which people sign in and out, those of the ways that this server has.
+pub(super) fn doors(doors: Doors, app: &App) -> Doors {
+    use Guard::{Public, User};
+    let doors = doors
+        .route(Public, routes!(login::page))
+        .route(Public, routes!(login::root))
+        .route(User, routes!(login::home))
+        .route(Public, routes!(bootstrap))
+        .route(Public, routes!(logout))
+        .route(User, routes!(me));
+    app.settings.providers.iter().fold(doors, |doors, provider| match provider {
+        Provider::Password => password::doors(doors),
+        Provider::Email => email::doors(doors),
+    })
 }
 
 /// A session.
@@ -82,55 +97,14 @@ fn signed_in(app: &Inner, token: Token, with_cookie: bool) -> Response {
     response
 }
 
-/// Whoever can't sign in hears the same, whatever the reason.
-fn wrong(error: Error) -> Failure {
-    match error.kind() {
-        Kind::Denied => Failure::unauthenticated("Invalid email or password"),
-        _ => error.into(),
+/// A browser that has signed in, on its way to where it wanted to go.
+fn sent_home(app: &Inner, token: &Token, next: Option<&str>) -> Response {
+    let to = next.and_then(safe).unwrap_or_else(|| app.settings.home_route.clone());
+    let mut response = moved(&to);
+    if let Some(cookie) = cookie(app, Some(&token.access_token)) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-}
-
-/// Checks a password on the few threads that may hash.
-async fn checked(app: &App, credentials: Credentials) -> Answer<User> {
-    let shared = app.clone();
-    let checked = app.hashing.run(move || {
-        let wrong = || Error::new(Kind::Denied, "no address");
-        let email = Email::parse(&credentials.email).map_err(|_| wrong())?;
-        shared.access.sign_in(&email, &Secret::new(credentials.password))
-    });
-    checked.await.map_err(wrong)
-}
-
-/// Get a token with a password
-#[utoipa::path(
-    post, path = "/auth/token", tag = "auth", request_body = Credentials,
-    responses((status = 200, body = Token), (status = 401, description = "Wrong address or password"))
-)]
-pub(super) async fn token(
-    State(app): State<App>,
-    From(from): From,
-    Body(credentials): Body<Credentials>,
-) -> Answer<Response> {
-    app.limits.count(Attempt::Token, from)?;
-    let user = checked(&app, credentials).await?;
-    let token = app.work(move |app| session(app, &user.id)).await?;
-    Ok(signed_in(&app, token, false))
-}
-
-/// Sign in with a password; the session comes as a cookie, too
-#[utoipa::path(
-    post, path = "/auth/password/login", tag = "auth", request_body = Credentials,
-    responses((status = 200, body = Token), (status = 401, description = "Wrong address or password"))
-)]
-pub(super) async fn login(
-    State(app): State<App>,
-    From(from): From,
-    Body(credentials): Body<Credentials>,
-) -> Answer<Response> {
-    app.limits.count(Attempt::Password, from)?;
-    let user = checked(&app, credentials).await?;
-    let token = app.work(move |app| session(app, &user.id)).await?;
-    Ok(signed_in(&app, token, true))
+    response
 }
 
 /// The first admin.
@@ -187,12 +161,21 @@ pub(super) async fn me(State(app): State<App>, caller: Caller) -> Answer<Respons
 ///
 /// A token that somebody has copied goes on; a new password ends all of a user's.
 #[utoipa::path(
-    post, path = "/auth/logout", tag = "auth", responses((status = 204, description = "Done"))
+    post, path = "/auth/logout", tag = "auth",
+    responses(
+        (status = 204, description = "Done"),
+        (status = 302, description = "Done; a browser's form goes on to the page to sign in"),
+    )
 )]
-pub(super) async fn logout(State(app): State<App>) -> Response {
-    let mut headers = HeaderMap::new();
+pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let mut response = match is_form {
+        true => moved("/login"),
+        false => StatusCode::NO_CONTENT.into_response(),
+    };
     if let Some(cookie) = cookie(&app, None) {
-        headers.append(header::SET_COOKIE, cookie);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    (StatusCode::NO_CONTENT, headers).into_response()
+    response
 }
