@@ -28,7 +28,7 @@ test-python: .venv/ready
 	@$(with_shared) cargo build --workspace --bins --examples
 	@AGNES=$(CARGO_TARGET_DIR)/debug/agnes \
 	  LD_LIBRARY_PATH="$$(link=$$(.ci/duckdb shared $(DUCKDB) 2>/dev/null) && eval "$$link" && echo "$$DUCKDB_LIB_DIR"):$$(ls -d $(CARGO_TARGET_DIR)/debug/build/libduckdb-sys-*/out 2>/dev/null | tr '\n' ':')$$LD_LIBRARY_PATH" \
-	  .venv/bin/python -m pytest tests/python -q -n auto --dist worksteal
+	  .venv/bin/python -m pytest tests/python -q -rs -n auto --dist worksteal
 
 .venv/ready: tests/python/requirements.txt
 	@python3 -m venv .venv

@@ -162,13 +162,15 @@ impl Agnes {
         }
     }
 
-    /// Where a table's one file lies, for whoever a decision has allowed to read it: what
-    /// [`DataFile::path`] tells, without opening it.
+    /// Where a table's one file lies, for whoever a decision has allowed to read it, with the MD5
+    /// of what is in it: what [`DataFile`] tells, without opening it.
     ///
     /// # Errors
     /// As [`Agnes::data_file`], as far as no file is looked at.
-    pub fn data_path(&self, table: &Permitted<'_, Resource>) -> Result<PathBuf> {
-        Ok(self.published(table)?.whole()?.path_in(&self.layout().analytics()))
+    pub fn data_path(&self, table: &Permitted<'_, Resource>) -> Result<(PathBuf, String)> {
+        let published = self.published(table)?;
+        let pin = published.whole()?;
+        Ok((pin.path_in(&self.layout().analytics()), pin.md5.clone()))
     }
 
     /// Opens a table's data for whoever a decision has allowed to read it: the one file of the

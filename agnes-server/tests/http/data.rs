@@ -1,5 +1,6 @@
 //! Manifest and downloads.
 
+use agnes_server::{SendFile, ServerSettings};
 use axum::http::{Method, StatusCode};
 use md5::{Digest as _, Md5};
 
@@ -71,6 +72,37 @@ async fn a_proxy_is_told_which_file_it_may_send() {
     let file = house.path("data").join(allowed.header("x-agnes-file"));
     let sent = house.get(ORDERS).token(&ada).send().await;
     assert_eq!(std::fs::read(file).unwrap(), sent.body);
+    assert_eq!(allowed.header("etag"), sent.header("etag"));
+}
+
+#[tokio::test]
+async fn a_proxy_sends_what_it_is_told_to() {
+    for (send_file, header) in
+        [(SendFile::Accel, "x-accel-redirect"), (SendFile::Sendfile, "x-sendfile")]
+    {
+        let house = House::with(ServerSettings { send_file, ..ServerSettings::default() });
+        let ada = house.token("ada");
+        let sent = house.get(ORDERS).token(&ada).header("range", "bytes=0-3").send().await;
+        assert_eq!((sent.status, sent.body.len()), (StatusCode::OK, 0));
+        let tag = sent.header("etag").to_string();
+        let file = match sent.header(header).strip_prefix("/_agnes_files/") {
+            Some(below) => house.path("data").join(below),
+            None => sent.header(header).into(),
+        };
+        let bytes = std::fs::read(file).unwrap();
+        // What the proxy would tell again, without knowing the tag, the server tells whole.
+        for (condition, status, length) in [("if-range", 206, 4), ("if-match", 200, bytes.len())] {
+            let ask = house.get(ORDERS).token(&ada).header(condition, &tag);
+            let ask = if status == 206 { ask.header("range", "bytes=0-3") } else { ask };
+            let own = ask.send().await;
+            assert_eq!((own.status.as_u16(), own.body.len()), (status, length), "{condition}");
+            assert_eq!(own.header(header), "");
+        }
+        let known = house.get(ORDERS).token(&ada).header("if-none-match", &tag).send().await;
+        assert_eq!((known.status, known.header(header)), (StatusCode::NOT_MODIFIED, ""));
+        let hidden = house.get(ORDERS).token(&house.token("eve")).send().await;
+        assert_eq!((hidden.status, hidden.header(header)), (StatusCode::FORBIDDEN, ""));
+    }
 }
 
 #[tokio::test]

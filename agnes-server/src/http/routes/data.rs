@@ -36,7 +36,8 @@ fn below(app: &Inner, path: &FilePath) -> Option<String> {
 /// Say whether the caller may download a table
 ///
 /// For a proxy that sends files itself: `X-Agnes-File` names the file, below the data folder and
-/// in the form of a URL's path. Of a table without a file of its own the header is absent.
+/// in the form of a URL's path, and `ETag` what is in it. Of a table without a file of its own both
+/// are absent.
 #[utoipa::path(
     get, path = "/api/data/{table}/check-access", tag = "data",
     params(("table" = String, Path, description = "The name under which it is published, or its id")),
@@ -52,10 +53,13 @@ pub(super) async fn check_access(
     let permit = decision.permit()?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     personal(response.headers_mut());
-    let path = app.agnes.data_path(&permit);
-    let file = path.ok().and_then(|path| below(&app, &path));
-    if let Some(file) = file.and_then(|file| HeaderValue::from_str(&file).ok()) {
+    if let Ok((path, hash)) = app.agnes.data_path(&permit)
+        && let Some(file) = below(&app, &path)
+        && let Ok(file) = HeaderValue::from_str(&file)
+        && let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\""))
+    {
         response.headers_mut().insert(FILE, file);
+        response.headers_mut().insert(header::ETAG, tag);
     }
     Ok(response)
 }
@@ -102,8 +106,11 @@ pub(super) async fn download(
         },
         &headers,
     )?;
-    // Whoever sends in our place tells ranges by itself; conditions were told here.
-    if response.status().is_success() {
+    // Whoever sends in our place tells ranges by itself. Conditions were told here; those that it
+    // would tell again, without knowing the tag, it isn't asked to.
+    let told_again = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
+    let is_told_once = !told_again.iter().any(|name| headers.contains_key(name));
+    if response.status().is_success() && is_told_once {
         let sent = match app.settings.send_file {
             SendFile::Own => None,
             SendFile::Accel => below(&app, &path).map(|file| (ACCEL, format!("{INSIDE}{file}"))),
