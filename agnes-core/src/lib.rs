@@ -36,6 +36,7 @@
 pub mod access;
 pub mod catalog;
 pub mod clock;
+pub mod column_note;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -54,6 +55,7 @@ pub mod query;
 pub mod registry;
 pub mod schedule;
 pub mod store;
+pub mod subscription;
 pub mod sync;
 pub mod upload;
 

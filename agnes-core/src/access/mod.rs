@@ -86,6 +86,7 @@ pub use token::{
 };
 
 pub(crate) use decision::hidden;
+pub(crate) use tables::unregistered;
 pub(crate) use watch::{Interrupt, Running, Watch, ended};
 
 use audit::Books;

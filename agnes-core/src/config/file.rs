@@ -33,7 +33,7 @@ pub(super) fn merged(files: &Files, problems: &mut Vec<Problem>) -> Value {
 }
 
 /// The mapping in a file; an empty one where there is no file.
-fn parsed(path: &Path) -> Result<Value, String> {
+pub(super) fn parsed(path: &Path) -> Result<Value, String> {
     let shown = path.display();
     let text = match crate::yaml::text(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Value::Object(Map::new())),
@@ -49,7 +49,7 @@ fn parsed(path: &Path) -> Result<Value, String> {
 }
 
 /// Puts one tree over another: mappings key by key, everything else as a whole.
-fn merge(under: &mut Value, over: Value) {
+pub(super) fn merge(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {

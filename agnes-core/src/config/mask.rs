@@ -7,7 +7,7 @@ const HIDDEN: &str = "…";
 
 /// Whether what stands under this key is a secret. Keys that end in `_env` or `_envs` name
 /// variables.
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     const WORDS: [&str; 16] = [
         "secret",
         "password",
@@ -38,22 +38,29 @@ fn is_secret(key: &str) -> bool {
 
 /// The tree with every secret hidden.
 pub(super) fn masked(value: &Value) -> Value {
-    walk(value, false)
+    masked_as(value, HIDDEN)
 }
 
-fn walk(value: &Value, secret: bool) -> Value {
+/// The same with a mark of one's own for secrets that stand by themselves.
+pub(super) fn masked_as(value: &Value, mark: &str) -> Value {
+    walk(value, false, mark)
+}
+
+fn walk(value: &Value, secret: bool, mark: &str) -> Value {
     match value {
         Value::Object(map) => {
             let entry = |(key, value): (&String, &Value)| {
-                (key.clone(), walk(value, secret || is_secret(key)))
+                (key.clone(), walk(value, secret || is_secret(key), mark))
             };
             Value::Object(map.iter().map(entry).collect())
         }
-        Value::Array(items) => Value::Array(items.iter().map(|item| walk(item, secret)).collect()),
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| walk(item, secret, mark)).collect())
+        }
         // A variable's name tells nothing.
-        Value::String(text) if secret && !is_variable(text) && !text.is_empty() => HIDDEN.into(),
+        Value::String(text) if secret && !is_variable(text) && !text.is_empty() => mark.into(),
         Value::String(text) => Value::String(without_passwords(text)),
-        Value::Number(_) if secret => HIDDEN.into(),
+        Value::Number(_) if secret => mark.into(),
         other => other.clone(),
     }
 }

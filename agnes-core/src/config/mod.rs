@@ -26,6 +26,7 @@
 //!   a choice is expected;
 //! - nothing that this prints, whatever fails, shows a secret's value.
 
+mod change;
 mod file;
 mod mask;
 mod read;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use change::{CHANGEABLE, UNCHANGED};
 pub use file::{ENV_OVERLAY, INSTANCE, env_overlay};
 pub use settings::{
     AccessConfig, ApiConfig, AuthConfig, DataSourceConfig, EmailConfig, InstanceConfig,

@@ -399,6 +399,7 @@ fn write(c: &Connection, change: &Change, now: Timestamp) -> duckdb::Result<()> 
             run("DELETE FROM one_shot_tokens WHERE user_id = ?", id)?;
             run("DELETE FROM dataset_permissions WHERE user_id = ?", id)?;
             run("DELETE FROM access_requests WHERE user_id = ?", id)?;
+            run("DELETE FROM user_sync_settings WHERE user_id = ?", id)?;
             run("DELETE FROM users WHERE id = ?", id)
         }
         Change::PutGroup(g) => run(

@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod columns;
 mod metadata;
 mod metrics;
 pub(crate) mod old;
@@ -15,6 +16,7 @@ mod ownership;
 mod profiles;
 mod registry;
 mod schema;
+mod subscriptions;
 mod sync_runs;
 mod sync_state;
 

@@ -181,6 +181,8 @@ pub(super) fn remove(c: &Connection, table: &RegisteredTable, at: Timestamp) -> 
     }
     super::metadata::remove(c, &table.id)?;
     super::profiles::remove(c, table.id.as_str())?;
+    super::subscriptions::remove_table(c, &table.id)?;
+    super::columns::remove(c, &table.id)?;
     // Another source may publish a table of that name.
     c.prepare_cached(
         "DELETE FROM sync_history WHERE lower(table_id) = lower($1) AND NOT EXISTS (FROM sync_state \

@@ -12,7 +12,7 @@ use crate::{Error, Key, Kind, Result, engine};
 
 /// Each step takes the schema from the version that is its index to the next one. A step
 /// that was released is never changed; a new one follows it.
-const STEPS: &[&str] = &[V1, V2, V3, V4, V5, V6];
+const STEPS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
 
 /// The version of the schema that this build reads and writes.
 pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;
@@ -257,6 +257,27 @@ CREATE TABLE table_profiles (
     profiled_at TIMESTAMP NOT NULL
 );
 ALTER TABLE table_registry ADD COLUMN profile_after_sync BOOLEAN DEFAULT true;
+";
+
+/// Version 7: what users want brought to them, and what somebody says of columns.
+const V7: &str = "
+CREATE TABLE user_sync_settings (
+    user_id VARCHAR NOT NULL,
+    dataset VARCHAR NOT NULL,
+    enabled BOOLEAN NOT NULL,
+    table_mode VARCHAR NOT NULL,
+    tables VARCHAR,
+    updated_at TIMESTAMP NOT NULL
+);
+CREATE TABLE column_metadata (
+    table_id VARCHAR NOT NULL,
+    column_name VARCHAR NOT NULL,
+    basetype VARCHAR,
+    description VARCHAR,
+    confidence VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    updated_at TIMESTAMP NOT NULL
+);
 ";
 
 /// The version of an open database; none when it is new.

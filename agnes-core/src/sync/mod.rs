@@ -56,7 +56,7 @@ use crate::connector::{Connector, ConnectorReport};
 use crate::connectors::files::FilesConnector;
 use crate::orchestrator::{Progress, RebuildReport};
 use crate::profile::ProfileReport;
-use crate::{Agnes, Error, Key, Kind, Result, Schedule, SourceName};
+use crate::{Agnes, Error, Key, Kind, Result, Schedule, SourceName, TableId};
 
 /// Which connectors there are, and when they run.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +196,8 @@ pub enum Which {
     All,
     /// These, all their tables.
     Named(Vec<SourceName>),
+    /// These registered tables, whether they are due or not.
+    Tables(Vec<TableId>),
 }
 
 /// What a sync did.
@@ -231,17 +233,25 @@ impl Agnes {
     /// Says what a sync would bring over, without doing it.
     ///
     /// # Errors
-    /// `NotFound` for a source that nobody configured; as [`Agnes::store`].
+    /// `NotFound` for a source that nobody configured, and for a table that isn't registered or is
+    /// of such a source; as [`Agnes::store`].
     pub fn plan_sync(&self, which: &Which) -> Result<SyncPlan> {
         let sources = plan::sources(&self.settings().sync)?;
-        if let Which::Named(names) = which {
-            for name in names {
-                if !sources.contains_key(name) {
-                    return Err(no_source(name, sources.keys()));
-                }
-            }
-        }
         let access = self.access()?;
+        let named = match which {
+            Which::Due | Which::All => Vec::new(),
+            Which::Named(names) => names.clone(),
+            Which::Tables(ids) => {
+                let source = |id| match access.registered(id) {
+                    Some(table) => Ok(table.source),
+                    None => Err(crate::access::unregistered(id)),
+                };
+                ids.iter().map(source).collect::<Result<_>>()?
+            }
+        };
+        if let Some(name) = named.iter().find(|name| !sources.contains_key(*name)) {
+            return Err(no_source(name, sources.keys()));
+        }
         let mut tables: BTreeMap<SourceName, Vec<_>> = BTreeMap::new();
         access.each_visible(&crate::access::Principal::Operator, |table| {
             if sources.contains_key(&table.source) {

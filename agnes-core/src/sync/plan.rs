@@ -59,6 +59,13 @@ pub enum Asked {
     },
 }
 
+impl Asked {
+    /// These of so many.
+    fn these(tables: Vec<TableName>, all: usize) -> Asked {
+        if tables.len() == all { Asked::All } else { Asked::Tables { tables } }
+    }
+}
+
 impl fmt::Display for SyncPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for SourcePlan { source, runs, asked, .. } in &self.sources {
@@ -125,6 +132,12 @@ pub(super) struct Known {
     pub(super) runs: BTreeMap<SourceName, Timestamp>,
 }
 
+impl Known {
+    fn declared(&self, source: &SourceName) -> &[RegisteredTable] {
+        self.tables.get(source).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// What is to be brought over now.
 pub(super) fn plan(sources: Configured, known: &Known, which: &Which, now: Timestamp) -> SyncPlan {
     let last: HashMap<(String, String), Option<Timestamp>> = known
@@ -135,12 +148,18 @@ pub(super) fn plan(sources: Configured, known: &Known, which: &Which, now: Times
     let wanted = |source: &SourceName| match which {
         Which::Due | Which::All => true,
         Which::Named(names) => names.contains(source),
+        Which::Tables(ids) => known.declared(source).iter().any(|table| ids.contains(&table.id)),
     };
     let sources = sources.into_iter().filter(|(source, _)| wanted(source));
     let plan = sources.map(|(source, (settings, dropped_in))| {
-        let declared = known.tables.get(&source).cloned().unwrap_or_default();
+        let declared = known.declared(&source).to_vec();
         let asked = match which {
             Which::All | Which::Named(_) => Asked::All,
+            Which::Tables(ids) => {
+                let named = declared.iter().filter(|table| ids.contains(&table.id));
+                let named = named.map(|table| TableName::parse(table.name.as_str()));
+                Asked::these(named.flatten().collect(), declared.len())
+            }
             Which::Due => {
                 let synced = |table: &RegisteredTable| {
                     let key = |name: &str| {
@@ -186,9 +205,8 @@ fn due(
             _ => due.extend(TableName::parse(table.name.as_str())),
         }
     }
-    match due.len() {
-        0 => Asked::Nothing { next },
-        all if all == tables.len() => Asked::All,
-        _ => Asked::Tables { tables: due },
+    match due.is_empty() {
+        true => Asked::Nothing { next },
+        false => Asked::these(due, tables.len()),
     }
 }

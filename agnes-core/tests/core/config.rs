@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agnes_core::access::TablePolicy;
+use agnes_core::access::{Principal, TablePolicy};
 use agnes_core::config::{Config, Files, Level};
 use agnes_core::sync::Runs;
 use serde_json::Value;
@@ -304,4 +304,109 @@ fn a_folder_in_the_place_of_the_file_is_told() {
     let error = loaded(&place).settings().unwrap_err();
     assert!(error.message().contains("can't be read"), "{error}");
     assert!(Path::new(error.context(agnes_core::Key::Path).unwrap()).ends_with("instance.yaml"));
+}
+
+/// A change of the overlay as an admin makes it.
+fn change(place: &Place, sections: Value) -> agnes_core::Result<Vec<String>> {
+    let files = Files::in_folder(place.path("config"), place.path("state"));
+    let variables = |name: &str| (name == "SMTP_PASSWORD").then(|| "hunter2".to_string());
+    let sections = sections.as_object().unwrap();
+    place.agnes().change_config(&Principal::Operator, &files, &variables, sections)
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_overlay_is_changed_and_secrets_go_around_unseen() {
+    let place = Place::new();
+    load(
+        &place,
+        "instance: {name: Sales}\nserver: {port: 8000}\n\
+         email: {smtp_host: a, smtp_password: hunter2}\njira: {url: 'https://me:hunter2@jira/'}\n",
+    );
+    let shown = loaded(&place).changeable();
+    assert!(!shown.to_string().contains("hunter2"), "{shown}");
+    assert_eq!(shown["email"]["smtp_password"], "***");
+    assert!(shown.get("sources").is_none() && shown.get("attach").is_none());
+    // What is sent back as it was shown changes nothing.
+    assert_eq!(change(&place, shown.clone()).unwrap(), Vec::<String>::new());
+    assert!(!place.path("state/instance.yaml").exists());
+    let mut edited = shown;
+    edited["instance"]["name"] = "More sales".into();
+    edited["email"]["smtp_host"] = "b".into();
+    let paths = change(&place, edited).unwrap();
+    assert_eq!(paths, ["email.smtp_host", "instance.name"]);
+    let config = loaded(&place);
+    assert_eq!(config.instance.name.as_deref(), Some("More sales"));
+    assert_eq!(config.email.smtp_host.as_deref(), Some("b"));
+    assert_eq!(config.email.smtp_password.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!(config.get(&["jira", "url"]).unwrap(), "https://me:hunter2@jira/");
+    let overlay = place.path("state/instance.yaml");
+    assert_eq!(mode(&overlay), 0o600);
+    assert!(!std::fs::read_to_string(&overlay).unwrap().contains("hunter2"));
+    // A secret may be replaced, and the log doesn't have it.
+    let paths = change(&place, serde_json::json!({"email": {"smtp_password": "hunter3"}})).unwrap();
+    assert_eq!(paths, ["email.smtp_password"]);
+    assert_eq!(loaded(&place).email.smtp_password.unwrap().expose(), "hunter3");
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    access.flush().unwrap();
+    let told = access.admin(&Principal::Operator).unwrap().audit(10).unwrap();
+    let told = serde_json::to_string(&told).unwrap();
+    assert!(told.contains("email.smtp_host") && told.contains("More sales"), "{told}");
+    assert!(!told.contains("hunter"), "{told}");
+}
+
+#[test]
+fn a_change_that_can_t_be_is_none() {
+    let place = Place::new();
+    load(&place, "instance: {name: Sales}\n");
+    for (sections, told) in [
+        (serde_json::json!({"sources": {"a": {"command": ["rm"]}}}), "`sources` is no section"),
+        (serde_json::json!({"sever": {}}), "did you mean `server`?"),
+        (serde_json::json!({"server": {"port": "many"}}), "server.port"),
+        (serde_json::json!({"server": 5}), "`server`"),
+        (
+            serde_json::json!({"data_source": {"keboola": {"stack_url": "https://127.0.0.1/"}}}),
+            "isn't public",
+        ),
+        (
+            serde_json::json!({"data_source": {"keboola": {"stack_url": "http://example.com/"}}}),
+            "https",
+        ),
+    ] {
+        let error = change(&place, sections).unwrap_err();
+        assert_eq!(error.kind(), agnes_core::Kind::Invalid, "{error}");
+        assert!(error.message().contains(told), "{error}");
+    }
+    assert!(!place.path("state/instance.yaml").exists());
+    // What can't be read isn't written over.
+    place.write("state/instance.yaml", "a: [");
+    let error = change(&place, serde_json::json!({"theme": {"color": "red"}})).unwrap_err();
+    assert_eq!(error.kind(), agnes_core::Kind::Contract);
+    assert_eq!(std::fs::read_to_string(place.path("state/instance.yaml")).unwrap(), "a: [");
+}
+
+#[test]
+fn variables_are_set_beside_those_that_are_there() {
+    let place = Place::new();
+    place.write("state/.env_overlay", "# mine\nA=1\nexport B='old'\n");
+    let files = Files::in_folder(place.path("config"), place.path("state"));
+    let secret = |text: &str| agnes_core::Secret::new(text);
+    let set = |variables: &[(&str, agnes_core::Secret)]| {
+        place.agnes().set_variables(&Principal::Operator, &files, variables)
+    };
+    set(&[("B", secret("'new' \"one\"")), ("C", secret("x=y"))]).unwrap();
+    assert!(set(&[("A", secret("1\nD=2"))]).is_err());
+    let path = place.path("state/.env_overlay");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("# mine\n"), "{text}");
+    let variables = agnes_core::config::env_overlay(&text);
+    let got: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(got, [("A", "1"), ("B", "'new' \"one\""), ("C", "x=y")]);
+    assert_eq!(mode(&path), 0o600);
 }

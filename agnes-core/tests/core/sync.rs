@@ -263,6 +263,44 @@ fn shards_and_remote_tables_come_back_as_they_were() {
 }
 
 #[test]
+fn tables_are_brought_over_by_name_and_no_others() {
+    let mut house = House::new();
+    let first =
+        house.prepared("one", "crm", &[("people", "SELECT 1 AS v"), ("orders", "SELECT 1 AS v")]);
+    let got = house.place.path("got.json").display().to_string();
+    let keep = |then: &str| format!("printf %s \"$orders\" > {got}; {then}");
+    house.script("crm", &keep(&first));
+    house.script("erp", &house.prepared("erp", "erp", &[("stock", "SELECT 1 AS v")]));
+    assert!(house.sync(Which::All).is_complete());
+    for name in ["people", "orders"] {
+        set_schedule(&house.agnes(), name, "daily 03:00");
+    }
+    let second = house.prepared("two", "crm", &[("orders", "SELECT 2 AS v")]);
+    house.script("crm", &keep(&second));
+    let table = |name: &str| agnes_core::TableId::parse(name).unwrap();
+    let report = house.sync(Which::Tables(vec![table("orders")]));
+    assert!(report.is_complete(), "{report:?}");
+    let synced: Vec<&str> = report.sources.iter().map(|s| s.source.as_str()).collect();
+    assert_eq!(synced, ["crm"]);
+    let orders: Value = serde_json::from_slice(&std::fs::read(&got).unwrap()).unwrap();
+    assert_eq!(orders["tables"], json!(["orders"]));
+    assert_eq!(
+        query(&house.agnes(), "SELECT v FROM orders UNION ALL SELECT v FROM people"),
+        "2\n1"
+    );
+    // All of a source's are all of it; a table that nobody knows, or nobody brings, is named.
+    let all = Which::Tables(vec![table("orders"), table("people")]);
+    let plan = house.agnes().plan_sync(&all).unwrap();
+    assert!(plan.to_string().ends_with("): all tables\n"), "{plan}");
+    let unknown = house.agnes().plan_sync(&Which::Tables(vec![table("nothing")])).unwrap_err();
+    assert_eq!(unknown.kind(), agnes_core::Kind::NotFound);
+    house.place.write("in/plain.csv", "id\n1\n");
+    crate::support::ingest(&house.agnes(), "by_hand", &[&house.place.path("in/plain.csv")]);
+    let by_hand = house.agnes().plan_sync(&Which::Tables(vec![table("plain")])).unwrap_err();
+    assert!(by_hand.message().contains("`by_hand`"), "{by_hand}");
+}
+
+#[test]
 fn programs_that_fail_leave_what_there_was_and_others_alone() {
     let mut house = House::new();
     let good = house.prepared("good", "good", &[("fine", "SELECT 1 AS v")]);
