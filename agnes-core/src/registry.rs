@@ -19,6 +19,9 @@ use crate::{
     Timestamp, ViewName,
 };
 
+/// The most days that something of a table may look back: longer than anybody has data.
+pub const DAYS_MAX: u32 = 100_000;
+
 /// How a table's rows are brought over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -182,6 +185,14 @@ impl Declaration {
     }
 
     fn text_fault(&self, big_query: bool) -> Option<String> {
+        let days = [
+            ("incremental_window_days", self.incremental_window_days),
+            ("max_history_days", self.max_history_days),
+            ("initial_load_chunk_days", self.initial_load_chunk_days),
+        ];
+        if let Some((what, _)) = days.iter().find(|(_, days)| days.is_some_and(|d| d > DAYS_MAX)) {
+            return Some(format!("`{what}` is at most {DAYS_MAX} days"));
+        }
         let texts = [
             ("source_type", &self.source_type),
             ("bucket", &self.bucket),
@@ -323,6 +334,34 @@ pub(crate) fn source_type(source: &SourceName) -> String {
 }
 
 impl Agnes {
+    /// The source of a table that nobody has named it for: the one that publishes the name, or the
+    /// kind of system as its name.
+    ///
+    /// # Errors
+    /// `Invalid` when nothing tells; `Unavailable` when the generation can't be read.
+    pub fn source_for(&self, name: &ViewName, source_type: Option<&str>) -> Result<SourceName> {
+        let generation = self.generation()?;
+        if let Some(view) = generation.as_ref().and_then(|g| g.views.get(name)) {
+            return Ok(view.source.clone());
+        }
+        match source_type {
+            Some(text) => SourceName::parse(text),
+            None => Err(Error::new(
+                Kind::Invalid,
+                format!("nothing publishes `{name}` yet: say whose table it is, by its `source`"),
+            )),
+        }
+    }
+
+    /// Whether somebody has configured a source, or it has an extract.
+    ///
+    /// # Errors
+    /// As [`Agnes::plan_sync`].
+    pub fn has_source(&self, source: &SourceName) -> Result<bool> {
+        Ok(self.layout().extract(source).exists()
+            || crate::sync::sources(&self.settings().sync)?.contains_key(source))
+    }
+
     /// Registers what is published: by one source, or by all.
     ///
     /// A name that is registered as another source's table is taken over only where `only` names
@@ -609,5 +648,7 @@ mod tests {
                 .is_some()
         );
         assert!(fault(|d| d.bucket = text("a\nb")).is_some());
+        assert_eq!(fault(|d| d.max_history_days = Some(DAYS_MAX)), None);
+        assert!(fault(|d| d.max_history_days = Some(DAYS_MAX + 1)).is_some());
     }
 }

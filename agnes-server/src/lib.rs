@@ -27,6 +27,6 @@ mod values;
 
 pub use cli::run as command;
 pub use http::{
-    App, Guard, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
-    ServerSettings, described, router,
+    App, Configuration, Guard, MailSecurity, MailSettings, Provider, Release, ScanSettings,
+    SendFile, ServerSettings, Variables, described, router,
 };

@@ -334,6 +334,11 @@ impl Access {
         facts.user(id).map(|user| admin::overview(&facts, user))
     }
 
+    /// The personal permissions of a user, of older installations.
+    pub fn permissions_of(&self, id: &UserId) -> Vec<Permission> {
+        self.facts().user(id).map(|facts| facts.permissions.clone()).unwrap_or_default()
+    }
+
     /// How many people may sign in.
     pub fn people(&self) -> usize {
         self.facts().users.values().filter(|user| user.is_person()).count()

@@ -118,6 +118,19 @@ impl Admin<'_> {
         })
     }
 
+    /// Whether a table could be registered, without doing it.
+    ///
+    /// # Errors
+    /// As [`Admin::register`].
+    pub fn check_table(&self, table: &NewTable) -> Result<()> {
+        let NewTable { id, name, source, declaration } = table.clone();
+        let id = id.unwrap_or_else(|| TableId::of(&name));
+        is_free(&self.facts(), &id, &name, None)?;
+        let registered_at = self.access().now();
+        RegisteredTable { id, name, source, declaration, registered_by: None, registered_at }
+            .check()
+    }
+
     /// Changes a registered table, told how it is at that moment: of two who change different
     /// things at once neither undoes what the other did. Its grants stay.
     ///

@@ -173,6 +173,11 @@ impl Config {
         self.files.instance.clone()
     }
 
+    /// Where it lies.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// Everything that somebody should know, the worst first.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

@@ -280,6 +280,17 @@ impl Agnes {
         Ok(Refresh::Done(report))
     }
 
+    /// The refresh of all tables that is under way in this process, if one is.
+    ///
+    /// # Errors
+    /// As [`Agnes::store`].
+    pub fn metadata_run(&self) -> Result<Option<AlreadyRunning>> {
+        let cache = self.metadata_cache()?;
+        let running = cache.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = running.clone();
+        Ok(run.map(|Run { run_id, started_at }| AlreadyRunning { run_id, started_at }))
+    }
+
     /// Asks about one table, whatever else runs.
     ///
     /// # Errors

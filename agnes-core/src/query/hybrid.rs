@@ -161,6 +161,11 @@ fn of(reason: &str, kind: Kind, message: String) -> Error {
 }
 
 impl Agnes {
+    /// Whether there is a remote engine of this name.
+    pub fn has_remote_engine(&self, name: &str) -> bool {
+        self.components().remote_engines.get(name).is_some()
+    }
+
     /// Opens a session in which a principal may join remote rows with the tables that she may see.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub(crate) use plan::sources;
 pub use plan::{Asked, SourcePlan, SyncPlan};
 pub use program::end_programs;
 pub use run::{RunStatus, SourceReport};
@@ -236,7 +237,7 @@ impl Agnes {
     /// `NotFound` for a source that nobody configured, and for a table that isn't registered or is
     /// of such a source; as [`Agnes::store`].
     pub fn plan_sync(&self, which: &Which) -> Result<SyncPlan> {
-        let sources = plan::sources(&self.settings().sync)?;
+        let sources = sources(&self.settings().sync)?;
         let access = self.access()?;
         let named = match which {
             Which::Due | Which::All => Vec::new(),

@@ -86,10 +86,10 @@ impl fmt::Display for SyncPlan {
 }
 
 /// A source and whether nobody configured it.
-type Configured = BTreeMap<SourceName, (SourceSettings, bool)>;
+pub(crate) type Configured = BTreeMap<SourceName, (SourceSettings, bool)>;
 
 /// Every source: those that are configured, and the connectors that somebody dropped in.
-pub(super) fn sources(settings: &SyncSettings) -> Result<Configured> {
+pub(crate) fn sources(settings: &SyncSettings) -> Result<Configured> {
     let configured = settings.sources.iter();
     let mut sources: Configured =
         configured.map(|(name, source)| (name.clone(), (source.clone(), false))).collect();

@@ -46,7 +46,7 @@ impl Environment {
     }
 
     /// A variable that is set, perhaps to nothing.
-    fn set(&self, name: &str) -> Option<String> {
+    pub(super) fn set(&self, name: &str) -> Option<String> {
         variable(name).or_else(|| self.overlay.get(name).cloned())
     }
 

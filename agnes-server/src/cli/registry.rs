@@ -213,7 +213,7 @@ impl Registry {
             Command::Register { name, id, declared } => {
                 let source = match declared.source.clone() {
                     Some(source) => source,
-                    None => source_of(agnes, &name, declared.source_type.as_deref())?,
+                    None => agnes.source_for(&name, declared.source_type.as_deref())?,
                 };
                 let mut declaration = Declaration::default();
                 declared.over(&mut declaration)?;
@@ -254,21 +254,6 @@ impl Registry {
                 Ok(Done::whole_if(report.is_none_or(|report| report.is_complete())))
             }
         }
-    }
-}
-
-/// The source that publishes a name, or the kind of system as its name.
-fn source_of(agnes: &Agnes, name: &ViewName, source_type: Option<&str>) -> Result<SourceName> {
-    let generation = agnes.generation()?;
-    if let Some(view) = generation.as_ref().and_then(|g| g.views.get(name)) {
-        return Ok(view.source.clone());
-    }
-    match source_type {
-        Some(text) => SourceName::parse(text),
-        None => Err(Error::new(
-            Kind::Invalid,
-            format!("nothing publishes `{name}` yet: say whose table it is, with --source"),
-        )),
     }
 }
 

@@ -32,7 +32,8 @@ Variables: JWT_SECRET_KEY signs tokens (made once and kept in the state folder w
 SEED_ADMIN_EMAIL and SEED_ADMIN_PASSWORD make sure that there is an admin; SCHEDULER_API_TOKEN is \
 the scheduler's secret (32 characters at least); DOMAIN says that the server is reached over HTTPS; \
 CORS_ORIGINS and AGNES_TRUSTED_PROXIES are lists with commas; AGNES_AUTH_RATELIMIT_ENABLED=0 counts \
-no attempts to sign in; SMTP_HOST, SMTP_PORT, SMTP_TLS (starttls, tls or none), SMTP_USER, \
+no attempts to sign in; AGNES_SKIP_CACHE_WARMUP=1 asks nothing about remote tables at the start; \
+SMTP_HOST, SMTP_PORT, SMTP_TLS (starttls, tls or none), SMTP_USER, \
 SMTP_PASSWORD and SMTP_FROM say who carries mail; AGNES_HOME_ROUTE is where a browser goes that has \
 signed in; LOCAL_DEV_MODE=1 makes every request that of LOCAL_DEV_USER_EMAIL, on this \
 machine alone; AGNES_LOG says what is logged, as in `debug` or `agnes_server=warn`.";
@@ -113,6 +114,7 @@ pub(super) fn serve(
         seed(&app, &environment)?;
         let state = agnes.layout().state().to_path_buf();
         let held = agnes.clone();
+        let skips_warm_up = environment.get("AGNES_SKIP_CACHE_WARMUP").as_deref() == Some("1");
         let work = move |arguments: Vec<OsString>, output: &Output| {
             super::run_beside(arguments, &held, &environment, output)
         };
@@ -121,6 +123,9 @@ pub(super) fn serve(
         shown.iter().for_each(|line| output.note(line));
         ready(&agnes, &app.settings.public_url)?;
         let _log = log();
+        if !skips_warm_up {
+            app.warm_up()?;
+        }
         let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let (told, mut ending) = tokio::sync::watch::channel(false);
         let end = async move {

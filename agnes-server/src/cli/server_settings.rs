@@ -1,6 +1,7 @@
 //! How `agnes serve` is set up: by its flags, by variables, by the configuration.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use agnes_core::access::Email;
 use agnes_core::config::{Config, EmailConfig, ScanConfig, ServerConfig};
@@ -9,8 +10,8 @@ use ipnet::IpNet;
 
 use super::environment::Environment;
 use crate::http::{
-    MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile, ServerSettings,
-    safe_path,
+    Configuration, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
+    ServerSettings, safe_path,
 };
 
 /// Where it listens: the flag or its variable, or what is configured.
@@ -63,6 +64,9 @@ pub(super) fn settings(
         cors_origins: list("CORS_ORIGINS", &server.cors_origins),
         send_file: send_file(server.send_file.as_deref())?,
         scans: scans(&config.api.scan),
+        data_source: config.data_source(environment.get("DATA_SOURCE").as_deref()),
+        configuration: Some(configuration(config, environment)),
+        jira_webhook_secret: environment.get("JIRA_WEBHOOK_SECRET").map(Secret::new),
         release: Release {
             channel: environment.get("AGNES_CHANNEL"),
             image_tag: environment.get("AGNES_IMAGE_TAG"),
@@ -71,6 +75,12 @@ pub(super) fn settings(
         },
         ..usual
     })
+}
+
+fn configuration(config: &Config, environment: &Environment) -> Configuration {
+    let environment = environment.clone();
+    let variables = move |name: &str| environment.set(name);
+    Configuration { files: config.files().clone(), variables: Arc::new(variables) }
 }
 
 fn scans(config: &ScanConfig) -> ScanSettings {

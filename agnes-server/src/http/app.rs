@@ -1,9 +1,10 @@
 //! What all handlers share.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use agnes_core::access::Access;
+use agnes_core::metadata::RefreshReport;
 use agnes_core::{Agnes, Result};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -32,6 +33,8 @@ pub struct Inner {
     pub(crate) mailer: Option<Mailer>,
     /// Letters that may be on their way at once.
     pub(crate) letters: Arc<Semaphore>,
+    /// What the last warm-up came to.
+    pub(crate) warmed: Mutex<Option<RefreshReport>>,
     /// The description of the API, once somebody has asked for it.
     pub(crate) description: OnceLock<Bytes>,
     /// Whether a sync runs that somebody asked for here.
@@ -68,6 +71,7 @@ impl App {
             quotas: Quotas::new(&settings.scans),
             mailer: settings.mail.as_ref().map(Mailer::new).transpose()?,
             letters: Arc::new(Semaphore::new(32)),
+            warmed: Mutex::new(None),
             description: OnceLock::new(),
             syncing: AtomicBool::new(false),
             settings,

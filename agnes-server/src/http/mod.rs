@@ -21,7 +21,8 @@ pub use app::App;
 pub use door::Guard;
 pub(crate) use page::safe as safe_path;
 pub use settings::{
-    MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile, ServerSettings,
+    Configuration, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
+    ServerSettings, Variables,
 };
 
 use axum::Router;

@@ -1,10 +1,12 @@
 //! How a server is set up.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agnes_core::Secret;
 use agnes_core::access::Email;
+use agnes_core::config::Files;
 use ipnet::IpNet;
 
 /// How a server is set up. Settings of the core are the handle's own.
@@ -40,8 +42,32 @@ pub struct ServerSettings {
     pub stale_after: Duration,
     /// What scans may take.
     pub scans: ScanSettings,
+    /// The kind of the one source of an older installation.
+    pub data_source: String,
+    /// The configuration that admins may change; without one they can't.
+    pub configuration: Option<Configuration>,
+    /// What Jira signs its webhooks with.
+    pub jira_webhook_secret: Option<Secret>,
     /// What whoever deployed the server says of it.
     pub release: Release,
+}
+
+/// The configuration that a server was started with.
+#[derive(Clone)]
+pub struct Configuration {
+    /// Where it lies.
+    pub files: Files,
+    /// What variables stand for in it.
+    pub variables: Variables,
+}
+
+/// Gives the values of variables.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+impl std::fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Configuration").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 /// A way to sign in.
@@ -157,6 +183,9 @@ impl Default for ServerSettings {
             send_file: SendFile::Own,
             stale_after: Duration::from_secs(24 * 3600),
             scans: ScanSettings::default(),
+            data_source: "local".to_string(),
+            configuration: None,
+            jira_webhook_secret: None,
             release: Release::default(),
         }
     }

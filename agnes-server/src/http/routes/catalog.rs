@@ -2,7 +2,7 @@
 
 use agnes_core::profile::Profile;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use super::wire::word;
 use crate::http::answer::{Personal, unless_known};
 use crate::http::app::App;
 use crate::http::door::Caller;
-use crate::http::error::Answer;
+use crate::http::error::{Answer, Failure};
 use crate::http::extract::Path;
 
 /// The tables that a caller may see.
@@ -108,4 +108,19 @@ pub(super) async fn refresh(
 ) -> Answer<Personal<RefreshedProfile>> {
     let profile = made(&app, caller, table.clone()).await?;
     Ok(Personal(RefreshedProfile { status: "ok", table, columns: profile.column_count }))
+}
+
+/// Go to a metric, under its older address
+#[utoipa::path(
+    get, path = "/api/catalog/metrics/{category}/{name}", tag = "metrics",
+    params(("category" = String, Path), ("name" = String, Path)),
+    responses((status = 301, description = "Where it is, without `.yml` or `.yaml`"))
+)]
+pub(super) async fn metric(Path((category, name)): Path<(String, String)>) -> Answer<Response> {
+    let name = name.strip_suffix(".yml").or(name.strip_suffix(".yaml")).unwrap_or(&name);
+    let nowhere = || Failure::new(StatusCode::NOT_FOUND, "there is no such metric");
+    let mut to = url::Url::parse("http://x/api/metrics").map_err(|_| nowhere())?;
+    to.path_segments_mut().map_err(|()| nowhere())?.extend([category.as_str(), name]);
+    let to = HeaderValue::from_str(to.path()).map_err(|_| nowhere())?;
+    Ok((StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to)]).into_response())
 }

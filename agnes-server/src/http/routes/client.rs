@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -9,8 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::answer::Personal;
 use crate::http::app::App;
 use crate::http::door::Caller;
-use crate::http::error::Answer;
-use crate::http::extract::Query;
+use crate::http::error::{Answer, Failure};
+use crate::http::extract::{Path, Query};
 
 /// Which version of the command there is to download.
 #[derive(Serialize, ToSchema)]
@@ -100,4 +101,37 @@ pub(super) async fn bundle(_: Caller) -> Personal<Bundle> {
         token_estimate: 0,
         token_budget: 6000,
     })
+}
+
+/// Why there is no command to download.
+fn none() -> Failure {
+    let told = "this server has no client to download; install one from its package";
+    Failure::new(StatusCode::NOT_FOUND, told)
+}
+
+/// Download the command: there is none
+#[utoipa::path(
+    get, path = "/cli/download", tag = "client",
+    responses((status = 404, description = "This server has none"))
+)]
+pub(super) async fn download() -> Answer<StatusCode> {
+    Err(none())
+}
+
+/// Download the command's package: there is none
+#[utoipa::path(
+    get, path = "/cli/wheel/{name}", tag = "client", params(("name" = String, Path)),
+    responses((status = 404, description = "This server has none"))
+)]
+pub(super) async fn wheel(Path(_): Path<String>) -> Answer<StatusCode> {
+    Err(none())
+}
+
+/// Download a script that installs the command: there is none
+#[utoipa::path(
+    get, path = "/cli/install.sh", tag = "client",
+    responses((status = 404, description = "This server has none"))
+)]
+pub(super) async fn install() -> Answer<StatusCode> {
+    Err(none())
 }

@@ -203,13 +203,14 @@ pub(super) async fn schema(
     Path(table): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let entry = with_table(&app, caller, table, |app, _, permit| app.agnes.catalog_entry(permit));
-    let entry = entry.await?;
-    let column = |name: String, kind: String| ColumnJson {
-        name,
-        r#type: kind,
-        nullable: true,
-        description: None,
+    let found = with_table(&app, caller, table, |app, _, permit| {
+        Ok((app.agnes.catalog_entry(permit)?, app.agnes.column_notes(permit)?))
+    });
+    let (entry, notes) = found.await?;
+    let column = |name: String, kind: String| {
+        let note = notes.iter().find(|note| note.column.eq_ignore_ascii_case(&name));
+        let description = note.and_then(|note| note.description.clone());
+        ColumnJson { name, r#type: kind, nullable: true, description }
     };
     let mut columns: Vec<ColumnJson> =
         entry.columns.iter().map(|c| column(c.name.clone(), c.kind.clone())).collect();

@@ -73,7 +73,7 @@ pub(super) async fn refresh_all(State(app): State<App>, caller: Caller) -> Answe
     }
 }
 
-fn under_way(running: &AlreadyRunning) -> Failure {
+pub(super) fn under_way(running: &AlreadyRunning) -> Failure {
     let mut detail = json!(running);
     if let Some(detail) = detail.as_object_mut() {
         detail.insert("reason".into(), "already_running".into());

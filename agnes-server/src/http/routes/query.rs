@@ -1,13 +1,17 @@
 //! SQL.
 
+use std::collections::BTreeMap;
+
+use agnes_core::access::Resource;
 use agnes_core::arrow::array::RecordBatch;
 use agnes_core::arrow::error::ArrowError;
 use agnes_core::query::Stop;
-use agnes_core::{Error, Key, Kind, QueryOptions, Result, Rows};
+use agnes_core::{Error, Key, Kind, QueryOptions, Result, Rows, ViewName};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::http::answer::personal;
@@ -16,7 +20,7 @@ use crate::http::arrow::{self, TYPE, Waits};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::{Body, Whole};
-use crate::json;
+use crate::json as encoded;
 
 /// A query.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -98,6 +102,84 @@ pub(super) async fn query(
     Ok(response)
 }
 
+/// A query over tables and over rows that BigQuery gives.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct HybridRequest {
+    /// One statement that reads.
+    sql: String,
+    /// What to ask BigQuery, by the alias under which `sql` names its rows.
+    #[serde(default)]
+    register_bq: BTreeMap<String, String>,
+}
+
+/// The rows of a query.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HybridAnswer {
+    columns: Vec<String>,
+    #[schema(value_type = Vec<Vec<Object>>)]
+    rows: Vec<Vec<serde_json::Value>>,
+    row_count: u64,
+    truncated: bool,
+    bq_stats: Registrations,
+}
+
+/// What BigQuery was asked.
+#[derive(Serialize, ToSchema)]
+struct Registrations {
+    registered_aliases: Vec<String>,
+    alias_count: usize,
+}
+
+/// The name of the remote engine that older clients mean.
+const BIG_QUERY: &str = "bigquery";
+
+/// Run one query over the tables and over rows that BigQuery gives
+#[utoipa::path(
+    post, path = "/api/query/hybrid", tag = "query", request_body = HybridRequest,
+    responses(
+        (status = 200, body = HybridAnswer), (status = 400, description = "It can't run"),
+        (status = 422, description = "The request can't be understood"),
+        (status = 501, description = "Nothing here can ask BigQuery"),
+    )
+)]
+pub(super) async fn hybrid(
+    State(app): State<App>,
+    caller: Caller,
+    Body(HybridRequest { sql, register_bq }): Body<HybridRequest>,
+) -> Answer<Response> {
+    if !register_bq.is_empty() && !app.agnes.has_remote_engine(BIG_QUERY) {
+        return Err(super::not_there("BigQuery"));
+    }
+    let waits = Waits(Stop::default());
+    let stop = waits.0.clone();
+    let most = app.settings.max_rows;
+    let body = app.work(move |app| {
+        let engine = Resource::parse(&format!("remote_engine:{BIG_QUERY}"))?;
+        let decision = app.access.decide(&caller.principal, &engine);
+        let mut session = app.agnes.hybrid_session(&caller.principal)?;
+        for (alias, statement) in &register_bq {
+            session.register(&decision.permit()?, &ViewName::parse(alias)?, statement)?;
+        }
+        let options =
+            QueryOptions { max_rows: Some(most), stop: Some(stop), ..QueryOptions::default() };
+        let rows = session.query(&sql, &options)?;
+        let aliases: Vec<&String> = register_bq.keys().collect();
+        let stats = json!({"registered_aliases": aliases, "alias_count": aliases.len()});
+        let mut body = json_body(rows)()?;
+        // The last brace of the rows.
+        body.pop();
+        body.extend_from_slice(format!(",\"bq_stats\":{stats}}}").as_bytes());
+        Ok(body)
+    });
+    let body = body.await.map_err(refused)?;
+    drop(waits);
+    let mut response =
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+            .into_response();
+    personal(response.headers_mut());
+    Ok(response)
+}
+
 /// Whether a client would rather have Arrow.
 fn wants_arrow(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(header::ACCEPT).iter();
@@ -120,7 +202,7 @@ fn json_body(mut rows: Rows) -> impl FnOnce() -> Result<Vec<u8>> + Send + 'stati
             if count > 0 && batch.num_rows() > 0 {
                 out.push(b',');
             }
-            json::rows(&batch, &mut out).map_err(unfit)?;
+            encoded::rows(&batch, &mut out).map_err(unfit)?;
             count += batch.num_rows();
         }
         let end = format!("],\"row_count\":{count},\"truncated\":{}}}", rows.truncated());

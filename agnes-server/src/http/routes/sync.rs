@@ -104,7 +104,7 @@ impl Drop for Running {
     }
 }
 
-/// Bring over what is due, or the sources of these tables
+/// Bring over what is due, or these tables whether they are due or not
 ///
 /// It goes on when this has returned; the registry and the log say how it went.
 #[utoipa::path(
@@ -131,8 +131,7 @@ pub(super) async fn trigger(
             None => Which::Due,
             Some(names) => {
                 let tables = names.iter().map(|name| admin.table_named(name));
-                let sources = tables.map(|table| table.map(|table| table.source));
-                Which::Named(sources.collect::<Result<_>>()?)
+                Which::Tables(tables.map(|table| Ok(table?.id)).collect::<Result<_>>()?)
             }
         };
         // What can't be planned isn't begun.

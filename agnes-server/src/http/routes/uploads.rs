@@ -1,5 +1,6 @@
 //! What users upload.
 
+use agnes_core::metric::Metric;
 use agnes_core::upload::{UPLOAD_MAX, Uploaded};
 use agnes_core::{Error, Key, Kind};
 use axum::Json;
@@ -42,12 +43,12 @@ fn too_large(error: Error) -> Failure {
     if is_too_large { failure.status(StatusCode::PAYLOAD_TOO_LARGE) } else { failure }
 }
 
-async fn keep(
-    app: &App,
-    caller: Caller,
-    mut form: Multipart,
-    what: for<'n> fn(&'n str) -> Uploaded<'n>,
-) -> Answer<Json<KeptFile>> {
+/// The file of a form, with its name.
+async fn file_of(
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Answer<(String, bytes::Bytes)> {
+    let mut form =
+        form.map_err(|rejection| Failure::unprocessable(&["body"], &rejection.body_text()))?;
     let unread = |e: axum::extract::multipart::MultipartError| match e.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -56,17 +57,101 @@ async fn keep(
         _ => Failure::new(StatusCode::BAD_REQUEST, format!("the form can't be read: {e}")),
     };
     while let Some(part) = form.next_field().await.map_err(unread)? {
-        if part.name() != Some("file") {
-            continue;
+        if part.name() == Some("file") {
+            let name = part.file_name().unwrap_or_default().to_string();
+            return Ok((name, part.bytes().await.map_err(unread)?));
         }
-        let name = part.file_name().unwrap_or_default().to_string();
-        let content = part.bytes().await.map_err(unread)?;
-        let kept =
-            app.work(move |app| app.agnes.keep_upload(&caller.user.email, what(&name), &content));
-        let kept = kept.await.map_err(too_large)?;
-        return Ok(Json(KeptFile { status: "ok", filename: kept.filename, size: kept.size }));
     }
     Err(Failure::unprocessable(&["body", "file"], "there is no file in the form"))
+}
+
+async fn keep(
+    app: &App,
+    caller: Caller,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+    what: for<'n> fn(&'n str) -> Uploaded<'n>,
+) -> Answer<Json<KeptFile>> {
+    let (name, content) = file_of(form).await?;
+    let kept = app.work(move |app| app.agnes.keep_upload(&caller.user, what(&name), &content));
+    let kept = kept.await.map_err(too_large)?;
+    Ok(Json(KeptFile { status: "ok", filename: kept.filename, size: kept.size }))
+}
+
+/// A table that was made of a file.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MadeTable {
+    /// `ok`.
+    status: &'static str,
+    table: String,
+    rows: u64,
+    /// Bytes of the file.
+    size: usize,
+}
+
+/// Make a table of a file, and publish it
+///
+/// CSV, TSV, JSON, Parquet or Arrow, by the ending of its name. It is a table of the source `files`,
+/// in the place of the one of that name there.
+#[utoipa::path(
+    post, path = "/api/upload/tables", tag = "uploads",
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = MadeTable), (status = 400, description = "The file can't be read"),
+        (status = 409, description = "Another source has a table of that name"),
+        (status = 413, description = "It is larger than 50 MiB"),
+        (status = 422, description = "There is no file"),
+    )
+)]
+pub(super) async fn table(
+    State(app): State<App>,
+    caller: Caller,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Answer<Json<MadeTable>> {
+    let (name, content) = file_of(form).await?;
+    let made = app.work(move |app| app.agnes.upload_table(&caller.principal, &name, &content));
+    let made = made.await.map_err(too_large)?;
+    let table = made.table.to_string();
+    Ok(Json(MadeTable { status: "ok", table, rows: made.rows, size: made.size }))
+}
+
+/// Take the definitions of metrics from a YAML file
+///
+/// All of them, in the place of those with their ids, or none.
+#[utoipa::path(
+    post, path = "/api/admin/metrics/import", tag = "metrics",
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = ImportedMetrics),
+        (status = 400, description = "Nothing is in it, or something that can't be"),
+        (status = 413, description = "It is larger than 50 MiB"),
+        (status = 422, description = "There is no file"),
+    )
+)]
+pub(super) async fn metrics(
+    State(app): State<App>,
+    caller: Caller,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Answer<Json<ImportedMetrics>> {
+    let (_, content) = file_of(form).await?;
+    let imported = app.work(move |app| {
+        let invalid = |what: &str| Error::new(Kind::Invalid, what);
+        let text = std::str::from_utf8(&content).map_err(|_| invalid("the file isn't UTF-8"))?;
+        let metrics = Metric::parse_yaml(text, None)?;
+        if metrics.is_empty() {
+            return Err(invalid("the file defines no metric"));
+        }
+        app.agnes.put_metrics(&caller.principal, &metrics)?;
+        Ok(metrics.len())
+    });
+    Ok(Json(ImportedMetrics { status: "imported", count: imported.await? }))
+}
+
+/// Metrics that were imported.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImportedMetrics {
+    /// `imported`.
+    status: &'static str,
+    count: usize,
 }
 
 /// Keep the transcript of a session
@@ -84,7 +169,7 @@ pub(super) async fn session(
     caller: Caller,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Answer<Json<KeptFile>> {
-    keep(&app, caller, form.map_err(no_form)?, |name| Uploaded::Session(name)).await
+    keep(&app, caller, form, |name| Uploaded::Session(name)).await
 }
 
 /// Keep something that somebody has made
@@ -102,11 +187,7 @@ pub(super) async fn artifact(
     caller: Caller,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Answer<Json<KeptFile>> {
-    keep(&app, caller, form.map_err(no_form)?, |name| Uploaded::Artifact(name)).await
-}
-
-fn no_form(rejection: axum::extract::multipart::MultipartRejection) -> Failure {
-    Failure::unprocessable(&["body"], &rejection.body_text())
+    keep(&app, caller, form, |name| Uploaded::Artifact(name)).await
 }
 
 /// A user's notes for her agent.
@@ -140,8 +221,8 @@ pub(super) async fn notes(
     caller: Caller,
     Body(Notes { content }): Body<Notes>,
 ) -> Answer<Json<KeptNotes>> {
-    let user = caller.user.email;
-    let of = user.clone();
+    let user = caller.user.email.clone();
+    let of = caller.user;
     let kept = app.work(move |app| app.agnes.keep_upload(&of, Uploaded::Notes, content.as_bytes()));
     let kept = kept.await.map_err(|error| match error.kind() {
         Kind::Limit => too_large(error),

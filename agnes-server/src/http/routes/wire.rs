@@ -77,8 +77,8 @@ impl UserJson {
 }
 
 /// Tells what wasn't sent from what was sent as null.
-pub(super) fn sent<'de, D: serde::Deserializer<'de>>(
+pub(super) fn sent<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     d: D,
-) -> Result<Option<Option<String>>, D::Error> {
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(d).map(Some)
 }
