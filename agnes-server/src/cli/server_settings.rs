@@ -53,8 +53,8 @@ pub(super) fn settings(
         mail: mail(&config.email, environment)?,
         home_route: match environment.get("AGNES_HOME_ROUTE").or(config.instance.home_route.clone())
         {
-            Some(route) => home_route(&route)?,
-            None => usual.home_route,
+            Some(route) => Some(home_route(&route)?),
+            None => None,
         },
         dev_user: dev_user(environment, address)?,
         public_url: match environment.get("DOMAIN") {

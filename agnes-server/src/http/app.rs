@@ -25,6 +25,8 @@ pub struct Inner {
     pub(crate) agnes: Arc<Agnes>,
     pub(crate) access: Arc<Access>,
     pub(crate) settings: ServerSettings,
+    /// The path below which the server is mounted, without a slash at its end.
+    base: String,
     pub(crate) pool: Pool,
     /// Hashing a password takes 64 MiB.
     pub(crate) hashing: Pool,
@@ -55,6 +57,19 @@ impl std::ops::Deref for App {
     }
 }
 
+/// The path of an address.
+fn base(public_url: &str) -> String {
+    let url = url::Url::parse(public_url).ok();
+    url.map(|url| url.path().trim_end_matches('/').to_string()).unwrap_or_default()
+}
+
+impl Inner {
+    /// The address of one of this server's pages, for a browser that is on one.
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
 impl App {
     /// The state of a server over a data folder.
     ///
@@ -65,6 +80,7 @@ impl App {
         let access = agnes.access()?;
         Ok(App(Arc::new(Inner {
             access,
+            base: base(&settings.public_url),
             pool: Pool::new(settings.threads),
             hashing: Pool::new(2),
             limits: RateLimits::new(settings.rate_limits),

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use super::app::App;
+use super::app::{App, Inner};
 use super::error::Told;
 
 const STYLE: &str = "\
@@ -87,7 +87,7 @@ pub(crate) fn safe(next: &str) -> Option<String> {
 }
 
 /// The address of the page on which people sign in, from which they go on to `next`.
-pub(crate) fn login(told: Option<&str>, next: Option<&str>) -> String {
+pub(crate) fn login(app: &Inner, told: Option<&str>, next: Option<&str>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in [("error", told), ("next", next)] {
         if let Some(value) = value {
@@ -95,7 +95,8 @@ pub(crate) fn login(told: Option<&str>, next: Option<&str>) -> String {
         }
     }
     let query = query.finish();
-    if query.is_empty() { "/login".to_string() } else { format!("/login?{query}") }
+    let page = app.at("/login");
+    if query.is_empty() { page } else { format!("{page}?{query}") }
 }
 
 /// Whether a person looks at a page, and no program at an answer.
@@ -116,7 +117,8 @@ pub(crate) async fn for_people(State(app): State<App>, request: Request, next: N
     let can_sign_in = !app.settings.providers.is_empty();
     match (response.status(), asked) {
         (StatusCode::UNAUTHORIZED, Some(asked)) if can_sign_in => {
-            moved(&login(None, asked.path_and_query().map(|path| path.as_str())))
+            let next = asked.path_and_query().map(|path| app.at(path.as_str()));
+            moved(&login(&app, None, next.as_deref()))
         }
         (status, _) => {
             let title = status.canonical_reason().unwrap_or("Something went wrong");

@@ -28,11 +28,13 @@ pub struct ServerSettings {
     pub providers: Vec<Provider>,
     /// Who carries the server's mail. Without one, links are told to admins alone.
     pub mail: Option<MailSettings>,
-    /// Where a browser goes that has signed in: a path on this server.
-    pub home_route: String,
+    /// Where a browser goes that has signed in: a path on this host. This server's `/dashboard`
+    /// when absent.
+    pub home_route: Option<String>,
     /// The user that every request is, on a developer's machine.
     pub dev_user: Option<Email>,
-    /// Where others reach the server, without a slash at its end, as links name it.
+    /// Where others reach the server, without a slash at its end, as links name it:
+    /// `https://data.example.com`, or with the path below which another service mounts it.
     pub public_url: String,
     /// The pages of other origins that may call the server with their own token.
     pub cors_origins: Vec<String>,
@@ -176,7 +178,7 @@ impl Default for ServerSettings {
             rate_limits: true,
             providers: Provider::ALL.to_vec(),
             mail: None,
-            home_route: "/dashboard".to_string(),
+            home_route: None,
             dev_user: None,
             public_url: String::new(),
             cors_origins: Vec::new(),

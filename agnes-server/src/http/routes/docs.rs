@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::Server;
 use utoipa_swagger_ui::Config;
 
 use crate::http::answer::personal;
@@ -15,7 +16,7 @@ use crate::http::page::moved;
 
 /// The page fetches nothing from elsewhere, and tells nobody what it shows.
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::from("/api/openapi.json").validator_url("none").deep_linking(true);
+    let config = Config::from("../api/openapi.json").validator_url("none").deep_linking(true);
     Arc::new(config.display_request_duration(true).default_models_expand_depth(0))
 });
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -27,7 +28,10 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
 )]
 pub(super) async fn described(State(app): State<App>) -> Response {
     let make = || {
-        let (api, _) = super::super::described(&app);
+        let (mut api, _) = super::super::described(&app);
+        if !app.at("").is_empty() {
+            api.servers = Some(vec![Server::new(app.at(""))]);
+        }
         serde_json::to_vec(&api).unwrap_or_default().into()
     };
     let described = app.description.get_or_init(make).clone();
@@ -39,8 +43,8 @@ pub(super) async fn described(State(app): State<App>) -> Response {
 #[utoipa::path(
     get, path = "/docs", tag = "pages", responses((status = 302, description = "To the page"))
 )]
-pub(super) async fn page() -> Response {
-    moved("/docs/index.html")
+pub(super) async fn page(State(app): State<App>) -> Response {
+    moved(&app.at("/docs/index.html"))
 }
 
 /// A file of the page on which the API is tried out

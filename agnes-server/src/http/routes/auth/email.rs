@@ -57,7 +57,7 @@ pub(super) async fn send_link(
     let (wanted, is_form) = sent.into_parts();
     let dev_link = link::ask(&app, from, wanted, LinkPurpose::SignIn).await?;
     Ok(match is_form {
-        true => login::on_its_way(dev_link.as_deref()),
+        true => login::on_its_way(&app, dev_link.as_deref()),
         false => {
             let message = login::ON_ITS_WAY;
             Json(OnItsWay { status: "sent", message, dev_link }).into_response()
@@ -82,16 +82,19 @@ pub(super) struct Followed {
     get, path = "/auth/email/verify", tag = "auth", params(Followed),
     responses((status = 200, description = "A page", content_type = "text/html", body = String))
 )]
-pub(super) async fn verify_page(Query(followed): Query<Followed>) -> Response {
+pub(super) async fn verify_page(
+    State(app): State<App>,
+    Query(followed): Query<Followed>,
+) -> Response {
     let Followed { email: Some(email), token: Some(token), next } = followed else {
         let told = html! {
             p.told.wrong { "This link isn't whole. Copy all of it, or ask for a new one." }
-            p { a href="/login" { "Ask for a new one" } }
+            p { a href=(app.at("/login")) { "Ask for a new one" } }
         };
         return page(StatusCode::OK, "Sign in", &told);
     };
     let button = html! {
-        form method="post" action="/auth/email/verify" {
+        form method="post" action=(app.at("/auth/email/verify")) {
             input type="hidden" name="email" value=(email);
             input type="hidden" name="token" value=(token);
             @if let Some(next) = next { input type="hidden" name="next" value=(next); }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::answer::personal;
-use crate::http::app::App;
+use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::extract::Query;
 use crate::http::page::{self, moved, page as shown};
@@ -19,13 +19,18 @@ pub(super) const ON_ITS_WAY: &str =
     "If there is an account with this address, a link is on its way to it.";
 
 /// The page that says so.
-pub(super) fn on_its_way(dev_link: Option<&str>) -> Response {
+pub(super) fn on_its_way(app: &Inner, dev_link: Option<&str>) -> Response {
     let body = html! {
         p.told { (ON_ITS_WAY) }
         @if let Some(link) = dev_link { p { a href=(link) { "The link (developer's mode)" } } }
-        p { a href="/login" { "Back" } }
+        p { a href=(app.at("/login")) { "Back" } }
     };
     shown(StatusCode::OK, "Look into your mail", &body)
+}
+
+/// Where a browser goes that has signed in.
+pub(super) fn home_route(app: &Inner) -> String {
+    app.settings.home_route.clone().unwrap_or_else(|| app.at("/dashboard"))
 }
 
 /// What the page is told.
@@ -62,7 +67,7 @@ pub(super) async fn page(State(app): State<App>, Query(told): Query<Told>) -> Re
     let body = html! {
         @if let Some((is_wrong, told)) = told { p.told.wrong[is_wrong] { (told) } }
         @if has(Provider::Password) {
-            form method="post" action="/auth/password/login/web" {
+            form method="post" action=(app.at("/auth/password/login/web")) {
                 (next)
                 label for="email" { "E-mail address" }
                 input #email name="email" type="email" required autocomplete="username" autofocus;
@@ -71,10 +76,10 @@ pub(super) async fn page(State(app): State<App>, Query(told): Query<Told>) -> Re
                     autocomplete="current-password";
                 button { "Sign in" }
             }
-            @if mails { p { a href="/auth/password/reset" { "I have forgotten my password" } } }
+            @if mails { p { a href=(app.at("/auth/password/reset")) { "I have forgotten my password" } } }
         }
         @if mails && has(Provider::Email) {
-            form method="post" action="/auth/email/send-link" {
+            form method="post" action=(app.at("/auth/email/send-link")) {
                 (next)
                 label for="link-to" { "Or sign in with a link by mail" }
                 input #link-to name="email" type="email" required autocomplete="username";
@@ -90,7 +95,7 @@ pub(super) async fn page(State(app): State<App>, Query(told): Query<Told>) -> Re
     get, path = "/", tag = "pages", responses((status = 302, description = "To the home route"))
 )]
 pub(super) async fn root(State(app): State<App>) -> Response {
-    moved(&app.settings.home_route)
+    moved(&home_route(&app))
 }
 
 /// Show who is signed in, and what she may see
@@ -104,6 +109,7 @@ pub(super) async fn home(
 ) -> crate::http::error::Answer<Response> {
     let principal = caller.principal;
     let tables = app.work(move |app| app.agnes.catalog(&principal)).await?;
+    let (docs, sign_out) = (app.at("/docs"), app.at("/auth/logout"));
     let body = html! {
         p { "You are " b { (caller.user.email) } "." }
         @if tables.is_empty() {
@@ -120,8 +126,8 @@ pub(super) async fn home(
                 @if tables.len() > SHOWN { li { "and " (tables.len() - SHOWN) " more" } }
             }
         }
-        p { a href="/docs" { "What programs can ask of this server" } }
-        form method="post" action="/auth/logout" { button { "Sign out" } }
+        p { a href=(docs) { "What programs can ask of this server" } }
+        form method="post" action=(sign_out) { button { "Sign out" } }
     };
     let mut response = shown(StatusCode::OK, "Agnes", &body);
     personal(response.headers_mut());

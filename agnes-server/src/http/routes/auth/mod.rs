@@ -99,7 +99,7 @@ fn signed_in(app: &Inner, token: Token, with_cookie: bool) -> Response {
 
 /// A browser that has signed in, on its way to where it wanted to go.
 fn sent_home(app: &Inner, token: &Token, next: Option<&str>) -> Response {
-    let to = next.and_then(safe).unwrap_or_else(|| app.settings.home_route.clone());
+    let to = next.and_then(safe).unwrap_or_else(|| login::home_route(app));
     let mut response = moved(&to);
     if let Some(cookie) = cookie(app, Some(&token.access_token)) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -171,7 +171,7 @@ pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Respon
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let mut response = match is_form {
-        true => moved("/login"),
+        true => moved(&app.at("/login")),
         false => StatusCode::NO_CONTENT.into_response(),
     };
     if let Some(cookie) = cookie(&app, None) {

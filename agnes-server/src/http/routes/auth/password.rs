@@ -117,7 +117,7 @@ pub(super) async fn login_web(
     let next = next.as_deref().and_then(page::safe);
     let user = match checked(&app, credentials).await {
         Err(failure) if failure.is(StatusCode::UNAUTHORIZED) => {
-            return Ok(moved(&page::login(Some("invalid"), next.as_deref())));
+            return Ok(moved(&page::login(&app, Some("invalid"), next.as_deref())));
         }
         checked => checked?,
     };
@@ -209,9 +209,12 @@ fn form(followed: Followed, title: &str, confirm: &str, request: &str) -> Respon
     get, path = "/auth/password/setup", tag = "auth", params(Followed),
     responses((status = 200, description = "A page", content_type = "text/html", body = String))
 )]
-pub(super) async fn setup_page(Query(followed): Query<Followed>) -> Response {
+pub(super) async fn setup_page(
+    State(app): State<App>,
+    Query(followed): Query<Followed>,
+) -> Response {
     let (confirm, request) = ("/auth/password/setup/confirm", "/auth/password/setup/request");
-    form(followed, "Set your password", confirm, request)
+    form(followed, "Set your password", &app.at(confirm), &app.at(request))
 }
 
 /// Ask for another link to set a first password
@@ -228,7 +231,7 @@ pub(super) async fn setup_request(
     Form(wanted): Form<Wanted>,
 ) -> Answer<Response> {
     let dev_link = link::ask(&app, from, wanted, LinkPurpose::Setup).await?;
-    Ok(login::on_its_way(dev_link.as_deref()))
+    Ok(login::on_its_way(&app, dev_link.as_deref()))
 }
 
 /// Set a first password with a browser's form, which signs in
@@ -258,9 +261,12 @@ pub(super) async fn setup_confirm(
     get, path = "/auth/password/reset", tag = "auth", params(Followed),
     responses((status = 200, description = "A page", content_type = "text/html", body = String))
 )]
-pub(super) async fn reset_page(Query(followed): Query<Followed>) -> Response {
+pub(super) async fn reset_page(
+    State(app): State<App>,
+    Query(followed): Query<Followed>,
+) -> Response {
     let (confirm, request) = ("/auth/password/reset/confirm", "/auth/password/reset");
-    form(followed, "Set another password", confirm, request)
+    form(followed, "Set another password", &app.at(confirm), &app.at(request))
 }
 
 /// Ask for a link to set another password
@@ -277,7 +283,7 @@ pub(super) async fn reset(
     Form(wanted): Form<Wanted>,
 ) -> Answer<Response> {
     let dev_link = link::ask(&app, from, wanted, LinkPurpose::Reset).await?;
-    Ok(login::on_its_way(dev_link.as_deref()))
+    Ok(login::on_its_way(&app, dev_link.as_deref()))
 }
 
 /// Set another password with a browser's form, which ends all sessions
@@ -297,5 +303,5 @@ pub(super) async fn reset_confirm(
 ) -> Answer<Response> {
     app.limits.count(Attempt::Link, from)?;
     set(&app, new, LinkPurpose::Reset).await?;
-    Ok(moved(&page::login(Some("changed"), None)))
+    Ok(moved(&page::login(&app, Some("changed"), None)))
 }
