@@ -37,6 +37,11 @@ impl Environment {
         state_dir.map_or_else(|| data_dir.join("state"), PathBuf::from)
     }
 
+    /// Who whoever runs the command is to a server elsewhere.
+    pub(super) fn token() -> Option<Secret> {
+        variable("AGNES_TOKEN").filter(|token| !token.is_empty()).map(Secret::new)
+    }
+
     /// The environment of an installation with this data folder.
     pub(super) fn of(data_dir: &Path) -> Environment {
         let state_dir = Environment::state_of(data_dir);

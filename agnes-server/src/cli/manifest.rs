@@ -11,9 +11,9 @@ use super::people::{email, principal};
 pub(super) struct Manifest {
     /// The user that it is for; the operator, who sees all, when absent
     #[arg(long = "as", value_name = "EMAIL", value_parser = email)]
-    as_user: Option<Email>,
+    pub(super) as_user: Option<Email>,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 impl Manifest {

@@ -18,13 +18,13 @@ AGNES_BQ_METADATA_REFRESH_CONCURRENCY tables are asked about at once (4 when uns
 #[derive(Debug, Args)]
 pub(super) struct Metadata {
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Show what is known of each remote table, and how old it is
     Status,
     /// Ask the remote systems: about one table, or about all

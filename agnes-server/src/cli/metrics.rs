@@ -22,11 +22,11 @@ starter pack. A user sees the metrics whose tables she may see.";
 #[derive(Debug, Args)]
 pub(super) struct Metrics {
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
 }
 
 #[derive(Debug, Args)]
-struct As {
+pub(super) struct As {
     /// Ask as this user: she sees the metrics whose tables she was granted
     #[arg(long = "as", value_name = "EMAIL", value_parser = super::people::email)]
     user: Option<Email>,
@@ -42,7 +42,7 @@ impl As {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// List the metrics
     List {
         /// Those of this category

@@ -17,6 +17,7 @@ mod profile;
 mod query;
 mod rebuild;
 mod registry;
+mod remote;
 mod schedule;
 mod serve;
 mod server_settings;
@@ -67,6 +68,10 @@ struct Cli {
     /// The folder that holds extracts, analytics and state; `./data` when absent
     #[arg(long, short = 'd', global = true, env = "DATA_DIR", value_name = "DIR", value_parser = folder)]
     data_dir: Option<PathBuf>,
+
+    /// Ask a server elsewhere, as the user of AGNES_TOKEN, instead of a data folder
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
 
     #[command(subcommand)]
     command: Command,
@@ -206,6 +211,11 @@ fn run_with(arguments: Vec<OsString>) -> u8 {
             return if wrong { 2 } else { 0 };
         }
     };
+    if let Some(url) = &cli.server {
+        let done = remote::Server::new(url, Environment::token())
+            .and_then(|server| remote::run(cli.command, &server, &output));
+        return output.finish(done);
+    }
     let data_dir = cli.data_dir.clone().unwrap_or_else(|| PathBuf::from("data"));
     if cli.command.needs_the_folder()
         && let Some(done) = beside_a_server(&data_dir, &arguments, &output)
@@ -287,7 +297,7 @@ impl Command {
 }
 
 fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
-    let Cli { data_dir, command } = cli;
+    let Cli { data_dir, command, .. } = cli;
     let usual = || PathBuf::from("data");
     match command {
         Command::Check(command) => command.run(output),

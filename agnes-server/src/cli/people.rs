@@ -28,13 +28,13 @@ argument!(resource, Resource);
 #[derive(Debug, Args)]
 pub(super) struct User {
     #[command(subcommand)]
-    command: UserCommand,
+    pub(super) command: UserCommand,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(Debug, Subcommand)]
-enum UserCommand {
+pub(super) enum UserCommand {
     /// Add a user, who may see nothing yet
     Add {
         /// Her address
@@ -120,13 +120,13 @@ fn users(users: &[Overview], output: &Output) -> Result<()> {
 #[derive(Debug, Args)]
 pub(super) struct Group {
     #[command(subcommand)]
-    command: GroupCommand,
+    pub(super) command: GroupCommand,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(Debug, Subcommand)]
-enum GroupCommand {
+pub(super) enum GroupCommand {
     /// Make a group without members
     Create {
         /// Its name
@@ -232,13 +232,13 @@ impl Group {
 #[derive(Debug, Args)]
 pub(super) struct Grant {
     #[command(subcommand)]
-    command: GrantCommand,
+    pub(super) command: GrantCommand,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(Debug, Subcommand)]
-enum GrantCommand {
+pub(super) enum GrantCommand {
     /// Let a group see something
     Create {
         /// The group's name

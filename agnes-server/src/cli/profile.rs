@@ -17,12 +17,12 @@ A profile is kept until the table's content changes.";
 #[derive(Debug, Args)]
 pub(super) struct ProfileCommand {
     /// The table's id or name
-    table: String,
+    pub(super) table: String,
     /// Ask as this user: she sees profiles of the tables that she was granted
     #[arg(long = "as", value_name = "EMAIL", value_parser = super::people::email)]
     as_user: Option<Email>,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 impl ProfileCommand {
@@ -48,7 +48,7 @@ impl ProfileCommand {
     }
 }
 
-fn show(profile: &Profile, output: &Output) -> Result<()> {
+pub(super) fn show(profile: &Profile, output: &Output) -> Result<()> {
     let of = if profile.sampled { ", of a sample" } else { "" };
     output.line(format_args!(
         "{}: {} rows, {} columns, {} MiB, {} % full{of}",

@@ -20,12 +20,12 @@ pub(super) struct Query {
     /// The query, or `-` to read it from standard input
     // It may begin with a comment.
     #[arg(allow_hyphen_values = true)]
-    sql: String,
+    pub(super) sql: String,
     /// Ask as this user: she sees what she was granted, and nothing else
     #[arg(long = "as", value_name = "EMAIL", value_parser = super::people::email)]
-    as_user: Option<Email>,
+    pub(super) as_user: Option<Email>,
     #[command(flatten)]
-    rows: RowsAs,
+    pub(super) rows: RowsAs,
 }
 
 /// How rows are written, and how many.
@@ -39,12 +39,12 @@ pub(super) struct RowsAs {
     json: bool,
     /// The most rows; 0 for all
     #[arg(long, default_value_t = 1000, value_name = "N")]
-    limit: u64,
+    pub(super) limit: u64,
 }
 
 impl RowsAs {
-    /// Runs one query and writes its rows.
-    pub(super) fn run(&self, session: &Session, sql: &str, output: &Output) -> Result<Done> {
+    /// How the rows are to be written.
+    pub(super) fn format(&self, output: &Output) -> Result<Format> {
         let format = if self.json { Format::Json } else { self.format };
         if matches!(format, Format::Arrow | Format::Parquet) && output.is_terminal() {
             return Err(Error::new(
@@ -52,7 +52,12 @@ impl RowsAs {
                 "this format is no text: send it into a file, as in `> rows.parquet`",
             ));
         }
-        run(session, sql, format, self.limit, output)
+        Ok(format)
+    }
+
+    /// Runs one query and writes its rows.
+    pub(super) fn run(&self, session: &Session, sql: &str, output: &Output) -> Result<Done> {
+        run(session, sql, self.format(output)?, self.limit, output)
     }
 }
 

@@ -7,7 +7,7 @@ use agnes_core::registry::{
 };
 use agnes_core::{Agnes, ColumnName, Error, Kind, Result, Schedule, SourceName, TableId, ViewName};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::output::{Done, Output, count};
 use super::people::{OPERATOR, published};
@@ -22,13 +22,13 @@ follows its data: when another source takes over a name, old grants don't reach 
 #[derive(Debug, Args)]
 pub(super) struct Registry {
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// List the registered tables
     List,
     /// Register what is published: by one source, or by all
@@ -72,7 +72,7 @@ enum Command {
 
 /// What is declared of a table. An empty text takes a value away.
 #[derive(Debug, Args)]
-struct Declared {
+pub(super) struct Declared {
     /// The source that it is a table of; the one that publishes the name when absent
     #[arg(long, value_parser = super::source_name)]
     source: Option<SourceName>,
@@ -163,6 +163,42 @@ fn set<T>(
 }
 
 impl Declared {
+    /// What was given, as the API has it. An empty text takes a value away.
+    pub(super) fn fields(self) -> Result<serde_json::Map<String, Value>> {
+        let text = |text: Option<String>| {
+            text.map(|text| if text.is_empty() { Value::Null } else { text.into() })
+        };
+        let columns = self.primary_key.map(|columns| {
+            let columns = columns.split(',').map(str::trim).filter(|column| !column.is_empty());
+            columns.map(Value::from).collect::<Value>()
+        });
+        let filters = self.where_filters.map(|filters| filters_of(&filters)).transpose()?;
+        let fields = [
+            ("source", self.source.map(|source| json!(source))),
+            ("source_type", text(self.source_type)),
+            ("bucket", text(self.bucket)),
+            ("source_table", text(self.source_table)),
+            ("source_query", text(self.source_query)),
+            ("query_mode", self.query_mode.map(|mode| json!(mode))),
+            ("sync_strategy", self.sync_strategy.map(|strategy| json!(strategy))),
+            ("sync_schedule", text(self.sync_schedule)),
+            ("primary_key", columns),
+            ("description", text(self.description)),
+            ("folder", text(self.folder)),
+            ("incremental_window_days", self.incremental_window_days.map(Value::from)),
+            ("max_history_days", self.max_history_days.map(Value::from)),
+            ("incremental_column", text(self.incremental_column)),
+            ("where_filters", filters.map(Value::from)),
+            ("partition_by", text(self.partition_by)),
+            ("partition_granularity", self.partition_granularity.map(|width| json!(width))),
+            ("initial_load_chunk_days", self.initial_load_chunk_days.map(Value::from)),
+            ("is_public", self.public.map(Value::from)),
+            ("profile_after_sync", self.profile_after_sync.map(Value::from)),
+        ];
+        let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        Ok(given.collect())
+    }
+
     /// Puts what was given into a declaration.
     fn over(self, d: &mut Declaration) -> Result<()> {
         set(&mut d.source_type, self.source_type, Ok)?;
@@ -187,12 +223,15 @@ impl Declared {
             d.primary_key = columns.map(ColumnName::parse).collect::<Result<_>>()?;
         }
         if let Some(filters) = self.where_filters {
-            d.where_filters = serde_json::from_str(&filters).map_err(|e| {
-                Error::new(Kind::Invalid, format!("--where-filters is no JSON list: {e}"))
-            })?;
+            d.where_filters = filters_of(&filters)?;
         }
         Ok(())
     }
+}
+
+fn filters_of(text: &str) -> Result<Vec<Value>> {
+    serde_json::from_str(text)
+        .map_err(|e| Error::new(Kind::Invalid, format!("--where-filters is no JSON list: {e}")))
 }
 
 impl Registry {

@@ -8,7 +8,7 @@ use super::output::{Done, Output, bytes, count, grouped};
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(serde::Serialize)]

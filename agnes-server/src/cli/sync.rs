@@ -20,15 +20,15 @@ stops no other, and what it had brought before stays published; the exit code is
 pub(super) struct Sync {
     /// These sources, whether they are due or not
     #[arg(value_name = "SOURCE", value_parser = super::source_name)]
-    sources: Vec<SourceName>,
+    pub(super) sources: Vec<SourceName>,
     /// All sources, whether they are due or not
     #[arg(long, conflicts_with = "sources")]
-    all: bool,
+    pub(super) all: bool,
     /// Show what would be brought over, and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 impl Sync {

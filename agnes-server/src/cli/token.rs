@@ -18,13 +18,13 @@ A token may do what its user may, as long as both hold. It is shown once, when i
 #[derive(Debug, Args)]
 pub(super) struct Token {
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
     #[command(flatten)]
-    json: super::Json,
+    pub(super) json: super::Json,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Make a token and print it
     Create {
         /// The address of the user that it acts for
@@ -55,7 +55,7 @@ enum Command {
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scope {
+pub(super) enum Scope {
     General,
     BootstrapAnalyst,
 }
@@ -87,7 +87,7 @@ fn meant(tokens: Vec<PersonalToken>, text: &str) -> Result<PersonalToken> {
 
 /// How long a token holds; none for ever.
 #[derive(Debug, Clone, Copy)]
-struct Lifetime(Option<Duration>);
+pub(super) struct Lifetime(Option<Duration>);
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" {
