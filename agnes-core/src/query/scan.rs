@@ -45,7 +45,7 @@ impl Order {
     /// # Errors
     /// `Invalid` for anything else.
     pub fn parse(text: &str) -> Result<Order> {
-        let mut words = text.split_ascii_whitespace();
+        let mut words = text.split(' ').filter(|word| !word.is_empty());
         let (column, direction, rest) = (words.next(), words.next(), words.next());
         let descending = match direction {
             None => Some(false),

@@ -18,3 +18,4 @@ mod house;
 mod links;
 mod people;
 mod query;
+mod strangers;
