@@ -1,13 +1,21 @@
 """The server does what its description says: requests that fit it, and requests that don't."""
 
+import json
 import pathlib
 import subprocess
 import sys
+
+import openapi_spec_validator
 
 from test_server import serve  # noqa: F401, a fixture
 
 SECRET = "a scheduler's secret of enough length"
 HERE = pathlib.Path(__file__).parent
+
+
+def test_the_description_is_one():
+    text = (HERE.parents[1] / "docs/openapi.json").read_text()
+    openapi_spec_validator.validate(json.loads(text))
 
 
 def test_the_server_does_what_its_description_says(agnes, serve, tmp_path):  # noqa: F811

@@ -1,15 +1,12 @@
 //! What admins do: users here, [groups](super::groups), [grants](super::grants),
 //! [the registry](super::tables) and [metrics](super::metrics) beside it.
 
-use serde_json::json;
-
 use super::audit::AuditEvent;
-use super::change::Change;
 use super::decision::{Question, Standing};
 use super::facts::{Facts, GOOGLE_SYNC, UserFacts};
 use super::{
-    Access, Email, Group, GroupId, GroupName, MemberSource, Membership, Origin, Planned, Principal,
-    User, UserId,
+    Access, Email, Group, GroupId, MemberSource, Membership, Origin, Planned, Principal, User,
+    UserId,
 };
 use crate::{Error, Key, Kind, Result, Timestamp};
 
@@ -80,14 +77,6 @@ pub(super) fn is_sso(facts: &Facts, user: &UserFacts) -> bool {
         let made_by = facts.group(&member.group).and_then(|g| g.group.created_by.as_deref());
         member.source == MemberSource::GoogleSync || made_by == Some(GOOGLE_SYNC)
     })
-}
-
-/// What a user's removal or deactivation must not do.
-fn may_leave(facts: &Facts, by: &By, user: &UserFacts, what: &str) -> Result<()> {
-    if by.user.as_ref() == Some(&user.user.id) {
-        return Err(conflict(format!("you can't {what} yourself; ask another admin")));
-    }
-    keeps_an_admin(facts, user, what)
 }
 
 pub(super) fn keeps_an_admin(facts: &Facts, user: &UserFacts, what: &str) -> Result<()> {
@@ -204,104 +193,6 @@ impl<'a> Admin<'a> {
         let facts = self.facts();
         let user = facts.user_by_email(email).map(|user| overview(&facts, user));
         user.ok_or_else(|| missing("user", email, "user list"))
-    }
-
-    /// Adds a user. She is in no group.
-    ///
-    /// # Errors
-    /// `Conflict` when somebody has this address, in whatever case; `Invalid` for a name with
-    /// control characters or more than 256 bytes.
-    pub fn add_user(&self, email: Email, name: Option<String>) -> Result<User> {
-        let name = name.map(|name| super::name::worded(&name, "name")).transpose()?;
-        self.write(|facts, _, now| {
-            if let Some(there) = facts.user_by_email(&email) {
-                return Err(conflict(format!("there is a user `{}` already", there.user.email)));
-            }
-            let user = new_user(email, name, now);
-            Ok(Planned {
-                changes: vec![Change::PutUser(user.clone())],
-                events: vec![
-                    event(now, "user.create", &user.id).with(json!({"email": user.email})),
-                ],
-                value: user,
-            })
-        })
-    }
-
-    /// Changes what a user is called.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn rename_user(&self, id: &UserId, name: Option<String>) -> Result<User> {
-        let name = name.map(|name| super::name::worded(&name, "name")).transpose()?;
-        self.write(|facts, _, now| {
-            let there = &facts.user(id).ok_or_else(|| no_user(id))?.user;
-            let user = User { name, updated_at: now, ..there.clone() };
-            Ok(Planned {
-                changes: vec![Change::PutUser(user.clone())],
-                events: vec![event(now, "user.update", id).with(json!({"name": user.name}))],
-                value: user,
-            })
-        })
-    }
-
-    /// Lets a user sign in again, or not any more. Her grants stay; while she is deactivated
-    /// she may see nothing, and her sessions and links don't come back with her.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` for the last active admin and for oneself.
-    pub fn set_active(&self, id: &UserId, active: bool) -> Result<User> {
-        self.write(|facts, by, now| {
-            let there = facts.user(id).ok_or_else(|| no_user(id))?;
-            if there.user.active == active {
-                return Ok(Planned::nothing(there.user.clone()));
-            }
-            if !active {
-                may_leave(facts, by, there, "deactivate")?;
-            }
-            let user = User {
-                active,
-                updated_at: now,
-                deactivated_at: (!active).then_some(now),
-                deactivated_by: (!active).then(|| by.name.clone()),
-                ..there.user.clone()
-            };
-            let mut changes = vec![Change::PutUser(user.clone())];
-            if !active {
-                let session_version = there.session_version + 1;
-                changes.push(Change::EndSessions { user: id.clone(), session_version });
-            }
-            Ok(Planned {
-                changes,
-                events: vec![event(now, "user.update", id).with(json!({"active": active}))],
-                value: user,
-            })
-        })
-    }
-
-    /// Removes a user with her memberships, tokens and requests, and the group of her own.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` for the last active admin, for oneself, and for a user whom
-    /// Google Workspace manages.
-    pub fn remove_user(&self, id: &UserId) -> Result<()> {
-        self.write(|facts, by, now| {
-            let there = facts.user(id).ok_or_else(|| no_user(id))?;
-            may_leave(facts, by, there, "remove")?;
-            not_sso(facts, there, "remove")?;
-            let told = json!({"email": there.user.email});
-            let mut planned = Planned::nothing(());
-            planned.changes.push(Change::RemoveUser(id.clone()));
-            planned.events.push(event(now, "user.delete", id).with(told));
-            // Whoever has the address next isn't she.
-            let own = GroupName::of_user(&there.user.email);
-            if let Some(own) = own.ok().and_then(|name| facts.group_by_name(&name)) {
-                let told = json!({"name": own.group.name});
-                planned.changes.push(Change::RemoveGroup(own.group.id.clone()));
-                planned.events.push(event(now, "user_group.deleted", &own.group.id).with(told));
-            }
-            Ok(planned)
-        })
     }
 
     /// The last events of the audit log, the newest first.

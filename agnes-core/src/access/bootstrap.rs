@@ -6,16 +6,8 @@ use super::admin::{Admin, event, new_user};
 use super::audit::AuditEvent;
 use super::change::Change;
 use super::facts::{Facts, UserFacts};
-use super::{Access, Email, Group, GroupName, MemberSource, Membership, Planned, Principal, User};
+use super::{Access, Email, MemberSource, Membership, Planned, Principal, User};
 use crate::{Error, Key, Kind, Result, Secret, Timestamp};
-
-/// The group of those who may do everything.
-fn admins(facts: &Facts) -> Result<&Group> {
-    let group = facts.group_by_name(&GroupName::admin()).map(|facts| &facts.group);
-    group.ok_or_else(|| {
-        Error::new(Kind::Invalid, "the group `Admin` is missing; open the folder again")
-    })
-}
 
 /// What makes a user an admin who isn't in the group yet.
 fn join(
@@ -26,12 +18,12 @@ fn join(
     by: Option<&str>,
     now: Timestamp,
 ) -> Result<Option<Change>> {
-    let group = admins(facts)?;
-    let is_in = there.is_some_and(|u| u.memberships.iter().any(|m| m.group == group.id));
+    let group = super::groups::admins(facts)?;
+    let is_in = there.is_some_and(|u| u.memberships.iter().any(|m| m.group == group));
     Ok((!is_in).then(|| {
         Change::PutMember(Membership {
             user: user.id.clone(),
-            group: group.id.clone(),
+            group,
             source,
             added_at: now,
             added_by: by.map(str::to_string),

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::admin::{Admin, conflict, event, keeps_an_admin, missing, no_group, no_user};
+use super::admin::{Admin, By, conflict, event, keeps_an_admin, missing, no_group, no_user};
 use super::change::Change;
 use super::facts::{Facts, GroupFacts};
 use super::{
     Email, Group, GroupId, GroupName, MemberSource, Membership, Origin, Planned, Principal, User,
     UserId,
 };
-use crate::{Error, Key, Kind, Result};
+use crate::{Error, Key, Kind, Result, Timestamp};
 
 /// A group with how many are in it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -217,23 +217,10 @@ impl Admin<'_> {
         self.write(|facts, by, now| {
             changeable(facts, group)?;
             let of = facts.user(user).ok_or_else(|| no_user(user))?;
-            if let Some(member) = of.memberships.iter().find(|m| m.group == *group) {
-                return there(&of.user.email, member).map(Planned::nothing);
+            match of.memberships.iter().find(|m| m.group == *group) {
+                Some(member) => there(&of.user.email, member).map(Planned::nothing),
+                None => join(facts, by, group, user, now),
             }
-            let source = MemberSource::Admin;
-            let member = Membership {
-                user: user.clone(),
-                group: group.clone(),
-                source,
-                added_at: now,
-                added_by: Some(by.name.clone()),
-            };
-            let told = json!({"user_id": user, "source": source});
-            Ok(Planned {
-                changes: vec![Change::PutMember(member.clone())],
-                events: vec![event(now, "user_group.member_added", group).with(told)],
-                value: member,
-            })
         })
     }
 
@@ -245,35 +232,77 @@ impl Admin<'_> {
     /// `NotFound` when she isn't in it, or wasn't put there by an admin; `Conflict` for the last
     /// active admin and for groups that Google Workspace manages.
     pub fn remove_member(&self, group: &GroupId, user: &UserId) -> Result<()> {
-        self.write(|facts, _, now| {
-            let there = changeable(facts, group)?;
-            let facts_of = facts.user(user).ok_or_else(|| no_user(user))?;
-            let member = facts_of.memberships.iter().find(|m| m.group == *group);
-            let operator = *self.principal() == Principal::Operator;
-            let hers = member.filter(|m| {
-                m.source == MemberSource::Admin
-                    || (operator && m.source != MemberSource::GoogleSync)
-            });
-            if hers.is_none() {
-                return Err(Error::new(
-                    Kind::NotFound,
-                    format!(
-                        "`{}` has no admin-managed membership in `{}`",
-                        facts_of.user.email, there.name
-                    ),
-                ));
-            }
-            if there.is_system && there.name == GroupName::admin() {
-                keeps_an_admin(facts, facts_of, "take the admin's rights from")?;
-            }
-            let told = json!({"user_id": user});
-            Ok(Planned {
-                changes: vec![Change::RemoveMember { user: user.clone(), group: group.clone() }],
-                events: vec![event(now, "user_group.member_removed", group).with(told)],
-                value: (),
-            })
-        })
+        let operator = *self.principal() == Principal::Operator;
+        self.write(|facts, _, now| leave(facts, operator, group, user, now))
     }
+}
+
+/// The group of those who may do everything.
+pub(super) fn admins(facts: &Facts) -> Result<GroupId> {
+    let group = facts.group_by_name(&GroupName::admin()).map(|facts| facts.group.id.clone());
+    group.ok_or_else(|| {
+        Error::new(Kind::Invalid, "the group `Admin` is missing; open the folder again")
+    })
+}
+
+/// Puts a user into a group that she isn't in.
+pub(super) fn join(
+    facts: &Facts,
+    by: &By,
+    group: &GroupId,
+    user: &UserId,
+    now: Timestamp,
+) -> Result<Planned<Membership>> {
+    changeable(facts, group)?;
+    facts.user(user).ok_or_else(|| no_user(user))?;
+    let source = MemberSource::Admin;
+    let member = Membership {
+        user: user.clone(),
+        group: group.clone(),
+        source,
+        added_at: now,
+        added_by: Some(by.name.clone()),
+    };
+    let told = json!({"user_id": user, "source": source});
+    Ok(Planned {
+        changes: vec![Change::PutMember(member.clone())],
+        events: vec![event(now, "user_group.member_added", group).with(told)],
+        value: member,
+    })
+}
+
+/// Takes a user out of a group.
+pub(super) fn leave(
+    facts: &Facts,
+    operator: bool,
+    group: &GroupId,
+    user: &UserId,
+    now: Timestamp,
+) -> Result<Planned<()>> {
+    let there = changeable(facts, group)?;
+    let facts_of = facts.user(user).ok_or_else(|| no_user(user))?;
+    let member = facts_of.memberships.iter().find(|m| m.group == *group);
+    let hers = member.filter(|m| {
+        m.source == MemberSource::Admin || (operator && m.source != MemberSource::GoogleSync)
+    });
+    if hers.is_none() {
+        return Err(Error::new(
+            Kind::NotFound,
+            format!(
+                "`{}` has no admin-managed membership in `{}`",
+                facts_of.user.email, there.name
+            ),
+        ));
+    }
+    if there.is_system && there.name == GroupName::admin() {
+        keeps_an_admin(facts, facts_of, "take the admin's rights from")?;
+    }
+    let told = json!({"user_id": user});
+    Ok(Planned {
+        changes: vec![Change::RemoveMember { user: user.clone(), group: group.clone() }],
+        events: vec![event(now, "user_group.member_removed", group).with(told)],
+        value: (),
+    })
 }
 
 /// Whether no other group has this name.

@@ -57,6 +57,7 @@ mod resource;
 mod role;
 mod tables;
 mod token;
+mod users;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -84,6 +85,8 @@ pub use token::{
     BOOTSTRAP_SCOPE, NewToken, PersonalToken, SCHEDULER_EMAIL, SCHEDULER_SECRET_MIN,
     SESSION_LIFETIME, SIGNING_KEY_MIN,
 };
+
+pub use users::UserUpdate;
 
 pub(crate) use decision::hidden;
 pub(crate) use tables::unregistered;

@@ -237,7 +237,12 @@ pub(super) fn listen(
     let listener = bind(state).map_err(failed)?;
     let work = std::sync::Arc::new(work);
     let accept = move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // No file can be opened any more: those who have some may close them.
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                continue;
+            };
             let work = work.clone();
             // A command that finds no thread is cut off, and says so.
             let _ = std::thread::Builder::new()

@@ -75,14 +75,10 @@ impl User {
         let admin = access.admin(OPERATOR)?;
         let (told, user) = match self.command {
             UserCommand::List => return self.json.list(output, &admin.users(), users),
-            UserCommand::Add { email, name, admin: is_admin } => {
-                let user = admin.add_user(email, name)?;
-                if is_admin {
-                    let admins = admin.group_by_name(&GroupName::admin())?;
-                    admin.add_member(&admins.id, &user.id)?;
-                }
-                (if is_admin { "added as an admin" } else { "added" }, user)
-            }
+            UserCommand::Add { email, name, admin: is_admin } => match is_admin {
+                true => ("added as an admin", admin.add_admin(email, name)?),
+                false => ("added", admin.add_user(email, name)?),
+            },
             UserCommand::Activate { email } => {
                 ("active", admin.set_active(&admin.user_by_email(&email)?.user.id, true)?)
             }

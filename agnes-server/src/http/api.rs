@@ -1,6 +1,7 @@
 //! The description of the API, OpenAPI 3.1.
 
 use agnes_core::VERSION;
+use axum::http::StatusCode;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
@@ -45,6 +46,7 @@ admin, a table that she may not see and one that isn't there are the same answer
 /// Says of an operation what its guard asks for and answers.
 pub(crate) fn describe(operation: &mut Operation, guard: Guard) {
     operation.security = requirement(guard);
+    describe_answers(operation);
     let mut refused = vec![("default", "Something else went wrong")];
     if guard != Guard::Public {
         refused.push(("401", "Nobody knows who asks"));
@@ -55,6 +57,25 @@ pub(crate) fn describe(operation: &mut Operation, guard: Guard) {
             ResponseBuilder::new().description(what).content("application/json", problem()).build();
         operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(answer));
     }
+}
+
+/// Says of each answer what it is, where nobody has.
+fn describe_answers(operation: &mut Operation) {
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && answer.description.is_empty()
+        {
+            let code: Option<StatusCode> = status.parse().ok();
+            let reason = code.and_then(|code| code.canonical_reason());
+            answer.description = reason.unwrap_or("The answer").to_string();
+        }
+    }
+}
+
+/// What generated clients call an operation: `get_api_users_id` for `GET /api/users/{id}`.
+pub(crate) fn name(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.fold(method.to_ascii_lowercase(), |name, word| name + "_" + word)
 }
 
 fn problem() -> utoipa::openapi::Content {

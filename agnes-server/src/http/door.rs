@@ -84,6 +84,7 @@ impl Doors {
             for (method, operation) in operations {
                 if let Some(operation) = operation {
                     super::api::describe(operation, guard);
+                    operation.operation_id = Some(super::api::name(method, path));
                     self.guards.insert((path.clone(), method.to_string()), guard);
                 }
             }
@@ -101,6 +102,21 @@ impl Doors {
         ));
         self.router = self.router.routes((schemas, paths, methods));
         self
+    }
+
+    /// Adds routes under their address, and under an older one that clients still call.
+    #[must_use]
+    pub(crate) fn also(
+        self,
+        guard: Guard,
+        older: &str,
+        (schemas, paths, methods): UtoipaMethodRouter<App>,
+    ) -> Doors {
+        let mut at_older = paths.clone();
+        at_older.paths =
+            paths.paths.values().map(|item| (older.to_string(), item.clone())).collect();
+        self.route(guard, (schemas.clone(), paths, methods.clone()))
+            .route(guard, (schemas, at_older, methods))
     }
 
     /// Adds routes whose bodies may be as large as an upload.

@@ -106,6 +106,22 @@ async fn the_description_is_the_one_that_is_committed() {
 }
 
 #[tokio::test]
+async fn every_operation_has_a_name_of_its_own() {
+    let house = House::new();
+    let api = house.get("/api/openapi.json").send().await.json();
+    let mut names = std::collections::BTreeSet::new();
+    let mut operations = 0;
+    for item in api["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            let name = operation["operationId"].as_str().unwrap().to_string();
+            assert!(names.insert(name.clone()), "two are called {name}");
+            operations += 1;
+        }
+    }
+    assert!(operations > 100);
+}
+
+#[tokio::test]
 async fn the_page_of_the_api_needs_a_user_and_no_network() {
     let house = House::new();
     for path in ["/docs", "/docs/index.html", "/docs/swagger-ui-bundle.js"] {

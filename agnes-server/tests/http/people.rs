@@ -110,6 +110,32 @@ async fn users_come_change_and_go() {
 }
 
 #[tokio::test]
+async fn a_user_is_changed_all_of_it_or_not_at_all() {
+    let house = House::new();
+    let admin = Admin { house: &house, token: house.session("root") };
+    let root = format!("/api/users/{}", admin.id("root").await);
+    // She can't deactivate herself, and is called what she was called.
+    let answer = admin.patch(&root, json!({"name": "Other", "active": false})).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(admin.get(&root).await["name"], Value::Null);
+    let eve = format!("/api/users/{}", admin.id("eve").await);
+    let answer = admin.patch(&eve, json!({"name": "Eve", "role": "admin"})).await;
+    assert_eq!((&answer.json()["name"], &answer.json()["is_admin"]), (&json!("Eve"), &json!(true)));
+    let answer = admin.patch(&eve, json!({"active": false, "role": "viewer"})).await;
+    assert_eq!(
+        (&answer.json()["active"], &answer.json()["is_admin"]),
+        (&json!(false), &json!(false))
+    );
+    let answer = admin.patch(&root, json!({"name": "Other", "role": "viewer"})).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "the last admin stays one");
+    let added = json!({"email": "new@example.com", "role": "admin"});
+    assert_eq!(admin.post("/api/users", added).await.json()["is_admin"], true);
+    let wrong = json!({"email": "other@example.com", "role": "king"});
+    assert_eq!(admin.post("/api/users", wrong).await.status, StatusCode::BAD_REQUEST);
+    assert!(!admin.get("/api/users").await.to_string().contains("other@example.com"));
+}
+
+#[tokio::test]
 async fn a_grant_opens_a_table_and_taking_it_back_closes_it() {
     let house = House::new();
     let admin = Admin { house: &house, token: house.session("root") };

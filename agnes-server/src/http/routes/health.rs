@@ -5,12 +5,13 @@ use std::time::Duration;
 use agnes_core::VERSION;
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::app::App;
 use crate::http::door::Caller;
 use crate::http::error::Answer;
+use crate::http::extract::Query;
 
 /// How long the system database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -72,6 +73,9 @@ pub(super) struct Detailed {
     deployed_at: Option<String>,
     /// Now.
     timestamp: String,
+    /// The system database, with `include=schema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db_schema: Option<Health>,
     services: Services,
 }
 
@@ -81,6 +85,11 @@ struct Services {
     data: Data,
     users: Users,
     disk: Disk,
+    /// What turns sessions of agents into knowledge: `not_configured`, as there is none yet.
+    session_pipeline: Service,
+    /// The connection to BigQuery, where this installation's source is that: `not_configured`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bq_config: Option<Service>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -114,11 +123,24 @@ struct Disk {
 /// Below this a rebuild may fail, bytes.
 const LOW: u64 = 1 << 30;
 
+/// What to tell besides.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// `schema`: how the system database stands.
+    include: Option<String>,
+}
+
 /// Say how each part is
 #[utoipa::path(
-    get, path = "/api/health/detailed", tag = "health", responses((status = 200, body = Detailed))
+    get, path = "/api/health/detailed", tag = "health", params(Wanted),
+    responses((status = 200, body = Detailed))
 )]
-pub(super) async fn detailed(State(app): State<App>, caller: Caller) -> Answer<Json<Detailed>> {
+pub(super) async fn detailed(
+    State(app): State<App>,
+    caller: Caller,
+    Query(Wanted { include }): Query<Wanted>,
+) -> Answer<Json<Detailed>> {
     let health = Health::of(&app).await;
     let principal = caller.principal;
     let (manifest, users, free_bytes) = app
@@ -146,6 +168,9 @@ pub(super) async fn detailed(State(app): State<App>, caller: Caller) -> Answer<J
         (_, true) => "degraded",
         (_, false) => "healthy",
     };
+    let is_big_query = app.settings.data_source.eq_ignore_ascii_case("bigquery");
+    let with_schema =
+        include.is_some_and(|include| include.split(',').any(|part| part == "schema"));
     let release = app.settings.release.clone();
     Ok(Json(Detailed {
         status,
@@ -156,6 +181,7 @@ pub(super) async fn detailed(State(app): State<App>, caller: Caller) -> Answer<J
         schema_version: health.current,
         deployed_at: release.deployed_at,
         timestamp: now.to_string(),
+        db_schema: with_schema.then_some(health),
         services: Services {
             duckdb_state: Service { status: database },
             data: Data {
@@ -166,6 +192,8 @@ pub(super) async fn detailed(State(app): State<App>, caller: Caller) -> Answer<J
             },
             users: Users { status: "ok", count: users },
             disk: Disk { status: tell(!is_low, "warning"), free_bytes },
+            session_pipeline: Service { status: "not_configured" },
+            bq_config: is_big_query.then_some(Service { status: "not_configured" }),
         },
     }))
 }

@@ -48,24 +48,6 @@ pub(super) async fn take(
     told(&app, &headers, &body)
 }
 
-/// The same under its older address
-#[utoipa::path(
-    post, path = "/api/jira/webhook", tag = "webhooks", request_body = Object,
-    responses(
-        (status = 400, description = "Nothing is told, or not as JSON"),
-        (status = 401, description = "The signature is wrong"),
-        (status = 413, description = "It is larger than what a request may be"),
-        (status = 503, description = "Jira isn't configured"),
-    )
-)]
-pub(super) async fn take_at_older_address(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer<StatusCode> {
-    told(&app, &headers, &body)
-}
-
 fn told(app: &Inner, headers: &HeaderMap, body: &[u8]) -> Answer<StatusCode> {
     let unavailable = |what: &str| Failure::new(StatusCode::SERVICE_UNAVAILABLE, what);
     let secret = app.settings.jira_webhook_secret.as_ref();

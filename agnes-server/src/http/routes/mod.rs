@@ -100,8 +100,12 @@ pub(super) fn all(app: &App) -> Doors {
         .route(Admin, routes!(grants::overview))
         .route(Admin, routes!(grants::of_user))
         .route(User, routes!(grants::mine))
-        .route(Admin, routes!(permissions::list, permissions::give, permissions::take_back))
-        .route(Admin, routes!(permissions::of_user))
+        .also(
+            Admin,
+            "/api/admin/permissions",
+            routes!(permissions::list, permissions::give, permissions::take_back),
+        )
+        .also(Admin, "/api/admin/permissions/{user}", routes!(permissions::of_user))
         .route(User, routes!(requests::create))
         .route(User, routes!(requests::mine))
         .route(Admin, routes!(requests::pending))
@@ -139,8 +143,7 @@ pub(super) fn all(app: &App) -> Doors {
         .route(User, routes!(client::welcome))
         .route(User, routes!(client::bundle))
         // What other systems tell.
-        .route(Public, routes!(jira::take))
-        .route(Public, routes!(jira::take_at_older_address))
+        .also(Public, "/api/jira/webhook", routes!(jira::take))
         .route(Public, routes!(jira::health))
         // The server itself.
         .route(Public, routes!(health::health))

@@ -91,8 +91,7 @@ pub(super) async fn remove(
 
 /// What is declared of a table. What isn't sent stays as it is, or as it usually is; null takes a
 /// value away.
-#[derive(Deserialize, ToSchema, Default)]
-#[serde(default)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Declared {
     /// The name under which it is published.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -102,71 +101,71 @@ pub(super) struct Declared {
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
     source: Option<SourceName>,
     /// `keboola`, `bigquery`, `jira`, `local`, …
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     source_type: Option<Option<String>>,
     /// The bucket or dataset there.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     bucket: Option<Option<String>>,
     /// What it is called there.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     source_table: Option<Option<String>>,
     /// The query that makes a materialized table.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     source_query: Option<Option<String>>,
     /// `local`, `remote` or `materialized`.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>, pattern = "^(local|remote|materialized)$")]
     query_mode: Option<Option<QueryMode>>,
     /// When, as in `every 1h` or `daily 07:00`.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     sync_schedule: Option<Option<Schedule>>,
     /// `full_refresh`, `incremental` or `partitioned`.
     #[schema(value_type = Option<String>, pattern = "^(full_refresh|incremental|partitioned)$")]
     sync_strategy: Option<SyncStrategy>,
     /// The columns that tell its rows apart: a list, or one.
-    #[serde(deserialize_with = "columns")]
+    #[serde(default, deserialize_with = "columns")]
     #[schema(value_type = Option<Columns>)]
     primary_key: Option<Vec<ColumnName>>,
     /// What it is.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     description: Option<Option<String>>,
     /// A folder that clients show it in.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     folder: Option<Option<String>>,
     /// Whether a sync that changed it makes a profile of it.
     profile_after_sync: Option<bool>,
     /// Days that an incremental sync looks back.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 100_000)]
     incremental_window_days: Option<Option<u32>>,
     /// Days of history that are kept.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 100_000)]
     max_history_days: Option<Option<u32>>,
     /// The column by which an incremental sync tells what is new.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     incremental_column: Option<Option<ColumnName>>,
     /// Filters that the source applies.
     #[schema(value_type = Option<Vec<Object>>)]
     where_filters: Option<Vec<Map<String, Value>>>,
     /// The column by which it is partitioned.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>)]
     partition_by: Option<Option<ColumnName>>,
     /// `day`, `month` or `year`.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<String>, pattern = "^(day|month|year)$")]
     partition_granularity: Option<Option<Granularity>>,
     /// Days for each piece of the first load.
-    #[serde(deserialize_with = "sent")]
+    #[serde(default, deserialize_with = "sent")]
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 100_000)]
     initial_load_chunk_days: Option<Option<u32>>,
     /// Whether the policy `grants_and_legacy` shows it to everybody.

@@ -1,6 +1,6 @@
 //! Users.
 
-use agnes_core::access::{Admin, Email, GroupName, LinkPurpose, UserId};
+use agnes_core::access::{Admin, Email, LinkPurpose, UserId, UserUpdate};
 use agnes_core::{Error, Kind, Result, Secret};
 use axum::Json;
 use axum::extract::State;
@@ -91,17 +91,6 @@ fn is_admin(role: Option<&str>) -> Result<Option<bool>> {
     Ok(role.map(|role| matches!(role, Role::Admin | Role::KmAdmin)))
 }
 
-/// Puts a user into the group of admins, or takes her out of it.
-fn make_admin(admin: &Admin<'_>, id: &UserId, wanted: bool) -> Result<()> {
-    let is_admin = admin.user(id)?.is_admin;
-    let group = admin.group_by_name(&GroupName::admin())?;
-    match (wanted, is_admin) {
-        (true, false) => admin.add_member(&group.id, id).map(drop),
-        (false, true) => admin.remove_member(&group.id, id),
-        _ => Ok(()),
-    }
-}
-
 /// Add a user, who may see nothing yet
 #[utoipa::path(
     post, path = "/api/users", tag = "users", request_body = NewUser,
@@ -122,10 +111,11 @@ pub(super) async fn create(
             // Whom nobody can invite nobody adds.
             page_of(app, LinkPurpose::Setup)?;
         }
-        let user = admin.add_user(Email::parse(&new.email)?, new.name)?;
-        if role == Some(true) {
-            make_admin(&admin, &user.id, true)?;
-        }
+        let email = Email::parse(&new.email)?;
+        let user = match role {
+            Some(true) => admin.add_admin(email, new.name)?,
+            _ => admin.add_user(email, new.name)?,
+        };
         let invite_url = match new.send_invite {
             true => Some(with_link(app, &user, LinkPurpose::Setup, None)?),
             false => None,
@@ -168,16 +158,10 @@ pub(super) async fn update(
     Path(id): Path<String>,
     Body(changes): Body<UserChanges>,
 ) -> Answer<Json<UserJson>> {
-    let role = is_admin(changes.role.as_deref())?;
+    let is_admin = is_admin(changes.role.as_deref())?;
     change(&app, caller, &id, move |admin, id| {
-        admin.user(id)?;
-        if let Some(name) = changes.name {
-            admin.rename_user(id, name)?;
-        }
-        if let Some(active) = changes.active {
-            admin.set_active(id, active)?;
-        }
-        role.map_or(Ok(()), |wanted| make_admin(admin, id, wanted))
+        let UserChanges { name, active, .. } = changes;
+        admin.update_user(id, UserUpdate { name, active, is_admin }).map(drop)
     })
     .await
 }
