@@ -73,6 +73,79 @@ mod schedules {
     }
 }
 
+/// The same names and schedules, as an admin sends them to a server.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod over_http {
+    use std::sync::Arc;
+
+    use agnes_core::Agnes;
+    use agnes_core::access::Email;
+    use agnes_server::{App, ServerSettings, router};
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Request;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    struct Server {
+        router: Router,
+        token: String,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Server {
+        fn new() -> Server {
+            let folder = tempfile::tempdir().unwrap();
+            let agnes = Arc::new(Agnes::open(folder.path()).unwrap());
+            let access = agnes.access().unwrap();
+            let root = Email::parse("root@example.com").unwrap();
+            let root = access.seed_admin(&root, None, None).unwrap();
+            let token = access.session_token(&root.id, serde_json::Map::new()).unwrap();
+            let app = App::new(agnes, ServerSettings::default()).unwrap();
+            let token = token.expose().to_string();
+            Server { router: router(app), token, _folder: folder }
+        }
+
+        /// Whether a table could be declared so.
+        async fn takes(&self, declared: Value) -> bool {
+            let request = Request::post("/api/admin/register-table/precheck")
+                .header("authorization", format!("Bearer {}", self.token))
+                .header("content-type", "application/json")
+                .body(Body::from(declared.to_string()))
+                .unwrap();
+            let status = self.router.clone().oneshot(request).await.unwrap().status().as_u16();
+            assert!([200, 422].contains(&status), "{declared}: {status}");
+            status == 200
+        }
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_name() {
+        let server = Server::new();
+        let cases: Vec<Value> = serde_json::from_str(include_str!("cases/names.json")).unwrap();
+        for case in cases {
+            let text = &case["text"];
+            let view = server.takes(json!({"name": text, "source": "shop"})).await;
+            assert_eq!(view, case["view"], "{text} as a table");
+            let source = server.takes(json!({"name": "orders", "source": text})).await;
+            assert_eq!(source, case["strict"], "{text} as a source");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_form_of_a_schedule() {
+        let server = Server::new();
+        let cases: Vec<Value> =
+            serde_json::from_str(include_str!("cases/schedules.json")).unwrap();
+        for case in cases.iter().filter(|case| case["schedule"].is_string()) {
+            let schedule = &case["schedule"];
+            let declared = json!({"name": "orders", "source": "shop", "sync_schedule": schedule});
+            assert_eq!(server.takes(declared).await, case["valid"], "{}", case["name"]);
+        }
+    }
+}
+
 /// Statements that try to see more than they may, and statements that only look so.
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -153,6 +153,11 @@ def asked_by_somebody_else(path):
     return done.stdout or done.stderr
 
 
+def heeds_ctrl_c():
+    """What a shell starts in the background ignores it, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def until(is_so):
     """Asks again until it is so; each time takes as long as a request or a command does."""
     end = time.monotonic() + 30
@@ -170,7 +175,8 @@ def test_a_command_that_is_interrupted_ends_its_statement(agnes, serve):
 
     def hold_all():
         # Asking takes a place for a moment, of which one that begins then gets none.
-        running.append(subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        running.append(subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        preexec_fn=heeds_ctrl_c))
         return ask().returncode == 8
 
     # They hold all of the operator's places, and nobody else's.

@@ -6,6 +6,8 @@ mod client;
 mod columns;
 mod config;
 mod data;
+mod declared;
+mod discover;
 mod discovery;
 mod docs;
 mod grants;
@@ -117,8 +119,8 @@ pub(super) fn all(app: &App) -> Doors {
         .route(Admin, routes!(registry::register))
         .route(Admin, routes!(registry::register_with_id))
         .route(Admin, routes!(registry::precheck))
-        .route(Admin, routes!(registry::discover))
-        .route(Admin, routes!(registry::discover_and_register))
+        .route(Admin, routes!(discover::list))
+        .route(Admin, routes!(discover::register))
         .route(User, routes!(columns::get))
         .route(Admin, routes!(columns::put))
         .route(Admin, routes!(columns::push))

@@ -1,17 +1,16 @@
 //! Commands on a server elsewhere, over its API: `agnes --server URL …`. With `--json` they print
 //! what the server answers.
 
-use std::time::Duration;
+mod server;
 
 use agnes_core::arrow::ipc::reader::StreamReader;
 use agnes_core::metric::Metric;
 use agnes_core::profile::Profile;
-use agnes_core::{Error, Kind, Result, Secret};
+use agnes_core::{Error, Kind, Result};
 use serde_json::{Value, json};
-use ureq::http::Request;
-use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
-use url::{Host, Url};
+
+pub(super) use server::Server;
+use server::{invalid, items, number, text};
 
 use super::Command;
 use super::format::{Format, Writer};
@@ -22,240 +21,47 @@ use super::people::{GrantCommand, GroupCommand, UserCommand};
 use super::registry::Command as RegistryCommand;
 use super::token::Command as TokenCommand;
 
-/// A server that is asked over HTTP.
-pub(super) struct Server {
-    agent: Agent,
-    url: Url,
-    token: Option<Secret>,
-}
-
-fn invalid(what: impl Into<String>) -> Error {
-    Error::new(Kind::Invalid, what)
-}
-
-/// Whether an address is this machine's own.
-fn is_here(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+/// Runs one query and writes its rows.
+fn query(server: &Server, sql: &str, format: Format, limit: u64, output: &Output) -> Result<Done> {
+    if limit == 0 {
+        return Err(invalid("a server gives so many rows and no more: name a --limit"));
     }
-}
-
-/// What an error's `code` means here.
-fn kind(code: &str, status: u16) -> Kind {
-    let kinds =
-        [Kind::Invalid, Kind::Denied, Kind::NotFound, Kind::Conflict, Kind::Contract, Kind::Limit];
-    let known = kinds.into_iter().find(|kind| kind.as_str() == code);
-    known.unwrap_or(match status {
-        401 | 403 => Kind::Denied,
-        404 => Kind::NotFound,
-        409 => Kind::Conflict,
-        413 | 429 => Kind::Limit,
-        400..=499 | 501 => Kind::Invalid,
-        _ => Kind::Unavailable,
-    })
-}
-
-/// A text of an answer's field, or of several below each other.
-fn text(value: &Value, path: &str) -> String {
-    match value.pointer(path) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn number(value: &Value, path: &str) -> u64 {
-    value.pointer(path).and_then(Value::as_u64).unwrap_or_default()
-}
-
-impl Server {
-    /// The server at an address.
-    ///
-    /// # Errors
-    /// `Invalid` for an address that is none, and for one to which a token would go unprotected.
-    pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Server> {
-        let url = Url::parse(url.trim_end_matches('/'))
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
-            .ok_or_else(|| {
-                let shown = url.escape_debug();
-                invalid(format!(
-                    "--server is an address like `https://data.example.com`, not `{shown}`"
-                ))
-            })?;
-        if url.scheme() == "http" && token.is_some() && !is_here(&url) {
-            return Err(invalid(format!(
-                "a token isn't sent to `{url}` without TLS; name it with https://"
-            )));
-        }
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_global(Some(Duration::from_secs(600)))
-            // What a token may be sent to was named.
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(concat!("agnes/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Ok(Server { agent, url, token })
-    }
-
-    /// Asks, and takes the answer as it is.
-    fn send(
-        &self,
-        method: &str,
-        path: &[&str],
-        query: &[(&str, &str)],
-        accept: &str,
-        body: Option<&Value>,
-    ) -> Result<Body> {
-        let mut url = self.url.clone();
-        url.path_segments_mut().map_err(|()| invalid("the address takes no path"))?.extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = Request::builder().method(method).uri(url.as_str());
-        request = request.header("accept", accept);
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {}", token.expose()));
-        }
-        let unfit = |_| invalid("AGNES_TOKEN can't be a token");
-        let answer = match body {
-            None => self.agent.run(request.body(()).map_err(unfit)?),
-            Some(body) => {
-                let request = request.header("content-type", "application/json");
-                self.agent.run(request.body(body.to_string()).map_err(unfit)?)
-            }
-        };
-        let away = |e: ureq::Error| {
-            Error::new(Kind::Unavailable, format!("`{}` can't be asked: {e}", self.url))
-        };
-        let answer = answer.map_err(away)?;
-        let status = answer.status();
-        let mut body = answer.into_body();
-        if status.is_success() {
-            return Ok(body);
-        }
-        let told = body.read_to_string().unwrap_or_default();
-        let told: Value = serde_json::from_str(&told).unwrap_or_default();
-        let detail = match told.get("detail") {
-            Some(Value::String(text)) => text.clone(),
-            None | Some(Value::Null) => format!("`{}` answered {status}", self.url),
-            Some(other) => other.to_string(),
-        };
-        let detail = match (status.as_u16(), &self.token) {
-            (401, None) => format!("{detail}; AGNES_TOKEN takes a token of yours"),
-            _ => detail,
-        };
-        Err(Error::new(kind(&text(&told, "/code"), status.as_u16()), detail))
-    }
-
-    /// Asks for JSON; nothing for an answer without a body.
-    fn ask(&self, method: &str, path: &[&str], body: Option<&Value>) -> Result<Value> {
-        self.ask_with(method, path, &[], body)
-    }
-
-    fn ask_with(
-        &self,
-        method: &str,
-        path: &[&str],
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<Value> {
-        let mut answer = self.send(method, path, query, "application/json", body)?;
-        let text = answer.with_config().limit(256 << 20).read_to_string().map_err(|e| {
-            Error::new(Kind::Unavailable, format!("the answer of `{}` broke off: {e}", self.url))
-        })?;
-        match text.trim().is_empty() {
-            true => Ok(Value::Null),
-            false => serde_json::from_str(&text).map_err(|_| {
-                Error::new(
-                    Kind::Unavailable,
-                    format!("`{}` doesn't answer as Agnes does", self.url),
-                )
-            }),
-        }
-    }
-
-    fn get(&self, path: &[&str]) -> Result<Value> {
-        self.ask("GET", path, None)
-    }
-
-    /// The one of a list whose field says this.
-    fn named(&self, list: &[&str], field: &str, wanted: &str, what: &str) -> Result<Value> {
-        let all = self.get(list)?;
-        let mut found =
-            items(&all).iter().filter(|item| text(item, field).eq_ignore_ascii_case(wanted));
-        found.next().cloned().ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("there is no {what} `{}`", wanted.escape_debug()))
-        })
-    }
-
-    fn user(&self, email: &str) -> Result<Value> {
-        self.named(&["api", "users"], "/email", email, "user")
-    }
-
-    fn group(&self, name: &str) -> Result<Value> {
-        self.named(&["api", "admin", "groups"], "/name", name, "group")
-    }
-
-    /// Runs one query and writes its rows.
-    fn query(&self, sql: &str, format: Format, limit: u64, output: &Output) -> Result<Done> {
-        if limit == 0 {
-            return Err(invalid("a server gives so many rows and no more: name a --limit"));
-        }
-        // One more says whether there are more; a server that gives no more says so.
-        let ask = |limit: u64| {
-            let body = json!({"sql": sql, "limit": limit});
-            let stream = "application/vnd.apache.arrow.stream";
-            self.send("POST", &["api", "query"], &[], stream, Some(&body))
-        };
-        let (answer, is_exact) = match ask(limit.saturating_add(1)) {
-            Err(error) if error.message().contains("\"limit\"") => (ask(limit)?, false),
-            other => (other?, true),
-        };
-        let broken = |e: agnes_core::arrow::error::ArrowError| {
-            Error::new(Kind::Unavailable, format!("the answer broke off: {e}"))
-        };
-        let rows = StreamReader::try_new(answer.into_reader(), None).map_err(broken)?;
-        let mut writer = Writer::new(format, &rows.schema(), output)?;
-        let mut left = limit;
-        let mut is_more = false;
-        for batch in rows {
-            let batch = batch.map_err(broken)?;
-            let fits = usize::try_from(left).unwrap_or(usize::MAX).min(batch.num_rows());
-            is_more |= fits < batch.num_rows();
-            left -= fits as u64;
-            writer.write(batch.slice(0, fits))?;
-            if output.is_closed() {
-                break;
-            }
-        }
-        writer.finish()?;
-        match (is_more, is_exact) {
-            (true, _) => output.note(format_args!("(truncated at {} rows)", grouped(limit))),
-            (false, false) if left == 0 => {
-                output.note(format_args!("(the server gives {} rows at most)", grouped(limit)));
-            }
-            _ => {}
-        }
-        Ok(Done::Whole)
-    }
-}
-
-/// The elements of a list, whatever field it is in.
-fn items(value: &Value) -> &[Value] {
-    let list = match value {
-        Value::Array(list) => Some(list),
-        Value::Object(map) => map.values().find_map(Value::as_array),
-        _ => None,
+    // One more says whether there are more; a server that gives no more says so.
+    let ask = |limit: u64| {
+        let body = json!({"sql": sql, "limit": limit});
+        let stream = "application/vnd.apache.arrow.stream";
+        server.send("POST", &["api", "query"], &[], stream, Some(&body))
     };
-    list.map_or(&[], Vec::as_slice)
+    let (answer, is_exact) = match ask(limit.saturating_add(1)) {
+        Err(error) if error.message().contains("\"limit\"") => (ask(limit)?, false),
+        other => (other?, true),
+    };
+    let broken = |e: agnes_core::arrow::error::ArrowError| {
+        Error::new(Kind::Unavailable, format!("the answer broke off: {e}"))
+    };
+    let rows = StreamReader::try_new(answer.into_reader(), None).map_err(broken)?;
+    let mut writer = Writer::new(format, &rows.schema(), output)?;
+    let mut left = limit;
+    let mut is_more = false;
+    for batch in rows {
+        let batch = batch.map_err(broken)?;
+        let fits = usize::try_from(left).unwrap_or(usize::MAX).min(batch.num_rows());
+        is_more |= fits < batch.num_rows();
+        left -= fits as u64;
+        writer.write(batch.slice(0, fits))?;
+        if output.is_closed() {
+            break;
+        }
+    }
+    writer.finish()?;
+    match (is_more, is_exact) {
+        (true, _) => output.note(format_args!("(truncated at {} rows)", grouped(limit))),
+        (false, false) if left == 0 => {
+            output.note(format_args!("(the server gives {} rows at most)", grouped(limit)));
+        }
+        _ => {}
+    }
+    Ok(Done::Whole)
 }
 
 /// Shows a list, with these fields of each.
@@ -283,7 +89,7 @@ pub(super) fn run(command: Command, server: &Server, output: &Output) -> Result<
             }
             let sql = if command.sql == "-" { output.input()? } else { command.sql };
             let format = command.rows.format(output)?;
-            server.query(&sql, format, command.rows.limit, output)
+            query(server, &sql, format, command.rows.limit, output)
         }
         Command::Manifest(command) => {
             if command.as_user.is_some() {
