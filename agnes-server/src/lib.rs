@@ -27,6 +27,6 @@ mod values;
 
 pub use cli::run as command;
 pub use http::{
-    App, Configuration, Guard, MailSecurity, MailSettings, Provider, Release, ScanSettings,
+    App, Configuration, Fits, Guard, MailSecurity, MailSettings, Provider, Release, ScanSettings,
     SendFile, ServerSettings, Variables, described, router,
 };

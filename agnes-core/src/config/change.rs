@@ -37,6 +37,9 @@ pub const CHANGEABLE: [&str; 13] = [
 /// leaves the secret as it is.
 pub const UNCHANGED: &str = "***";
 
+/// The most bytes of an overlay: what is longer isn't read back.
+const OVERLAY_MAX: usize = 1 << 20;
+
 /// Of two who change something at once one waits.
 static CHANGING: Mutex<()> = Mutex::new(());
 
@@ -55,18 +58,21 @@ impl Config {
 
 impl Agnes {
     /// Changes the configuration by its overlay: mappings key by key, everything else as a whole.
-    /// The paths of what is different now.
+    /// The paths of what is different now. `fits` says whether whoever reads it at its start could
+    /// work with what would come of it.
     ///
     /// # Errors
-    /// `Denied` for anybody but admins; `Invalid` for a section that may not be changed, for a
-    /// value that can't be understood, and for an address that leads inside; `Contract` when the
-    /// overlay that is there can't be read, so that a change would lose it.
+    /// `Denied` for anybody but admins; `Invalid` for a section that may not be changed, for a key
+    /// that nobody reads, for a value that can't be understood or names a variable, and for an
+    /// address that leads inside; `Contract` when the overlay that is there can't be read, so that
+    /// a change would lose it; what `fits` says.
     pub fn change_config(
         &self,
         principal: &Principal,
         files: &Files,
         variables: &dyn Fn(&str) -> Option<String>,
         sections: &Map<String, Value>,
+        fits: &dyn Fn(&Config) -> Result<()>,
     ) -> Result<Vec<String>> {
         let access = self.access()?;
         access.admin(principal)?;
@@ -87,18 +93,27 @@ impl Agnes {
         let before = Config::load(files, variables);
         let mut patch = Value::Object(sections.clone());
         leave(&mut patch, &before.written);
-        let mut after = overlay.clone();
-        merge(&mut after, patch.clone());
-        check(&before, &patch, variables)?;
+        names_no_variable(&patch, &before.written, "")?;
         let mut written = before.written.clone();
-        merge(&mut written, patch);
+        merge(&mut written, patch.clone());
         let mut changed = BTreeMap::new();
         differences(&before.written, &written, "", false, &mut changed);
         if changed.is_empty() {
             return Ok(Vec::new());
         }
+        keeps_the_password(&changed)?;
+        fits(&candidate(&before, written, variables)?)?;
+        let mut after = overlay;
+        merge(&mut after, patch);
         let text = serde_saphyr::to_string(&after)
             .map_err(|e| Error::internal("the overlay can't be written as YAML").because(e))?;
+        // What couldn't be read back would be ignored at the next start, with what it forbids.
+        if text.len() > OVERLAY_MAX || crate::yaml::parse(&text).ok().as_ref() != Some(&after) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("the overlay would be too large or too deep: {OVERLAY_MAX} bytes at most"),
+            ));
+        }
         write_private(&self.components().disk, &path, &text)?;
         let paths = changed.keys().cloned().collect();
         let event =
@@ -158,24 +173,65 @@ fn leave(patch: &mut Value, there: &Value) {
     });
 }
 
-/// Whether what a change says can be understood.
-fn check(before: &Config, patch: &Value, variables: &dyn Fn(&str) -> Option<String>) -> Result<()> {
-    let mut written = before.written.clone();
-    merge(&mut written, patch.clone());
+/// Refuses a text that names a variable where none did: whoever may change the configuration isn't
+/// to read what the environment holds.
+fn names_no_variable(patch: &Value, there: &Value, path: &str) -> Result<()> {
+    let refused = || {
+        Error::new(
+            Kind::Invalid,
+            format!("`{path}`: a variable is named in instance.yaml, where the server runs"),
+        )
+    };
+    match patch {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            let there = there.get(key).unwrap_or(&Value::Null);
+            names_no_variable(value, there, &format!("{path}{dot}{key}"))
+        }),
+        value if value == there => Ok(()),
+        Value::Array(items) => {
+            items.iter().try_for_each(|item| names_no_variable(item, &Value::Null, path))
+        }
+        Value::String(text) if text.contains("${") => Err(refused()),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to send a stored password to another mail server.
+fn keeps_the_password(changed: &BTreeMap<String, Value>) -> Result<()> {
+    let way = ["email.smtp_host", "email.smtp_port", "email.smtp_tls"];
+    let is_redirected = way.iter().any(|path| {
+        changed.get(*path).is_some_and(|change| change.get("from") != Some(&Value::Null))
+    });
+    match is_redirected && !changed.contains_key("email.smtp_password") {
+        true => Err(Error::new(
+            Kind::Invalid,
+            "another mail server takes its password anew: send `smtp_password` with it, or null",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// What would come of a change, where all of it can be understood.
+fn candidate(
+    before: &Config,
+    written: Value,
+    variables: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config> {
     let mut problems = Vec::new();
     let values = super::file::with_variables(&written, variables, &mut problems);
     let after = super::read::read(before.files.clone(), written, values, problems);
     let known = before.problems();
-    let is_new = |problem: &&super::Problem| !known.contains(problem);
-    let mut errors = after.problems().iter().filter(|problem| problem.level == Level::Error);
-    if let Some(problem) = errors.find(is_new) {
+    let is_new =
+        |problem: &&super::Problem| problem.level != Level::Missing && !known.contains(problem);
+    if let Some(problem) = after.problems().iter().find(is_new) {
         return Err(Error::new(Kind::Invalid, problem.message.clone()));
     }
     let stack = ["data_source", "keboola", "stack_url"];
     let address = |config: &Config| config.get(&stack).and_then(Value::as_str).map(str::to_string);
     match address(&after).filter(|url| !url.is_empty() && address(before).as_ref() != Some(url)) {
-        Some(url) => Target::parse(&url)?.pin(&SystemResolver).map(drop),
-        None => Ok(()),
+        Some(url) => Target::parse(&url)?.pin(&SystemResolver).map(|_| after),
+        None => Ok(after),
     }
 }
 

@@ -325,6 +325,11 @@ pub(super) fn number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     between(d, 0, LARGEST)
 }
 
+/// A port; 0 is a free one.
+pub(super) fn port<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u16>, D::Error> {
+    between(d, 0, u64::from(u16::MAX))
+}
+
 /// The same, where nothing would work with 0.
 pub(super) fn positive<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     d: D,

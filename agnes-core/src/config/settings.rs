@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Config;
-use super::read::{bytes, list, memory, number, percent, positive, shown, text, word};
+use super::read::{bytes, list, memory, number, percent, port, positive, shown, text, word};
 use crate::access::TablePolicy;
 use crate::orchestrator::AttachPolicy;
 use crate::sync::{Runs, SourceSettings};
@@ -35,7 +35,7 @@ pub struct ServerConfig {
     #[serde(deserialize_with = "text")]
     pub host: Option<String>,
     /// The port that it listens on; 8000 when absent, and a free one for 0.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "port")]
     pub port: Option<u16>,
     /// The name under which others reach it. Required.
     #[serde(deserialize_with = "text")]
@@ -61,7 +61,7 @@ pub struct ServerConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthConfig {
-    /// The domain of their addresses, or several with commas. Required.
+    /// The domain of those who sign in with Google, or several with commas. Required.
     #[serde(deserialize_with = "text")]
     pub allowed_domain: Option<String>,
     /// What signs web sessions.
@@ -79,7 +79,7 @@ pub struct EmailConfig {
     #[serde(deserialize_with = "text")]
     pub smtp_host: Option<String>,
     /// Its port; the usual one of the way when absent.
-    #[serde(deserialize_with = "positive")]
+    #[serde(deserialize_with = "port")]
     pub smtp_port: Option<u16>,
     /// How the way there is kept from others: `starttls`, `tls` or `none`; `starttls` when absent.
     #[serde(deserialize_with = "text")]

@@ -311,7 +311,11 @@ fn change(place: &Place, sections: Value) -> agnes_core::Result<Vec<String>> {
     let files = Files::in_folder(place.path("config"), place.path("state"));
     let variables = |name: &str| (name == "SMTP_PASSWORD").then(|| "hunter2".to_string());
     let sections = sections.as_object().unwrap();
-    place.agnes().change_config(&Principal::Operator, &files, &variables, sections)
+    let fits = |config: &Config| match config.server.host.as_deref() {
+        Some("nowhere") => Err(agnes_core::Error::new(agnes_core::Kind::Invalid, "nowhere")),
+        _ => Ok(()),
+    };
+    place.agnes().change_config(&Principal::Operator, &files, &variables, sections, &fits)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -336,12 +340,12 @@ fn the_overlay_is_changed_and_secrets_go_around_unseen() {
     assert!(!place.path("state/instance.yaml").exists());
     let mut edited = shown;
     edited["instance"]["name"] = "More sales".into();
-    edited["email"]["smtp_host"] = "b".into();
+    edited["email"]["from_name"] = "b".into();
     let paths = change(&place, edited).unwrap();
-    assert_eq!(paths, ["email.smtp_host", "instance.name"]);
+    assert_eq!(paths, ["email.from_name", "instance.name"]);
     let config = loaded(&place);
     assert_eq!(config.instance.name.as_deref(), Some("More sales"));
-    assert_eq!(config.email.smtp_host.as_deref(), Some("b"));
+    assert_eq!(config.email.from_name.as_deref(), Some("b"));
     assert_eq!(config.email.smtp_password.as_ref().unwrap().expose(), "hunter2");
     assert_eq!(config.get(&["jira", "url"]).unwrap(), "https://me:hunter2@jira/");
     let overlay = place.path("state/instance.yaml");
@@ -356,7 +360,7 @@ fn the_overlay_is_changed_and_secrets_go_around_unseen() {
     access.flush().unwrap();
     let told = access.admin(&Principal::Operator).unwrap().audit(10).unwrap();
     let told = serde_json::to_string(&told).unwrap();
-    assert!(told.contains("email.smtp_host") && told.contains("More sales"), "{told}");
+    assert!(told.contains("email.from_name") && told.contains("More sales"), "{told}");
     assert!(!told.contains("hunter"), "{told}");
 }
 
@@ -382,7 +386,33 @@ fn a_change_that_can_t_be_is_none() {
         assert_eq!(error.kind(), agnes_core::Kind::Invalid, "{error}");
         assert!(error.message().contains(told), "{error}");
     }
+    // Nor one that has somebody else read the environment, or the next start ignore or refuse it.
+    let mut deep = Value::from(1);
+    for _ in 0..200 {
+        deep = serde_json::json!({"a": deep});
+    }
+    for sections in [
+        serde_json::json!({"instance": {"home_route": "/x?${SMTP_PASSWORD}"}}),
+        serde_json::json!({"theme": {"a": {"b": ["x", "${SMTP_PASSWORD}"]}}}),
+        serde_json::json!({"theme": {"color": "${}${SMTP_PASSWORD}"}}),
+        serde_json::json!({"data_source": {"keboola": {"stack_url": "https://${SMTP_PASSWORD}.com/"}}}),
+        serde_json::json!({"theme": {"large": "x".repeat(2 << 20)}}),
+        serde_json::json!({"theme": deep}),
+        serde_json::json!({"server": {"prot": 1}}),
+        serde_json::json!({"server": {"host": "nowhere"}}),
+    ] {
+        let error = change(&place, sections).unwrap_err();
+        assert_eq!(error.kind(), agnes_core::Kind::Invalid, "{error}");
+        assert!(!error.message().contains("hunter2"), "{error}");
+    }
     assert!(!place.path("state/instance.yaml").exists());
+    // A stored password isn't sent elsewhere.
+    load(&place, "email: {smtp_host: a, smtp_password: hunter2}\n");
+    let elsewhere = serde_json::json!({"email": {"smtp_host": "b"}});
+    assert!(change(&place, elsewhere).unwrap_err().message().contains("smtp_password"));
+    let anew = serde_json::json!({"email": {"smtp_host": "b", "smtp_password": "hunter3"}});
+    assert!(change(&place, anew).is_ok());
+    std::fs::remove_file(place.path("state/instance.yaml")).unwrap();
     // What can't be read isn't written over.
     place.write("state/instance.yaml", "a: [");
     let error = change(&place, serde_json::json!({"theme": {"color": "red"}})).unwrap_err();

@@ -58,6 +58,7 @@ fn problems(config: &Config, environment: Environment) -> Vec<Problem> {
     if config.understood().is_err() {
         return problems;
     }
+    let serves = super::server_settings::check(config, &environment).err();
     let faults = environment.settings(config).and_then(|settings| {
         let connectors = environment.components().connectors;
         settings.sync.faults(&connectors)
@@ -76,6 +77,8 @@ fn problems(config: &Config, environment: Environment) -> Vec<Problem> {
     };
     // The worst come first.
     problems.splice(0..0, faults);
+    let serves = serves.map(|fault| error(String::new(), fault.message().to_string()));
+    problems.splice(0..0, serves);
     problems
 }
 

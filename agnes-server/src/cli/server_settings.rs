@@ -57,11 +57,8 @@ pub(super) fn settings(
             None => None,
         },
         dev_user: dev_user(environment, address)?,
-        public_url: match environment.get("DOMAIN") {
-            Some(domain) => format!("https://{domain}"),
-            None => String::new(),
-        },
-        cors_origins: list("CORS_ORIGINS", &server.cors_origins),
+        public_url: public_url(environment.get("DOMAIN"), server, address)?,
+        cors_origins: origins(&list("CORS_ORIGINS", &server.cors_origins), environment)?,
         send_file: send_file(server.send_file.as_deref())?,
         scans: scans(&config.api.scan),
         data_source: config.data_source(environment.get("DATA_SOURCE").as_deref()),
@@ -78,10 +75,82 @@ pub(super) fn settings(
 }
 
 fn configuration(config: &Config, environment: &Environment) -> Configuration {
-    let environment = environment.clone();
+    let (environment, there) = (environment.clone(), environment.clone());
     let variables = move |name: &str| environment.set(name);
-    Configuration { files: config.files().clone(), variables: Arc::new(variables) }
+    let fits = move |config: &Config| check(config, &there);
+    let files = config.files().clone();
+    Configuration { files, variables: Arc::new(variables), fits: Arc::new(fits) }
 }
+
+/// Whether a server could start with a configuration.
+///
+/// # Errors
+/// `Invalid`, naming the first key with which it couldn't.
+pub(super) fn check(config: &Config, environment: &Environment) -> Result<()> {
+    let listen = listen(None, &config.server)?;
+    crate::http::check(&settings(config, environment, listen.ip())?)
+}
+
+/// Where others reach the server; empty where nobody says, when it is where it listens.
+fn public_url(domain: Option<String>, server: &ServerConfig, address: IpAddr) -> Result<String> {
+    let url = |scheme: &str, name: &str, what: &str| {
+        let text = format!("{scheme}://{name}");
+        let url = url::Url::parse(&text).ok();
+        let is_plain = |url: &url::Url| {
+            url.host().is_some()
+                && url.path() == "/"
+                && url.username().is_empty()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && !name.contains(['/', '@'])
+        };
+        url.filter(is_plain).map(|_| text).ok_or_else(|| {
+            let shown = name.escape_debug();
+            Error::new(
+                Kind::Invalid,
+                format!("{what} is a name, as in `data.example.com`, not `{shown}`"),
+            )
+        })
+    };
+    match (domain, server.hostname.as_deref()) {
+        (Some(domain), _) => url("https", &domain, "DOMAIN"),
+        (None, None) => Ok(String::new()),
+        (None, Some(name)) if name == "localhost" || name.parse::<IpAddr>().is_ok() => {
+            Ok(String::new())
+        }
+        // Whatever is in front of it on this machine ends HTTPS.
+        (None, Some(name)) if address.is_loopback() => url("https", name, "`server.hostname`"),
+        (None, Some(name)) => {
+            let port = server.port.unwrap_or(8000);
+            url("http", &format!("{name}:{port}"), "`server.hostname`")
+        }
+    }
+}
+
+/// Whose pages may call the server.
+fn origins(texts: &[String], environment: &Environment) -> Result<Vec<String>> {
+    // Where every request is a developer's, another page of her machine has to be named.
+    let is_dev = environment.get("LOCAL_DEV_MODE").as_deref() == Some("1");
+    if texts.is_empty() && !is_dev {
+        return Ok(USUAL_ORIGINS.map(str::to_string).to_vec());
+    }
+    let origin = |text: &String| {
+        let url = url::Url::parse(text).ok();
+        let origin = url.map(|url| url.origin()).filter(url::Origin::is_tuple);
+        let origin = origin.map(|origin| origin.ascii_serialization());
+        origin.filter(|origin| origin == text).ok_or_else(|| {
+            let shown = text.escape_debug();
+            Error::new(
+                Kind::Invalid,
+                format!("`server.cors_origins` are origins, as in `https://app.example.com`, not `{shown}`"),
+            )
+        })
+    };
+    texts.iter().filter(|text| !text.is_empty()).map(origin).collect()
+}
+
+/// What an analyst runs beside a server on her machine.
+const USUAL_ORIGINS: [&str; 2] = ["http://localhost:3000", "http://localhost:8000"];
 
 fn scans(config: &ScanConfig) -> ScanSettings {
     let usual = ScanSettings::default();
@@ -161,7 +230,7 @@ fn network(text: &str) -> Result<IpNet> {
         Error::new(
             Kind::Invalid,
             format!(
-                "a trusted proxy is an address or a network, as in `10.0.0.0/8`, not `{}`",
+                "`server.trusted_proxies` are addresses and networks, as in `10.0.0.0/8`, not `{}`",
                 text.escape_debug()
             ),
         )
@@ -221,6 +290,10 @@ pub(super) fn told(settings: &ServerSettings, agnes: &Agnes) -> Vec<String> {
     ];
     let carrier = settings.mail.as_ref().map(|mail| &*mail.host);
     lines.push(format!("  mail             {}", carrier.unwrap_or("none: links aren't mailed")));
+    lines.push(format!("  links lead to    {}", settings.public_url));
+    if settings.providers == [Provider::Email] && settings.mail.is_none() {
+        lines.push("warning: people sign in by mail alone, and nobody carries it".to_string());
+    }
     if !settings.rate_limits {
         lines.push("warning: attempts to sign in aren't counted".to_string());
     }

@@ -21,7 +21,7 @@ pub use app::App;
 pub use door::Guard;
 pub(crate) use page::safe as safe_path;
 pub use settings::{
-    Configuration, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
+    Configuration, Fits, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
     ServerSettings, Variables,
 };
 
@@ -50,10 +50,25 @@ pub fn router(app: App) -> Router {
         });
     let origins: Vec<HeaderValue> =
         app.settings.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    // A list that has everybody in it is no list, and the layer panics over it.
+    let origins: Vec<HeaderValue> = origins.into_iter().filter(|origin| origin != "*").collect();
     let cors = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::RANGE]);
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::RANGE,
+            header::IF_NONE_MATCH,
+            header::IF_RANGE,
+        ])
+        .expose_headers([
+            header::ETAG,
+            header::CONTENT_RANGE,
+            header::CONTENT_DISPOSITION,
+            header::RETRY_AFTER,
+            request_id::HEADER,
+        ]);
     // Parquet is packed already, and a range of what is packed is none of the file.
     let packable = DefaultPredicate::new()
         .and(NotForContentType::new("application/octet-stream"))
@@ -75,6 +90,11 @@ pub fn router(app: App) -> Router {
         .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
         .layer(axum::middleware::from_fn(request_id::name))
         .with_state(app)
+}
+
+/// Whether a server could be made of settings, without making it.
+pub(crate) fn check(settings: &ServerSettings) -> agnes_core::Result<()> {
+    settings.mail.as_ref().map_or(Ok(()), |mail| mail::Mailer::new(mail).map(drop))
 }
 
 /// The description of the API, and every route with its guard.

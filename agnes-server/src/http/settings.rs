@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agnes_core::Secret;
 use agnes_core::access::Email;
-use agnes_core::config::Files;
+use agnes_core::config::{Config, Files};
+use agnes_core::{Result, Secret};
 use ipnet::IpNet;
 
 /// How a server is set up. Settings of the core are the handle's own.
@@ -61,7 +61,12 @@ pub struct Configuration {
     pub files: Files,
     /// What variables stand for in it.
     pub variables: Variables,
+    /// Whether the server could start with another one in its place.
+    pub fits: Fits,
 }
+
+/// Says what is wrong with a configuration.
+pub type Fits = Arc<dyn Fn(&Config) -> Result<()> + Send + Sync>;
 
 /// Gives the values of variables.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;

@@ -45,7 +45,7 @@ pub(super) struct Sections {
 )]
 pub(super) async fn get(State(app): State<App>, _: Caller) -> Answer<Json<Sections>> {
     let sections = app.work(move |app| {
-        let Configuration { files, variables } = configuration(app)?;
+        let Configuration { files, variables, .. } = configuration(app)?;
         Ok(Config::load(files, &|name| variables(name)).changeable())
     });
     Ok(Json(Sections { sections: sections.await?, dangerous: DANGEROUS }))
@@ -74,8 +74,9 @@ pub(super) struct UpdatedSections {
 }
 
 fn change(app: &Inner, caller: &Caller, sections: &Map<String, Value>) -> Result<Vec<String>> {
-    let Configuration { files, variables } = configuration(app)?;
-    app.agnes.change_config(&caller.principal, files, &|name| variables(name), sections)
+    let Configuration { files, variables, fits } = configuration(app)?;
+    let fits = |config: &Config| fits(config);
+    app.agnes.change_config(&caller.principal, files, &|name| variables(name), sections, &fits)
 }
 
 /// Why a change wasn't made. An overlay that can't be read is the server's fault, told in full.
@@ -108,7 +109,7 @@ pub(super) async fn update(
     {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
-            format!("`{name}` can shut everybody out: send `confirm_danger` with it"),
+            format!("`{name}` can shut everybody out: send `confirm_danger: true` with it"),
         ));
     }
     let updated = app.work(move |app| change(app, &caller, &sections)).await.map_err(unchanged)?;
