@@ -41,7 +41,8 @@ impl Access {
     /// with.
     ///
     /// # Errors
-    /// `Denied` when there is one; `Invalid` for a password that is too short.
+    /// `Denied` when there is one, and for an address that somebody has: nobody takes over an
+    /// account by asking first. `Invalid` for a password that is too short.
     pub fn bootstrap(
         &self,
         email: &Email,
@@ -64,20 +65,22 @@ impl Access {
             if facts.active_admins() > 0 {
                 return Err(over());
             }
-            let there = facts.user_by_email(email);
-            let mut user = match there {
-                Some(there) => active(&there.user, now),
-                None => new_user(email.clone(), None, now),
-            };
-            user.name = name.map(str::to_string).or(user.name);
+            if facts.user_by_email(email).is_some() {
+                return Err(Error::new(
+                    Kind::Denied,
+                    "somebody has this address; `agnes break-glass` makes her an admin, where the \
+                     data folder is",
+                )
+                .with(Key::Reason, "bootstrap_taken"));
+            }
+            let mut user = new_user(email.clone(), name.map(str::to_string), now);
             let mut changes = vec![Change::PutUser(user.clone())];
-            changes.extend(join(facts, &user, there, MemberSource::SystemSeed, None, now)?);
+            changes.extend(join(facts, &user, None, MemberSource::SystemSeed, None, now)?);
             if let Some(hash) = hash {
-                let version = there.map_or(0, |there| there.session_version);
                 changes.push(Change::SetPassword {
                     user: user.id.clone(),
                     hash: Some(hash),
-                    session_version: version + 1,
+                    session_version: 1,
                 });
                 user.has_password = true;
             }

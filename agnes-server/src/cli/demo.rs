@@ -145,11 +145,18 @@ impl Demo {
     }
 }
 
+/// Nobody asks as this one; she is there so that nobody else becomes the first admin.
+const ADMIN: &str = "admin@example.com";
+
 /// Lets two users see some tables each, and says how they ask.
 fn introduce(agnes: &Agnes, url: &str, output: &Output) -> Result<()> {
     let access = agnes.access()?;
     let admin = access.admin(OPERATOR)?;
     output.line("\n4. A server, and two who ask it.")?;
+    // Where there is an admin nobody becomes the first one by asking.
+    if access.is_new() {
+        access.seed_admin(&Email::parse(ADMIN)?, Some("Admin"), None)?;
+    }
     for (address, tables) in PEOPLE {
         let email = Email::parse(address)?;
         let user = match access.user_by_email(&email) {
@@ -180,6 +187,10 @@ fn introduce(agnes: &Agnes, url: &str, output: &Output) -> Result<()> {
             token.expose()
         ))?;
     }
+    output.line(format_args!(
+        "   {ADMIN} is an admin without a password; SEED_ADMIN_EMAIL and SEED_ADMIN_PASSWORD make \
+         one who has one."
+    ))?;
     output.line(format_args!(
         "   curl -H \"Authorization: Bearer TOKEN\" {url}/api/catalog/tables\n   \
          Ctrl-C ends it."

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agnes_core::access::Email;
+use agnes_core::access::{Email, SCHEDULER_SECRET_MIN, SIGNING_KEY_MIN};
 use agnes_core::config::Config;
 use agnes_core::{Agnes, Error, Kind, Result, Secret};
 use clap::Args;
@@ -41,11 +41,21 @@ machine alone; AGNES_LOG says what is logged, as in `debug` or `agnes_server=war
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Where it listens; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", env = "AGNES_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "AGNES_LISTEN", value_parser = address)]
     listen: Option<SocketAddr>,
     /// The configuration, in the place of instance.yaml in CONFIG_DIR
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// An address with a port; `localhost` is this machine's.
+pub(super) fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    named
+        .as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "it is an address with a port, as in 127.0.0.1:8000 or [::]:8000".to_string())
 }
 
 /// How long what runs may take once the server was told to end.
@@ -99,7 +109,11 @@ pub(super) fn serve(
                 std::io::ErrorKind::AddrInUse => Kind::Conflict,
                 _ => Kind::Unavailable,
             };
-            Error::new(kind, format!("can't listen on {listen}: {e}"))
+            let cure = match kind {
+                Kind::Conflict => "; another --listen helps, and port 0 takes a free one",
+                _ => "",
+            };
+            Error::new(kind, format!("can't listen on {listen}: {e}{cure}"))
         })?;
         let address = listener
             .local_addr()
@@ -114,6 +128,7 @@ pub(super) fn serve(
         seed(&app, &environment)?;
         let state = agnes.layout().state().to_path_buf();
         let held = agnes.clone();
+        let environment_told = environment.clone();
         let skips_warm_up = environment.get("AGNES_SKIP_CACHE_WARMUP").as_deref() == Some("1");
         let work = move |arguments: Vec<OsString>, output: &Output| {
             super::run_beside(arguments, &held, &environment, output)
@@ -121,6 +136,7 @@ pub(super) fn serve(
         let _listening = beside::listen(&state, work)?;
         output.note(format_args!("listening on http://{address}"));
         shown.iter().for_each(|line| output.note(line));
+        warnings(&app, &environment_told).iter().for_each(|line| output.note(line));
         ready(&agnes, &app.settings.public_url)?;
         let _log = log();
         if !skips_warm_up {
@@ -166,6 +182,31 @@ async fn ended() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
     }
+}
+
+/// What somebody should know who has just started it.
+fn warnings(app: &App, environment: &Environment) -> Vec<String> {
+    let mut lines = Vec::new();
+    if app.access.is_new() {
+        lines.push(
+            "warning: there is no admin, and whoever calls /auth/bootstrap first becomes one; \
+             `agnes user add EMAIL --admin` or SEED_ADMIN_EMAIL makes one"
+                .to_string(),
+        );
+    }
+    if app.access.has_weak_key() {
+        lines.push(format!(
+            "warning: JWT_SECRET_KEY has fewer than {SIGNING_KEY_MIN} characters and may be guessed"
+        ));
+    }
+    let scheduler = environment.get("SCHEDULER_API_TOKEN");
+    if scheduler.is_some_and(|secret| secret.len() < SCHEDULER_SECRET_MIN) {
+        lines.push(format!(
+            "warning: SCHEDULER_API_TOKEN has fewer than {SCHEDULER_SECRET_MIN} characters, so \
+             that nobody may use it"
+        ));
+    }
+    lines
 }
 
 /// The admins that the settings ask for.

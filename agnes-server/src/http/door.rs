@@ -17,6 +17,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use super::answer::personal;
 use super::app::App;
 use super::error::{Answer, Failure};
 
@@ -155,6 +156,11 @@ pub(crate) fn requirement(guard: Guard) -> Option<Vec<SecurityRequirement>> {
 async fn pass(app: &App, guard: Guard, mut request: Request, next: Next) -> Response {
     let from = From(client(app, &request));
     request.extensions_mut().insert(from);
+    // A name that somebody else resolves to this machine makes her page one of this server's.
+    if app.settings.dev_user.is_some() && !names_this_machine(&request) {
+        let refused = "ask for `localhost`, or by a loopback address";
+        return Failure::unauthenticated(refused).into_response();
+    }
     // A browser sends a cookie along with whatever any page has it send, and takes one for it.
     if bearer(request.headers()).is_none() && !comes_from_here(app, &request) {
         let refused = "another site's page sent this request; send a token, or call from this site";
@@ -168,7 +174,12 @@ async fn pass(app: &App, guard: Guard, mut request: Request, next: Next) -> Resp
             Err(failure) => return failure.into_response(),
         }
     }
-    next.run(request).await
+    let mut response = next.run(request).await;
+    // What one caller is told is nobody else's, whatever it is.
+    if guard != Guard::Public && !response.headers().contains_key(header::CACHE_CONTROL) {
+        personal(response.headers_mut());
+    }
+    response
 }
 
 fn permitted(app: &App, guard: Guard, caller: Caller) -> Answer<Caller> {
@@ -188,10 +199,6 @@ fn permitted(app: &App, guard: Guard, caller: Caller) -> Answer<Caller> {
 /// Who a request comes from, as it shows by its token or its cookie.
 pub(crate) fn authenticated(app: &App, from: From, request: &Request) -> Answer<Caller> {
     if let Some(email) = &app.settings.dev_user {
-        // A name that somebody else resolves to this machine makes her page one of this server's.
-        if !names_this_machine(request) {
-            return Err(Failure::unauthenticated("ask for `localhost`, or by a loopback address"));
-        }
         let user = app.access.user_by_email(email);
         let user = user.ok_or_else(|| Failure::unauthenticated("the developer's user is gone"))?;
         return Ok(Caller { principal: Principal::user(user.id.clone()), user });

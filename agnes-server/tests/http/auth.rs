@@ -59,6 +59,19 @@ async fn the_first_admin_closes_the_door_behind_her() {
 }
 
 #[tokio::test]
+async fn nobody_takes_over_an_account_by_being_the_first_to_ask() {
+    let house = House::empty(ServerSettings { rate_limits: false, ..ServerSettings::default() });
+    let access = house.app_access();
+    let admin = access.admin(&agnes_core::access::Principal::Operator).unwrap();
+    let ada = admin.add_user(Email::parse(address("ada")).unwrap(), None).unwrap();
+    let taken = json!({"email": address("ada"), "password": PASSWORD});
+    let taken = house.post("/auth/bootstrap").json(&taken).send().await;
+    assert_eq!(taken.status, StatusCode::FORBIDDEN, "{}", taken.detail());
+    assert!(!admin.user(&ada.id).unwrap().is_admin);
+    assert_eq!(token(&house, &address("ada"), PASSWORD).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn a_cookie_is_no_key_for_other_sites_pages() {
     let house = House::new();
     let credentials = json!({"email": address("ada"), "password": PASSWORD});
@@ -129,6 +142,10 @@ async fn the_developers_mode_answers_no_page_of_another_name() {
         let me = house.get("/auth/me").header("host", host).send().await;
         assert_eq!(me.status.as_u16(), status, "{host}");
     }
+    // Not the routes that take no user, either: a link would come back.
+    let rebound = house.post("/auth/email/send-link").header("host", "rebound.example.com");
+    let rebound = rebound.json(&json!({"email": address("root")})).send().await;
+    assert_eq!(rebound.status, StatusCode::UNAUTHORIZED);
     let cross = house.post("/api/query").header("host", "localhost");
     let cross = cross.header("sec-fetch-site", "cross-site").json(&json!({"sql": "SELECT 1"}));
     assert_eq!(cross.send().await.status, StatusCode::FORBIDDEN);

@@ -360,7 +360,8 @@ fn token(
         }
         TokenCommand::Create { .. } => Err(Error::new(
             Kind::Denied,
-            "a token makes no tokens: make one in the browser, or where the data folder is",
+            "a token makes no tokens: make one where the data folder is, or with a session by \
+             POST /auth/tokens",
         )),
     }
 }

@@ -85,6 +85,8 @@ impl Server {
             .timeout_global(Some(Duration::from_secs(600)))
             // What a token may be sent to was named.
             .max_redirects(0)
+            // A proxy would read what goes without TLS, or answer in this machine's place.
+            .proxy(if url.scheme() == "https" { ureq::Proxy::try_from_env() } else { None })
             .http_status_as_error(false)
             .user_agent(concat!("agnes/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -137,6 +139,7 @@ impl Server {
         };
         let detail = match (status.as_u16(), &self.token) {
             (401, None) => format!("{detail}; AGNES_TOKEN takes a token of yours"),
+            (401, Some(_)) => format!("{detail} (the one of AGNES_TOKEN)"),
             _ => detail,
         };
         Err(Error::new(kind(&text(&told, "/code"), status.as_u16()), detail))
