@@ -136,8 +136,7 @@ mod over_http {
     #[tokio::test]
     async fn every_form_of_a_schedule() {
         let server = Server::new();
-        let cases: Vec<Value> =
-            serde_json::from_str(include_str!("cases/schedules.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_str(include_str!("cases/schedules.json")).unwrap();
         for case in cases.iter().filter(|case| case["schedule"].is_string()) {
             let schedule = &case["schedule"];
             let declared = json!({"name": "orders", "source": "shop", "sync_schedule": schedule});

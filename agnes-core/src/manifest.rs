@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::{Permitted, Principal, Resource, Visibility};
@@ -17,7 +17,7 @@ use crate::{Agnes, Error, Key, Kind, Result, TableId, Timestamp, ViewName};
 pub struct Manifest {
     /// The tables, by the name under which they are published.
     pub tables: BTreeMap<ViewName, ManifestEntry>,
-    /// Other things to download, which the core has none of.
+    /// Hashes of what older installations have beside: `docs`, `profiles`.
     pub assets: BTreeMap<String, Asset>,
     /// When it was made.
     pub server_time: Timestamp,
@@ -71,6 +71,25 @@ pub struct Asset {
     pub hash: String,
 }
 
+/// Folders below each other that are looked through for documents.
+const DOCS_DEPTH: u32 = 8;
+/// The most bytes of a file of profiles.
+const PROFILES_MAX: u64 = 64 << 20;
+
+/// The second in which the newest file below a folder was written.
+fn newest(folder: &Path, depth: u32) -> Option<u64> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let seconds = |entry: std::fs::DirEntry| match entry.file_type().ok()? {
+        kind if kind.is_dir() && depth > 0 => newest(&entry.path(), depth - 1),
+        kind if kind.is_file() => {
+            let modified = entry.metadata().ok()?.modified().ok()?;
+            Some(modified.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
+        }
+        _ => None,
+    };
+    entries.filter_map(seconds).max()
+}
+
 impl Agnes {
     /// The tables that a principal may see now, with hashes.
     ///
@@ -104,7 +123,24 @@ impl Agnes {
                 })
                 .collect(),
         };
-        Ok(Manifest { tables, assets: BTreeMap::new(), server_time: self.now() })
+        Ok(Manifest { tables, assets: self.assets(), server_time: self.now() })
+    }
+
+    /// What older installations have beside their tables: documents, told apart by the second in
+    /// which the newest was written, and a file of profiles, by its content. What can't be read
+    /// isn't there.
+    fn assets(&self) -> BTreeMap<String, Asset> {
+        use md5::{Digest as _, Md5};
+        let root = self.layout().root();
+        let newest = newest(&root.join("docs"), DOCS_DEPTH).map(|seconds| seconds.to_string());
+        let profiles = root.join("src_data/metadata/profiles.json");
+        let size = profiles.metadata().map_or(0, |file| file.len());
+        let text = (size > 0 && size <= PROFILES_MAX).then(|| std::fs::read(profiles).ok());
+        let profiles = text.flatten().map(|text| {
+            Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        });
+        let assets = [("docs", newest), ("profiles", profiles)].into_iter();
+        assets.filter_map(|(name, hash)| Some((name.to_string(), Asset { hash: hash? }))).collect()
     }
 }
 

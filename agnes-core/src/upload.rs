@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::access::{Principal, User};
 use crate::connector::TableStatus;
 use crate::connectors::files::{FilesConnector, FilesOptions};
-use crate::{Agnes, Error, Kind, NoProgress, Result, SourceName, TableName, disk};
+use crate::{Agnes, Error, Kind, NoProgress, Result, SourceName, TableName, ViewName, disk};
 
 /// The most bytes of an upload.
 pub const UPLOAD_MAX: usize = 50 << 20;
@@ -99,6 +99,8 @@ impl Agnes {
         fits(content)?;
         let filename = file_name(name);
         let source = SourceName::parse("files")?;
+        // What is refused leaves nothing behind that a later rebuild might publish.
+        self.may_publish(&source, &filename)?;
         let folder = self.layout().root().join("inbox").join(uuid::Uuid::new_v4().to_string());
         let done = (|| {
             self.put(&folder, &filename, content)?;
@@ -126,6 +128,36 @@ impl Agnes {
         Ok(UploadedTable { table: outcome.table, rows: outcome.rows, size: content.len() })
     }
 
+    /// Whether the table of a file may be this source's.
+    fn may_publish(&self, source: &SourceName, filename: &str) -> Result<()> {
+        let stem = filename.split('.').next().unwrap_or_default();
+        let name = ViewName::of(&TableName::for_stem(stem)?)?;
+        let taken = |by: &SourceName| {
+            Error::new(
+                Kind::Conflict,
+                format!("`{name}` is a table of `{by}`; call the file something else"),
+            )
+            .with(crate::Key::Table, &name)
+        };
+        if let Some(table) = self.access()?.resolve(name.as_str())
+            && (table.source != *source || table.name != name)
+        {
+            return Err(taken(&table.source));
+        }
+        let generation = self.generation()?;
+        let view = generation.as_ref().and_then(|g| g.views.get(&name));
+        if let Some(view) = view.filter(|view| view.source != *source) {
+            return Err(taken(&view.source));
+        }
+        match self.store()?.withdrawn()?.contains(&(source.clone(), name.clone())) {
+            true => Err(Error::new(
+                Kind::Conflict,
+                format!("`{name}` was taken out of the registry; register it first"),
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// Puts a file whole into a folder of the owner's.
     fn put(&self, folder: &Path, filename: &str, content: &[u8]) -> Result<()> {
         let disk = &self.components().disk;
@@ -133,7 +165,10 @@ impl Agnes {
         disk::private(folder, 0o700)?;
         // Two who upload at once each have their own.
         let aside = folder.join(format!(".{}", uuid::Uuid::new_v4().simple()));
-        let written = disk.write(&aside, content);
+        let written = disk
+            .write(&aside, b"")
+            .and_then(|()| disk::private(&aside, 0o600))
+            .and_then(|()| disk.append(&aside, content));
         written.and_then(|()| disk.rename(&aside, &folder.join(filename))).inspect_err(|_| {
             let _ = std::fs::remove_file(&aside);
         })

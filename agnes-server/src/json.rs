@@ -14,6 +14,8 @@ use agnes_core::arrow::json::writer::{
 };
 use agnes_core::arrow::util::display::ArrayFormatter;
 
+use serde_json::value::RawValue;
+
 use crate::values;
 
 /// Writes NaN and the infinities as text, as the JSON form of Protocol Buffers does, and the keys
@@ -148,12 +150,15 @@ pub(crate) fn rows(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowEr
 }
 
 /// The rows of some batches, each as an object. Numbers that are none are null.
-pub(crate) fn objects(batches: &[RecordBatch]) -> Result<Vec<serde_json::Value>, ArrowError> {
+pub(crate) fn objects(batches: &[RecordBatch]) -> Result<Box<RawValue>, ArrowError> {
     let builder = WriterBuilder::new()
         .with_explicit_nulls(true)
         .with_encoder_factory(Arc::new(Encoders::Nulls));
     let mut writer = builder.build::<_, JsonArray>(Vec::new());
     batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()?;
-    serde_json::from_slice(&writer.into_inner()).or(Ok(Vec::new()))
+    // As text, so that the columns keep their order.
+    let text = String::from_utf8(writer.into_inner()).unwrap_or_default();
+    let text = if text.is_empty() { "[]".to_string() } else { text };
+    RawValue::from_string(text).map_err(|e| ArrowError::ExternalError(Box::new(e)))
 }

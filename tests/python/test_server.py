@@ -272,3 +272,71 @@ def test_secrets_are_in_no_line_that_it_prints(agnes, serve):
     server.process.terminate()
     printed = server.process.stderr.read()
     assert "hunter2" not in printed and PASSWORD not in printed and KEY not in printed
+
+
+def test_a_configuration_with_which_nothing_would_start_is_refused(agnes, serve, tmp_path):
+    (tmp_path / "config").mkdir()
+    file = tmp_path / "config/instance.yaml"
+    file.write_text("instance: {name: Sales}\n")
+    server = serve(CONFIG_DIR=str(tmp_path / "config"))
+
+    def change(**sections):
+        body = {"sections": sections, "confirm_danger": True}
+        answer = server.ask("POST", "/api/admin/server-config", body, server.token)
+        return answer.status, answer.body.decode()
+
+    for sections in [
+        {"server": {"send_file": "nginx"}}, {"server": {"cors_origins": ["*"]}}, {"server": {"host": "nohost"}},
+        {"server": {"trusted_proxies": ["foo"]}}, {"auth": {"providers": ["passwrd"]}},
+        {"instance": {"home_route": "dashboard"}}, {"email": {"smtp_host": "m.example"}},
+        {"email": {"smtp_host": "m.example", "from_address": "nobody"}},
+        {"email": {"smtp_host": "m.example", "from_address": "a@b.c", "smtp_tls": "ssl"}},
+        {"instance": {"home_route": "/x?${JWT_SECRET_KEY}"}},
+        {"data_source": {"keboola": {"stack_url": "https://${JWT_SECRET_KEY}.example.com/"}}},
+    ]:
+        status, told = change(**sections)
+        assert status == 400 and KEY not in told and KEY.replace(" ", "") not in told, (sections, told)
+    assert not (agnes.data / "state/instance.yaml").exists()
+    assert change(server={"max_query_rows": 7})[0] == 200
+    assert server.end() == 0
+    # It holds from the next start on, which goes well.
+    again = serve(CONFIG_DIR=str(tmp_path / "config"))
+    assert again.query("SELECT 1 AS one", limit=8)[0] == 422
+    again.end()
+    # `config check` says what a start would say.
+    for text, told in [("server: {send_file: nginx}", "send_file"), ("auth: {providers: [x]}", "auth.providers"),
+                       ("server: {trusted_proxies: [foo]}", "trusted_proxies"), ("server: {port: 70000}", "65535"),
+                       ("email: {smtp_host: m}", "from_address"), ("instance: {home_route: x}", "home route")]:
+        file.write_text(text + "\n")
+        done = agnes("config", "check", check=False, env={**os.environ, "CONFIG_DIR": str(tmp_path / "config")})
+        assert done.returncode == 2 and told in done.stderr, (text, done.stderr)
+
+
+def test_names_and_addresses_that_can_t_be_meant(agnes, serve):
+    def refused(*arguments, **variables):
+        done = agnes("serve", *arguments, check=False, env={**os.environ, **variables})
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    for domain in ["https://x.com", "x.com/path", "a@x.com", "x y", "x.com?a"]:
+        assert "DOMAIN" in refused("--listen", "127.0.0.1:0", DOMAIN=domain)
+    assert "127.0.0.1:8000" in refused("--listen", "localhost")
+    assert "cors_origins" in refused("--listen", "127.0.0.1:0", CORS_ORIGINS="*")
+    server = serve(SCHEDULER_API_TOKEN="short")
+    server.process.send_signal(signal.SIGTERM)
+    assert "SCHEDULER_API_TOKEN" in server.process.stderr.read()
+
+
+def test_a_server_without_an_admin_says_so(agnes):
+    agnes("user", "add", "ada@example.com")
+    command = [agnes.command, "--data-dir", str(agnes.data), "serve", "--listen", "localhost:0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    port = int(process.stderr.readline().rsplit(":", 1)[1])
+    # Once it answers it heeds signals.
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/api/health")
+    assert connection.getresponse().status == 200
+    connection.close()
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=30)
+    assert "there is no admin" in told, told

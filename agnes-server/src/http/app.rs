@@ -64,6 +64,11 @@ fn base(public_url: &str) -> String {
 }
 
 impl Inner {
+    /// Whether a link that somebody asks for reaches her.
+    pub(crate) fn mails(&self) -> bool {
+        self.mailer.is_some() || self.settings.dev_user.is_some()
+    }
+
     /// The address of one of this server's pages, for a browser that is on one.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum_extra::headers::{
     ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfRange,
@@ -98,7 +98,7 @@ fn wanted(headers: &HeaderMap, size: u64, tag: &ETag, modified: Option<SystemTim
 }
 
 /// Sends a file, or as much of it as is asked for.
-pub(crate) fn serve(served: Served<'_>, headers: &HeaderMap) -> Answer<Response> {
+pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) -> Answer<Response> {
     let Served { file, size, tag, modified, content_type, name } = served;
     let tag: ETag = format!("\"{tag}\"")
         .parse()
@@ -111,6 +111,8 @@ pub(crate) fn serve(served: Served<'_>, headers: &HeaderMap) -> Answer<Response>
                 "the file isn't the one that the request names",
             ));
         }
+        // Ranges are of GET alone.
+        Condition::Send if method == Method::HEAD => sent(file, 0, size),
         Condition::Send => match wanted(headers, size, &tag, modified) {
             Wanted::Nothing => {
                 let range = HeaderValue::from_str(&format!("bytes */{size}"));

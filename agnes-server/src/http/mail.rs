@@ -83,6 +83,7 @@ impl Mailer {
             .from(self.from.clone())
             .to(Mailbox::new(None, address(letter.to.as_str())?))
             .subject(letter.subject)
+            .message_id(None)
             .header(ContentType::TEXT_PLAIN)
             .body(letter.text)
             .map_err(|e| Error::new(Kind::Internal, format!("a letter can't be written: {e}")))?;

@@ -45,7 +45,7 @@ pub(crate) fn page(status: StatusCode, title: &str, body: &Markup) -> Response {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " · Agnes" }
+                title { (title) @if title != "Agnes" { " · Agnes" } }
                 style { (PreEscaped(STYLE)) }
             }
             body { main { h1 { (title) } (body) } }
@@ -86,10 +86,25 @@ pub(crate) fn safe(next: &str) -> Option<String> {
     (!to.starts_with("//")).then(|| to.to_string())
 }
 
+/// What the page on which people sign in says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Says {
+    Nothing,
+    /// Something is wrong.
+    Error(&'static str),
+    /// Something is done.
+    Done(&'static str),
+}
+
 /// The address of the page on which people sign in, from which they go on to `next`.
-pub(crate) fn login(app: &Inner, told: Option<&str>, next: Option<&str>) -> String {
+pub(crate) fn login(app: &Inner, says: Says, next: Option<&str>) -> String {
+    let (name, told) = match says {
+        Says::Nothing => ("error", None),
+        Says::Error(told) => ("error", Some(told)),
+        Says::Done(told) => ("done", Some(told)),
+    };
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("error", told), ("next", next)] {
+    for (name, value) in [(name, told), ("next", next)] {
         if let Some(value) = value {
             query.append_pair(name, value);
         }
@@ -118,11 +133,16 @@ pub(crate) async fn for_people(State(app): State<App>, request: Request, next: N
     match (response.status(), asked) {
         (StatusCode::UNAUTHORIZED, Some(asked)) if can_sign_in => {
             let next = asked.path_and_query().map(|path| app.at(path.as_str()));
-            moved(&login(&app, None, next.as_deref()))
+            moved(&login(&app, Says::Nothing, next.as_deref()))
         }
         (status, _) => {
             let title = status.canonical_reason().unwrap_or("Something went wrong");
-            let mut shown = page(status, title, &html! { p.told.wrong { (told) } });
+            let back = can_sign_in.then(|| app.at("/login"));
+            let body = html! {
+                p.told.wrong { (told) }
+                @if let Some(back) = back { p { a href=(back) { "Sign in, or ask for a link" } } }
+            };
+            let mut shown = page(status, title, &body);
             if let Some(after) = response.headers().get(header::RETRY_AFTER) {
                 shown.headers_mut().insert(header::RETRY_AFTER, after.clone());
             }

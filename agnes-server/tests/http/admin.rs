@@ -156,7 +156,21 @@ async fn a_remote_table_is_published_while_its_admin_waits() {
     let body =
         json!({"name": "far", "source_type": "bigquery", "bucket": "a", "source_table": "b"});
     let made = root.post("/api/admin/register-table", &body).await;
-    assert_eq!((made.status, &made.json()["status"]), (StatusCode::OK, &json!("ok")));
+    // No connector has brought it, so that there is nothing yet that could be queried.
+    assert_eq!((made.status, &made.json()["status"]), (StatusCode::ACCEPTED, &json!("accepted")));
+    let remote = json!({"sql": "FROM far"});
+    let told = root.post("/api/query", &remote).await;
+    assert_eq!(told.status, StatusCode::BAD_REQUEST);
+    assert!(told.detail().contains("isn't published"), "{}", told.detail());
+    let later = json!({"name": "later", "source_type": "bigquery", "query_mode": "materialized",
+        "source_query": "SELECT 1"});
+    assert_eq!(root.post("/api/admin/register-table", &later).await.status, StatusCode::CREATED);
+    let told = root.post("/api/query", &json!({"sql": "FROM later"})).await;
+    assert!(told.detail().contains("next sync"), "{}", told.detail());
+    for path in ["/api/v2/scan", "/api/v2/scan/estimate"] {
+        let scan = root.post(path, &json!({"table_id": "far"})).await;
+        assert_eq!(scan.status, StatusCode::NOT_FOUND, "{}", scan.detail());
+    }
     let tables = root.get("/api/admin/registry").await;
     let rows = tables["tables"].as_array().unwrap();
     assert!(rows.iter().any(|row| row["id"] == "far" && row["query_mode"] == "remote"));
@@ -287,7 +301,11 @@ async fn the_configuration_is_shown_without_secrets_and_changed_with_care() {
         "instance: {name: Sales}\nemail: {smtp_host: a, smtp_password: hunter2}\n",
     )
     .unwrap();
-    let configuration = Configuration { files: files.clone(), variables: Arc::new(|_| None) };
+    let configuration = Configuration {
+        files: files.clone(),
+        variables: Arc::new(|_| None),
+        fits: Arc::new(|_| Ok(())),
+    };
     let settings = ServerSettings {
         rate_limits: false,
         configuration: Some(configuration),
@@ -384,6 +402,11 @@ async fn a_file_becomes_a_table() {
     let ada = house.session("ada");
     let hers = house.upload("/api/upload/tables", &ada, form("x.csv", "id\n1\n")).await;
     assert_eq!(hers.status, StatusCode::FORBIDDEN);
+    // What was refused isn't published later, either.
+    let removed = root.send(Method::DELETE, "/api/admin/registry/orders", &json!({})).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    assert_eq!(upload("another.csv", "id\n1\n").await.status, StatusCode::OK);
+    assert_eq!(root.post("/api/query", &orders).await.status, StatusCode::BAD_REQUEST);
     let inbox = std::fs::read_dir(house.path("data/inbox")).unwrap().count();
     assert_eq!(inbox, 0, "what was uploaded isn't left about");
 }

@@ -186,3 +186,32 @@ async fn a_table_that_is_replaced_is_another_one_at_once() {
     assert_ne!(after.header("etag"), before.header("etag"));
     assert_eq!(after.header("etag"), format!("\"{}\"", md5(&after.body)));
 }
+
+#[tokio::test]
+async fn what_older_installations_have_beside_their_tables_is_told_apart() {
+    let house = House::new();
+    let ada = house.token("ada");
+    let assets = || async {
+        house.get("/api/sync/manifest").token(&ada).send().await.json()["assets"].clone()
+    };
+    assert_eq!(assets().await, serde_json::json!({}));
+    let data = house.path("data");
+    std::fs::create_dir_all(data.join("docs/deep")).unwrap();
+    std::fs::create_dir_all(data.join("src_data/metadata")).unwrap();
+    std::fs::write(data.join("docs/deep/x.md"), "text").unwrap();
+    std::fs::write(data.join("src_data/metadata/profiles.json"), "{}").unwrap();
+    let told = assets().await;
+    assert_eq!(told["profiles"]["hash"], md5(b"{}"));
+    assert!(told["docs"]["hash"].as_str().unwrap().parse::<u64>().unwrap() > 1_700_000_000);
+}
+
+#[tokio::test]
+async fn a_range_is_of_get_alone() {
+    let house = House::new();
+    let ada = house.token("ada");
+    let head = house.ask(Method::HEAD, ORDERS).token(&ada).header("range", "bytes=0-0");
+    let head = head.send().await;
+    let whole = house.get(ORDERS).token(&ada).send().await;
+    assert_eq!(head.status, StatusCode::OK);
+    assert_eq!(head.header("content-length"), whole.body.len().to_string());
+}

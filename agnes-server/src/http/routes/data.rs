@@ -4,7 +4,7 @@ use std::path::Path as FilePath;
 
 use agnes_core::{Error, Kind, Result};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::named::decide;
@@ -84,6 +84,7 @@ pub(super) async fn download(
     State(app): State<App>,
     caller: Caller,
     Path(table): Path<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let decision = decide(&app, &caller.principal, &table)?;
@@ -104,6 +105,7 @@ pub(super) async fn download(
             content_type: "application/octet-stream",
             name: &name,
         },
+        &method,
         &headers,
     )?;
     // Whoever sends in our place tells ranges by itself. Conditions were told here; those that it

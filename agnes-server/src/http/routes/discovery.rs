@@ -8,10 +8,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::named::with_table;
+use super::named::{published, with_table};
 use super::wire::word;
 use crate::http::answer::{Personal, unless_known};
 use crate::http::app::App;
@@ -249,7 +250,7 @@ fn five() -> i64 {
 pub(super) struct TableSample {
     table_id: String,
     #[schema(value_type = Vec<Object>)]
-    rows: Vec<Value>,
+    rows: Box<RawValue>,
     /// What kind of system they come from.
     source: String,
 }
@@ -275,13 +276,7 @@ pub(super) async fn sample(
     let stop = Stop::default();
     let _waits = crate::http::arrow::Waits(stop.clone());
     let sampled = with_table(&app, caller, table, move |app, caller, permit| {
-        let entry = app.agnes.catalog_entry(permit)?;
-        if !entry.is_published {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!("`{}` isn't published now", entry.name),
-            ));
-        }
+        let entry = published(app, permit)?;
         let options =
             QueryOptions { max_rows: Some(rows), stop: Some(stop), ..QueryOptions::default() };
         let session = app.agnes.session_for(&caller.principal)?;

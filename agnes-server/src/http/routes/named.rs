@@ -1,7 +1,9 @@
 //! A table that an address or a body names, and what its caller may do with it.
 
 use agnes_core::access::{Decision, Permitted, Principal, Resource};
-use agnes_core::{ExternalName, Result, TableId};
+use agnes_core::catalog::CatalogEntry;
+use agnes_core::extract::QueryMode;
+use agnes_core::{Error, ExternalName, Kind, Result, TableId};
 use axum::http::StatusCode;
 
 use crate::http::app::{App, Inner};
@@ -17,6 +19,29 @@ pub(super) fn decide(app: &Inner, principal: &Principal, table: &str) -> Answer<
         None => TableId::parse(table).map_err(|_| nothing())?,
     };
     Ok(app.access.decide(principal, &Resource::table(id)))
+}
+
+/// What is known of a table whose source publishes it.
+///
+/// # Errors
+/// `NotFound` when it doesn't.
+pub(super) fn published(app: &Inner, permit: &Permitted<'_, Resource>) -> Result<CatalogEntry> {
+    let entry = app.agnes.catalog_entry(permit)?;
+    match entry.is_published {
+        true => Ok(entry),
+        false => Err(Error::new(Kind::NotFound, unpublished(&entry))),
+    }
+}
+
+/// Why nothing of a table can be read.
+pub(super) fn unpublished(entry: &CatalogEntry) -> String {
+    match entry.query_mode {
+        QueryMode::Materialized => format!(
+            "`{}` is materialized, and has no rows yet: they come with the next sync that is due",
+            entry.name
+        ),
+        _ => format!("`{}` isn't published now", entry.name),
+    }
 }
 
 /// What a decision lets a caller do with the table that an address names.

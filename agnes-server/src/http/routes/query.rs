@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agnes_core::access::Resource;
+use agnes_core::access::{Principal, Resource};
 use agnes_core::arrow::array::RecordBatch;
 use agnes_core::arrow::error::ArrowError;
 use agnes_core::query::Stop;
@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::named::unpublished;
 use crate::http::answer::personal;
-use crate::http::app::App;
+use crate::http::app::{App, Inner};
 use crate::http::arrow::{self, TYPE, Waits};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
@@ -85,10 +86,11 @@ pub(super) async fn query(
         ..QueryOptions::default()
     };
     let principal = caller.principal;
-    let begun = app
-        .work(move |app| app.agnes.session_for(&principal)?.query(&ask.sql, &options))
-        .await
-        .map_err(refused)?;
+    let begun = app.work(move |app| {
+        let session = app.agnes.session_for(&principal)?;
+        session.query(&ask.sql, &options).map_err(|error| hinted(app, &principal, error))
+    });
+    let begun = begun.await.map_err(refused)?;
     if wants_arrow(&headers) {
         return arrow::stream(app, begun, waits, None);
     }
@@ -208,6 +210,18 @@ fn json_body(mut rows: Rows) -> impl FnOnce() -> Result<Vec<u8>> + Send + 'stati
         let end = format!("],\"row_count\":{count},\"truncated\":{}}}", rows.truncated());
         out.extend_from_slice(end.as_bytes());
         Ok(out)
+    }
+}
+
+/// The same error, or why a table that the caller may see has no rows.
+fn hinted(app: &Inner, principal: &Principal, error: Error) -> Error {
+    let named = error.context(Key::Table).and_then(|name| app.access.resolve(name));
+    let Some(table) = named else { return error };
+    let decision = app.access.decide(principal, &Resource::table(table.id));
+    let entry = decision.permit().and_then(|permit| app.agnes.catalog_entry(&permit));
+    match entry {
+        Ok(entry) if !entry.is_published => Error::new(Kind::NotFound, unpublished(&entry)),
+        _ => error,
     }
 }
 

@@ -48,7 +48,14 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<
             .into_iter()
             .map(|s| ((s.source.to_lowercase(), s.table_id.to_lowercase()), s.error))
             .collect();
-        let tables = app.access.admin(&caller.principal)?.tables().into_iter().map(|table| {
+        let generation = app.agnes.generation()?;
+        let views = generation.as_ref().map(|generation| &generation.views);
+        let tables = app.access.admin(&caller.principal)?.tables().into_iter().map(|mut table| {
+            // Where nobody has declared it, its source says.
+            let view = views.and_then(|views| views.get(&table.name));
+            let published = view.filter(|view| view.source == table.source);
+            let mode = published.map_or_else(|| table.query_mode(), |view| view.query_mode);
+            table.declaration.query_mode.get_or_insert(mode);
             let key = |name: &str| (table.source.as_str().to_lowercase(), name.to_lowercase());
             let by_name = errors.remove(&key(table.name.as_str())).flatten();
             let error = by_name.or_else(|| errors.remove(&key(table.id.as_str())).flatten());
@@ -145,9 +152,13 @@ async fn register_as(
         answer.message = Some("its rows come with the next sync that is due");
         return Ok((StatusCode::CREATED, Json(answer)).into_response());
     }
-    let published = publish(app, table.source);
+    let published = publish(app, table.source.clone());
     let (status, word) = match tokio::time::timeout(PATIENCE, published).await {
         Err(_) => (StatusCode::ACCEPTED, "accepted"),
+        Ok(Ok(Ok(()))) if !is_published(app, &table).await? => {
+            answer.message = Some("its source publishes it once its connector has run");
+            (StatusCode::ACCEPTED, "accepted")
+        }
         Ok(Ok(Ok(()))) => (StatusCode::OK, "ok"),
         Ok(failed) => {
             answer.errors.push(match failed {
@@ -159,6 +170,17 @@ async fn register_as(
     };
     answer.status = word;
     Ok((status, Json(answer)).into_response())
+}
+
+/// Whether a table's source publishes it.
+async fn is_published(app: &App, table: &RegisteredTable) -> Answer<bool> {
+    let (name, source) = (table.name.clone(), table.source.clone());
+    let published = app.work(move |app| {
+        let generation = app.agnes.generation()?;
+        let view = generation.as_ref().and_then(|generation| generation.views.get(&name));
+        Ok(view.is_some_and(|view| view.source == source))
+    });
+    Ok(published.await?)
 }
 
 /// Publishes what a source holds, in the background: it goes on when nobody waits.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::named::with_table;
+use super::named::{published, with_table};
 use super::query::refused;
 use crate::http::answer::Personal;
 use crate::http::app::App;
@@ -122,7 +122,7 @@ pub(super) async fn estimate(
 ) -> Answer<Response> {
     let scan = ask.scan(&app)?;
     let estimated = with_table(&app, caller, ask.table_id, move |app, caller, permit| {
-        let entry = app.agnes.catalog_entry(permit)?;
+        let entry = published(app, permit)?;
         let session = app.agnes.session_for(&caller.principal)?;
         let statement = session.scan_statement(&entry.name, &scan);
         Ok(statement.map(|_| entry.id.to_string()))
@@ -167,7 +167,7 @@ pub(super) async fn scan(
         ..QueryOptions::default()
     };
     let begun = with_table(&app, caller, ask.table_id, move |app, caller, permit| {
-        let entry = app.agnes.catalog_entry(permit)?;
+        let entry = published(app, permit)?;
         let session = app.agnes.session_for(&caller.principal)?;
         Ok(session.scan(&entry.name, &scan, &options))
     });

@@ -50,6 +50,7 @@ pub(super) async fn status(State(app): State<App>) -> Personal<SyncStatus> {
 
 /// Which tables.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct WantedTables {
     /// By id or name.
     tables: Option<Vec<String>>,

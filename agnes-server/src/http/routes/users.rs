@@ -88,7 +88,7 @@ pub(super) struct AddedUser {
 fn is_admin(role: Option<&str>) -> Result<Option<bool>> {
     use agnes_core::access::Role;
     let role = role.map(Role::parse).transpose()?;
-    Ok(role.map(|role| matches!(role, Role::Admin | Role::KmAdmin)))
+    Ok(role.map(|role| role == Role::Admin))
 }
 
 /// Add a user, who may see nothing yet

@@ -81,6 +81,12 @@ fn letter(app: &Inner, to: &Email, purpose: LinkPurpose, link: &str) -> Letter {
         LinkPurpose::Reset => ("Another password", "Set another password here"),
         LinkPurpose::SignIn => ("Your link to sign in", "Sign in here"),
     };
+    let otherwise = match purpose {
+        LinkPurpose::Setup => "If you don't want the account, leave the link alone.",
+        LinkPurpose::Reset | LinkPurpose::SignIn => {
+            "If you didn't ask for it, leave it alone; nothing changes."
+        }
+    };
     let hours = purpose.lifetime().as_secs() / 3600;
     let holds = match hours {
         1 => "an hour".to_string(),
@@ -92,7 +98,7 @@ fn letter(app: &Inner, to: &Email, purpose: LinkPurpose, link: &str) -> Letter {
         subject: format!("Agnes: {subject}"),
         text: format!(
             "{what}:\n\n{link}\n\nThe link works once and holds for {holds}. It is for {to} on \
-             {server}. If you didn't ask for it, leave it alone; nothing changes.\n"
+             {server}. {otherwise}\n"
         ),
     }
 }
@@ -107,7 +113,7 @@ pub(in crate::http::routes) async fn mailed(
     let Some(mailer) = &app.mailer else { return false };
     let sent = mailer.send(letter(app, to, purpose, link)).await;
     if let Err(error) = &sent {
-        tracing::error!(?error, %to, "a link wasn't mailed");
+        tracing::error!(%error, %to, "a link wasn't mailed");
     }
     sent.is_ok()
 }

@@ -39,6 +39,8 @@ pub(super) fn home_route(app: &Inner) -> String {
 pub(super) struct Told {
     /// Why she comes back.
     error: Option<String>,
+    /// What she has done.
+    done: Option<String>,
     /// Where to go then: a path on this server.
     next: Option<String>,
 }
@@ -52,15 +54,15 @@ pub(super) async fn page(State(app): State<App>, Query(told): Query<Told>) -> Re
     let next = told.next.as_deref().and_then(page::safe);
     // A text of somebody's link is never shown.
     let told = match told.error.as_deref() {
+        None if told.done.is_some() => Some((false, "Your password is set. Sign in with it.")),
         None => None,
         Some("invalid") => Some((true, "Wrong e-mail address or password.")),
-        Some("changed") => Some((false, "Your password is set. Sign in with it.")),
         Some("deactivated") => Some((true, "Your account is deactivated; ask an admin.")),
         Some(_) => Some((true, "That didn't work. Try again.")),
     };
     let has = |provider| app.settings.providers.contains(&provider);
     // Nobody waits for a letter that never comes.
-    let mails = app.mailer.is_some() || app.settings.dev_user.is_some();
+    let mails = app.mails();
     let next = html! {
         @if let Some(next) = &next { input type="hidden" name="next" value=(next); }
     };

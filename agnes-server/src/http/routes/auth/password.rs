@@ -12,12 +12,12 @@ use utoipa_axum::routes;
 
 use super::link::{self, Wanted};
 use super::{Token, login, sent_home, session, signed_in};
-use crate::http::app::App;
+use crate::http::app::{App, Inner};
 use crate::http::door::{Doors, From, Guard};
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::{Body, Form, Query};
 use crate::http::limits::Attempt;
-use crate::http::page::{self, moved, page};
+use crate::http::page::{self, Says, moved, page};
 
 pub(super) fn doors(doors: Doors) -> Doors {
     doors
@@ -117,7 +117,7 @@ pub(super) async fn login_web(
     let next = next.as_deref().and_then(page::safe);
     let user = match checked(&app, credentials).await {
         Err(failure) if failure.is(StatusCode::UNAUTHORIZED) => {
-            return Ok(moved(&page::login(&app, Some("invalid"), next.as_deref())));
+            return Ok(moved(&page::login(&app, Says::Error("invalid"), next.as_deref())));
         }
         checked => checked?,
     };
@@ -177,7 +177,8 @@ pub(super) struct Followed {
 }
 
 /// The form to set a password with a link, or to ask for one.
-fn form(followed: Followed, title: &str, confirm: &str, request: &str) -> Response {
+fn form(app: &Inner, followed: Followed, title: &str, confirm: &str, request: &str) -> Response {
+    let (confirm, request) = (app.at(confirm), app.at(request));
     let body = match followed {
         Followed { email: Some(email), token: Some(token) } => html! {
             form method="post" action=(confirm) {
@@ -189,6 +190,10 @@ fn form(followed: Followed, title: &str, confirm: &str, request: &str) -> Respon
                     autocomplete="new-password" autofocus;
                 button { "Set the password" }
             }
+        },
+        // Nobody waits for a letter that never comes.
+        Followed { token: None, .. } if !app.mails() => html! {
+            p.told { "This server sends no mail: ask an admin for a link." }
         },
         Followed { email, .. } => html! {
             form method="post" action=(request) {
@@ -214,7 +219,7 @@ pub(super) async fn setup_page(
     Query(followed): Query<Followed>,
 ) -> Response {
     let (confirm, request) = ("/auth/password/setup/confirm", "/auth/password/setup/request");
-    form(followed, "Set your password", &app.at(confirm), &app.at(request))
+    form(&app, followed, "Set your password", confirm, request)
 }
 
 /// Ask for another link to set a first password
@@ -266,7 +271,7 @@ pub(super) async fn reset_page(
     Query(followed): Query<Followed>,
 ) -> Response {
     let (confirm, request) = ("/auth/password/reset/confirm", "/auth/password/reset");
-    form(followed, "Set another password", &app.at(confirm), &app.at(request))
+    form(&app, followed, "Set another password", confirm, request)
 }
 
 /// Ask for a link to set another password
@@ -303,5 +308,5 @@ pub(super) async fn reset_confirm(
 ) -> Answer<Response> {
     app.limits.count(Attempt::Link, from)?;
     set(&app, new, LinkPurpose::Reset).await?;
-    Ok(moved(&page::login(&app, Some("changed"), None)))
+    Ok(moved(&page::login(&app, Says::Done("password"), None)))
 }
