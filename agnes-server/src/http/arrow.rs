@@ -13,11 +13,10 @@ use http_body_util::StreamBody;
 
 use super::answer::personal;
 use super::app::App;
-use super::error::Answer;
 
 /// What an Arrow IPC stream is called.
 pub(crate) const TYPE: &str = "application/vnd.apache.arrow.stream";
-/// Says behind the rows whether some were left out: nobody knows before.
+/// Says whether rows were left out.
 pub(crate) const TRUNCATED: HeaderName = HeaderName::from_static("x-agnes-truncated");
 
 /// Says that nobody waits any more when it is dropped, as it is when the client goes away.
@@ -71,13 +70,66 @@ impl Sending {
     }
 }
 
+/// How much is made before anything is sent, bytes: of a result that is smaller it is known whether
+/// it is whole, and what goes wrong meanwhile is an error as any other.
+const FIRST: usize = 1 << 20;
+
+/// The beginning of a result: all of it, or what comes before the rest.
+enum Begun {
+    Whole { truncated: bool },
+    Part(Box<Sending>),
+}
+
+fn begin(mut sending: Sending) -> Result<(Vec<Bytes>, Begun)> {
+    let (mut made, mut size) = (Vec::new(), 0);
+    loop {
+        match sending.next()? {
+            Next::End { truncated } => return Ok((made, Begun::Whole { truncated })),
+            Next::Bytes(bytes) => {
+                size += bytes.len();
+                made.push(Bytes::from(bytes));
+            }
+        }
+        if size > FIRST {
+            return Ok((made, Begun::Part(Box::new(sending))));
+        }
+    }
+}
+
+fn told(truncated: bool) -> HeaderValue {
+    HeaderValue::from_static(if truncated { "true" } else { "false" })
+}
+
 /// A stream that is made as it is read: between two batches nothing waits on a thread. An error
-/// ends it without its end, which every reader tells.
-pub(crate) fn stream(app: App, rows: Rows, waits: Waits, count: Option<Count>) -> Answer<Response> {
+/// ends it without its end, which every reader tells. Whether rows were left out is in a header of
+/// a small result, and behind the rows of a large one.
+///
+/// # Errors
+/// Those of the first rows; `Unavailable` while the server is busy.
+pub(crate) async fn stream(
+    app: App,
+    rows: Rows,
+    waits: Waits,
+    count: Option<Count>,
+) -> Result<Response> {
     let writer = StreamWriter::try_new(Vec::new(), rows.schema())
         .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
     let sending = Sending { rows, writer: Some(writer), count, _waits: waits };
-    let frames = futures_util::stream::try_unfold(Some(sending), move |sending| {
+    let (made, begun) = app.pool.run(move || begin(sending)).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TYPE));
+    personal(&mut headers);
+    let rest = match begun {
+        Begun::Whole { truncated } => {
+            headers.insert(TRUNCATED, told(truncated));
+            None
+        }
+        Begun::Part(sending) => {
+            headers.insert(header::TRAILER, HeaderValue::from_static("x-agnes-truncated"));
+            Some(sending)
+        }
+    };
+    let rest = futures_util::stream::try_unfold(rest, move |sending| {
         let app = app.clone();
         async move {
             let Some(mut sending) = sending else { return Ok(None) };
@@ -87,18 +139,13 @@ pub(crate) fn stream(app: App, rows: Rows, waits: Waits, count: Option<Count>) -
                     std::io::Result::Ok(Some((Frame::data(Bytes::from(bytes)), Some(sending))))
                 }
                 (Next::End { truncated }, _) => {
-                    let mut trailers = HeaderMap::new();
-                    let value = if truncated { "true" } else { "false" };
-                    trailers.insert(TRUNCATED, HeaderValue::from_static(value));
+                    let trailers = HeaderMap::from_iter([(TRUNCATED, told(truncated))]);
                     Ok(Some((Frame::trailers(trailers), None)))
                 }
             }
         }
     });
-    let mut response = Body::new(StreamBody::new(frames)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TYPE));
-    headers.insert(header::TRAILER, HeaderValue::from_static("x-agnes-truncated"));
-    personal(headers);
-    Ok(response)
+    let first = futures_util::stream::iter(made.into_iter().map(|bytes| Ok(Frame::data(bytes))));
+    let body = Body::new(StreamBody::new(futures_util::StreamExt::chain(first, rest)));
+    Ok((headers, body).into_response())
 }

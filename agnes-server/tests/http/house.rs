@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -90,10 +91,17 @@ impl Ask<'_> {
     }
 
     pub(crate) async fn send(self) -> Answer {
+        self.send_with_trailers().await.0
+    }
+
+    /// The same, with what comes behind the body.
+    pub(crate) async fn send_with_trailers(self) -> (Answer, HeaderMap) {
         let response = self.house.router.clone().oneshot(self.request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: parts.status, headers: parts.headers, body }
+        let body = body.collect().await.unwrap();
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let body = body.to_bytes();
+        (Answer { status: parts.status, headers: parts.headers, body }, trailers)
     }
 }
 

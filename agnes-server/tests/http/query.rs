@@ -1,6 +1,7 @@
 //! SQL over HTTP.
 
 use agnes_core::arrow::ipc::reader::StreamReader;
+use agnes_server::ServerSettings;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -55,6 +56,37 @@ async fn rows_come_as_arrow_when_asked() {
     assert_eq!(answer.header("content-type"), "application/vnd.apache.arrow.stream");
     let reader = StreamReader::try_new(answer.body.as_ref(), None).unwrap();
     assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 5000);
+    // Of a small result it is known at once, of a large one at its end.
+    assert_eq!(answer.header("x-agnes-truncated"), "true");
+    for (rows, limit, header, trailer) in [
+        (10, 10, "false", ""),
+        (1_000_000, 1_000_000, "", "false"),
+        (1_000_000, 900_000, "", "true"),
+    ] {
+        let sql = format!("SELECT i, hash(i) AS h FROM range({rows}) t(i)");
+        let settings = ServerSettings { max_rows: 1_000_000, ..ServerSettings::default() };
+        let house = House::with(settings);
+        let body = json!({"sql": sql, "limit": limit});
+        let ask = house.post("/api/query").token(&house.token("ada")).json(&body);
+        let ask = ask.header("accept", "application/vnd.apache.arrow.stream");
+        let (answer, trailers) = ask.send_with_trailers().await;
+        assert_eq!(answer.header("x-agnes-truncated"), header, "{rows} {limit}");
+        let told = trailers.get("x-agnes-truncated").map_or("", |told| told.to_str().unwrap());
+        assert_eq!(told, trailer, "{rows} {limit}");
+        let reader = StreamReader::try_new(answer.body.as_ref(), None).unwrap();
+        assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), limit);
+    }
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_the_first_rows_is_an_error_and_no_broken_stream() {
+    let house = House::new();
+    let sql = "SELECT CAST(CASE WHEN i = 3000 THEN 'x' ELSE '1' END AS INT) FROM range(5000) t(i)";
+    let ask = house.post("/api/query").token(&house.token("ada"));
+    let ask = ask.header("accept", "application/vnd.apache.arrow.stream");
+    let answer = ask.json(&json!({"sql": sql, "limit": 10_000})).send().await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.detail().contains("'x'"), "{}", answer.detail());
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ pub(super) async fn query(
     });
     let begun = begun.await.map_err(refused)?;
     if wants_arrow(&headers) {
-        return arrow::stream(app, begun, waits, None);
+        return arrow::stream(app, begun, waits, None).await.map_err(refused);
     }
     let (body, rest) = (json_body(begun), waits);
     let body = app.work(move |_| body()).await.map_err(refused)?;

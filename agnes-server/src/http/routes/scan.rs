@@ -140,8 +140,8 @@ pub(super) async fn estimate(
 
 /// Read some rows and columns of a table, as an Arrow IPC stream
 ///
-/// A result that is larger than the server allows is cut off; the trailer `X-Agnes-Truncated` says
-/// whether it was.
+/// A result that is larger than the server allows is cut off; `X-Agnes-Truncated` says whether it
+/// was: a header of results up to a mebibyte, a trailer of larger ones.
 #[utoipa::path(
     post, path = "/api/v2/scan", tag = "discovery", request_body = ScanRequest,
     responses(
@@ -173,7 +173,7 @@ pub(super) async fn scan(
     });
     let rows = begun.await?.map_err(rejected)?;
     let count = Box::new(move |bytes: usize| turn.count(bytes as u64));
-    arrow::stream(app, rows, waits, Some(count))
+    arrow::stream(app, rows, waits, Some(count)).await.map_err(rejected)
 }
 
 impl From<Exceeded> for Failure {
