@@ -134,6 +134,7 @@ pub(super) fn serve(
             super::run_beside(arguments, &held, &environment, output)
         };
         let _listening = beside::listen(&state, work)?;
+        let told_to_end = ended()?;
         output.note(format_args!("listening on http://{address}"));
         shown.iter().for_each(|line| output.note(line));
         warnings(&app, &environment_told).iter().for_each(|line| output.note(line));
@@ -145,7 +146,7 @@ pub(super) fn serve(
         let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let (told, mut ending) = tokio::sync::watch::channel(false);
         let end = async move {
-            ended().await;
+            told_to_end.await;
             let _ = told.send(true);
         };
         let serving = axum::serve(listener, service).with_graceful_shutdown(end);
@@ -169,19 +170,18 @@ pub(super) fn serve(
     Ok(Done::Whole)
 }
 
-/// Waits until somebody wants the server to end.
-async fn ended() {
+/// Waits until somebody wants the server to end. From the moment of the call on it is noticed.
+fn ended() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+    let unheard = |e| Error::new(Kind::Unavailable, format!("signals can't be listened to: {e}"));
+    let mut terminated = signal(SignalKind::terminate()).map_err(unheard)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(unheard)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
+    })
 }
 
 /// What somebody should know who has just started it.
