@@ -137,8 +137,8 @@ pub(super) fn serve(
         let told_to_end = ended()?;
         output.note(format_args!("listening on http://{address}"));
         shown.iter().for_each(|line| output.note(line));
-        warnings(&app, &environment_told).iter().for_each(|line| output.note(line));
         ready(&agnes, &app.settings.public_url)?;
+        warnings(&app, &environment_told).iter().for_each(|line| output.note(line));
         let _log = log();
         if !skips_warm_up {
             app.warm_up()?;
