@@ -130,8 +130,9 @@ impl Agnes {
 
     /// Whether the table of a file may be this source's.
     fn may_publish(&self, source: &SourceName, filename: &str) -> Result<()> {
-        let stem = filename.split('.').next().unwrap_or_default();
-        let name = ViewName::of(&TableName::for_stem(stem)?)?;
+        // What becomes no table is the connector's to refuse.
+        let Some(table) = FilesConnector::table_of(filename) else { return Ok(()) };
+        let name = ViewName::of(&table)?;
         let taken = |by: &SourceName| {
             Error::new(
                 Kind::Conflict,

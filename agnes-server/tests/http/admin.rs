@@ -402,6 +402,11 @@ async fn a_file_becomes_a_table() {
     let ada = house.session("ada");
     let hers = house.upload("/api/upload/tables", &ada, form("x.csv", "id\n1\n")).await;
     assert_eq!(hers.status, StatusCode::FORBIDDEN);
+    // The name is the one that the connector gives, whatever dots there are.
+    house.publish("plans_next", "id\n1\n2\n");
+    let dotted = upload("plans.next.csv", "id\n1\n").await;
+    assert_eq!(dotted.status, StatusCode::CONFLICT, "{}", dotted.detail());
+    assert!(!house.path("data/extracts/files/data/plans_next.parquet").exists());
     // What was refused isn't published later, either.
     let removed = root.send(Method::DELETE, "/api/admin/registry/orders", &json!({})).await;
     assert_eq!(removed.status, StatusCode::NO_CONTENT);

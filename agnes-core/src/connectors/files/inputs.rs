@@ -57,6 +57,14 @@ enum Named {
 
 const READABLE: &str = "csv, tsv, json, jsonl, ndjson, parquet, arrow, ipc and feather, the text formats also as .gz and .zst";
 
+/// The table that a file becomes, by its name; none for one that isn't read.
+pub(super) fn table_of(file_name: &str) -> Option<TableName> {
+    match look_at(file_name) {
+        Named::Data { stem, .. } => TableName::for_stem(&stem).ok(),
+        Named::Unreadable(_) | Named::Unknown => None,
+    }
+}
+
 fn look_at(name: &str) -> Named {
     let lower = name.to_ascii_lowercase();
     let (plain, packing) = match (lower.strip_suffix(".gz"), lower.strip_suffix(".zst")) {

@@ -114,6 +114,11 @@ pub struct FilesConnector {
 }
 
 impl FilesConnector {
+    /// The table that a file would become, by its name; none for one that isn't read.
+    pub(crate) fn table_of(file_name: &str) -> Option<TableName> {
+        inputs::table_of(file_name)
+    }
+
     /// A connector over these files and the files in these folders.
     pub fn new(paths: Vec<PathBuf>, options: FilesOptions) -> Self {
         FilesConnector { paths, options, limits: Limits::default(), disk: Disk::real() }
