@@ -1,4 +1,4 @@
-//! Changes to the overlay and its variables, as somebody makes them while the installation runs.
+//! Changes to the overlay, as somebody makes them while the installation runs.
 //! What reads the configuration at its start knows of them at the next one.
 
 use std::collections::BTreeMap;
@@ -7,13 +7,13 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-use super::file::{ENV_OVERLAY, INSTANCE, env_overlay, merge, parsed};
+use super::file::{INSTANCE, merge, parsed};
 use super::mask::{is_secret, masked_as};
 use super::{Config, Files, Level};
 use crate::access::{AuditEvent, Principal};
 use crate::disk::{self, Disk};
 use crate::outbound::{SystemResolver, Target};
-use crate::{Agnes, Error, Key, Kind, Result, Secret};
+use crate::{Agnes, Error, Key, Kind, Result};
 
 /// The sections that may be changed while the installation runs. Those that name programs, or
 /// systems to attach, belong to whoever has the machine.
@@ -120,41 +120,6 @@ impl Agnes {
             AuditEvent::new(self.now(), "server-config.update", "server-config".to_string());
         access.tell(event.by(principal.user_id()).with(json!(changed)));
         Ok(paths)
-    }
-
-    /// Sets variables of the overlay, for secrets that the configuration names as `${NAME}`. They
-    /// hold where the environment has none of that name.
-    ///
-    /// # Errors
-    /// `Denied` for anybody but admins; `Invalid` for a value of several lines.
-    pub fn set_variables(
-        &self,
-        principal: &Principal,
-        files: &Files,
-        variables: &[(&str, Secret)],
-    ) -> Result<()> {
-        self.access()?.admin(principal)?;
-        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = files.state_dir.join(ENV_OVERLAY);
-        let text = match std::fs::read_to_string(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            other => other.map_err(|e| Error::io("read", &path, e))?,
-        };
-        // The lines of others stay as they are.
-        let is_set = |line: &&str| {
-            let named = env_overlay(line);
-            !variables.iter().any(|(name, _)| named.contains_key(*name))
-        };
-        let mut lines: Vec<String> = text.lines().filter(is_set).map(str::to_string).collect();
-        for (name, value) in variables {
-            let value = value.expose();
-            if value.contains(['\n', '\r', '\0']) {
-                return Err(Error::new(Kind::Invalid, format!("`{name}` has one line")));
-            }
-            // What begins and ends with a quote would be read without.
-            lines.push(format!("{name}=\"{value}\""));
-        }
-        write_private(&self.components().disk, &path, &(lines.join("\n") + "\n"))
     }
 }
 

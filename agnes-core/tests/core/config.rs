@@ -419,24 +419,3 @@ fn a_change_that_can_t_be_is_none() {
     assert_eq!(error.kind(), agnes_core::Kind::Contract);
     assert_eq!(std::fs::read_to_string(place.path("state/instance.yaml")).unwrap(), "a: [");
 }
-
-#[test]
-fn variables_are_set_beside_those_that_are_there() {
-    let place = Place::new();
-    place.write("state/.env_overlay", "# mine\nA=1\nexport B='old'\n");
-    let files = Files::in_folder(place.path("config"), place.path("state"));
-    let secret = |text: &str| agnes_core::Secret::new(text);
-    let set = |variables: &[(&str, agnes_core::Secret)]| {
-        place.agnes().set_variables(&Principal::Operator, &files, variables)
-    };
-    set(&[("B", secret("'new' \"one\"")), ("C", secret("x=y"))]).unwrap();
-    assert!(set(&[("A", secret("1\nD=2"))]).is_err());
-    let path = place.path("state/.env_overlay");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with("# mine\n"), "{text}");
-    let variables = agnes_core::config::env_overlay(&text);
-    let got: Vec<(&str, &str)> =
-        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(got, [("A", "1"), ("B", "'new' \"one\""), ("C", "x=y")]);
-    assert_eq!(mode(&path), 0o600);
-}
