@@ -68,8 +68,8 @@ impl RateLimits {
         }
     }
 
-    /// Whether a user may be mailed another link that somebody has asked for: three at once, nine
-    /// an hour.
+    /// Whether a user may be mailed another link that somebody has asked for: three at once, and one
+    /// more every 400 seconds.
     pub(crate) fn may_mail(&self, user: &UserId) -> bool {
         let letters = self.letters.as_ref();
         letters.is_none_or(|letters| letters.check_key(&user.to_string()).is_ok())
