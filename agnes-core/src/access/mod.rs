@@ -75,7 +75,7 @@ pub use groups::{GroupOverview, Member};
 pub use id::{GrantId, GroupId, ID_MAX, RequestId, TokenId, UserId};
 pub use import::{ImportOptions, ImportReport, LeftOut};
 pub use name::{EMAIL_MAX, Email, GROUP_NAME_MAX, GroupName};
-pub use password::{LinkPurpose, PASSWORD_MAX, PASSWORD_MIN};
+pub use password::{LinkPurpose, PASSWORD_MAX, PASSWORD_MIN, invalid_link};
 pub use principal::{Principal, Via};
 pub use request::{AccessRequest, RequestStatus};
 pub use resource::{Block, Item, RESOURCE_ID_MAX, Resource, ResourceKind, ResourceType};

@@ -96,7 +96,8 @@ fn wrong() -> Error {
     Error::new(Kind::Denied, "wrong e-mail address or password").with(Key::Reason, "wrong_password")
 }
 
-fn gone() -> Error {
+/// The one answer to whoever brings a link that is worth nothing, whatever the reason.
+pub fn invalid_link() -> Error {
     Error::new(Kind::Denied, "the link is invalid or has expired; ask for a new one")
         .with(Key::Reason, "invalid_or_expired")
 }
@@ -226,7 +227,7 @@ impl Access {
         let id = user.as_ref().map_or("", |user| user.id.as_str());
         let hash = sha256(token.expose());
         let taken = self.store.take_link(id, purpose.as_str(), &hash, self.now())?;
-        user.filter(|user| taken && user.active).ok_or_else(gone)
+        user.filter(|user| taken && user.active).ok_or_else(invalid_link)
     }
 
     /// Sets a password with a link for that, and takes the link.
@@ -243,7 +244,7 @@ impl Access {
     ) -> Result<User> {
         checked(password)?;
         if purpose == LinkPurpose::SignIn {
-            return Err(gone());
+            return Err(invalid_link());
         }
         let user = self.take_link(email, token, purpose)?;
         let action = match purpose {
@@ -251,7 +252,7 @@ impl Access {
             LinkPurpose::Setup | LinkPurpose::SignIn => "user.set_password",
         };
         self.set_password_of(&user.id, password, action, |facts| {
-            let there = facts.user(&user.id).ok_or_else(gone)?;
+            let there = facts.user(&user.id).ok_or_else(invalid_link)?;
             super::admin::not_sso(facts, there, "set the password of")?;
             Ok(Some(user.id.clone()))
         })?;

@@ -3,7 +3,7 @@
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -61,6 +61,13 @@ fn fields<T: DeserializeOwned>(text: &[u8], place: &str) -> Result<T, Failure> {
     })
 }
 
+/// Whether a browser's form sends a request, by what it says of its body.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
 /// A body in JSON, or of a browser's form, whose sender sees pages.
 #[derive(Debug)]
 pub(crate) enum Sent<T> {
@@ -72,9 +79,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
-        let is_form = kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+        let is_form = is_form(request.headers());
         let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
         // curl calls everything a form.
         let is_form = is_form && !bytes.trim_ascii_start().starts_with(b"{");

@@ -1,7 +1,7 @@
 //! Signing in with a link that comes by mail.
 
 use agnes_core::Secret;
-use agnes_core::access::{Email, LinkPurpose};
+use agnes_core::access::{Email, LinkPurpose, invalid_link};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -136,7 +136,7 @@ pub(super) async fn verify(
     app.limits.count(Attempt::Link, from)?;
     let (taken, is_form) = sent.into_parts();
     let token = app.work(move |app| {
-        let email = Email::parse(&taken.email).map_err(|_| link::gone())?;
+        let email = Email::parse(&taken.email).map_err(|_| invalid_link())?;
         let token = Secret::new(taken.token);
         let user = app.access.take_link(&email, &token, LinkPurpose::SignIn)?;
         Ok((session(app, &user.id)?, taken.next))

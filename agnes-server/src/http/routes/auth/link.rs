@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use agnes_core::access::{Email, LinkPurpose, User};
-use agnes_core::{Error, Key, Kind, Result};
+use agnes_core::{Error, Kind, Result};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -22,12 +22,6 @@ pub(super) struct Wanted {
     email: String,
     /// Where to go then: a path on this server.
     next: Option<String>,
-}
-
-/// The one answer to whoever brings a link that is worth nothing.
-pub(super) fn gone() -> Error {
-    Error::new(Kind::Denied, "the link is invalid or has expired; ask for a new one")
-        .with(Key::Reason, "invalid_or_expired")
 }
 
 /// What somebody hears whose link isn't taken.

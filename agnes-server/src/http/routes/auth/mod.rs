@@ -23,7 +23,7 @@ use crate::http::answer::Personal;
 use crate::http::app::{App, Inner};
 use crate::http::door::{COOKIE, Caller, Doors, From, Guard};
 use crate::http::error::{Answer, Failure};
-use crate::http::extract::Body;
+use crate::http::extract::{Body, is_form};
 use crate::http::limits::Attempt;
 use crate::http::page::{moved, safe};
 use crate::http::settings::Provider;
@@ -168,9 +168,7 @@ pub(super) async fn me(State(app): State<App>, caller: Caller) -> Answer<Respons
     )
 )]
 pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Response {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
-    let mut response = match is_form {
+    let mut response = match is_form(&headers) {
         true => moved(&app.at("/login")),
         false => StatusCode::NO_CONTENT.into_response(),
     };

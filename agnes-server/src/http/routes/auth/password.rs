@@ -1,6 +1,6 @@
 //! Signing in with a password, and the links with which people set one.
 
-use agnes_core::access::{Email, LinkPurpose, User};
+use agnes_core::access::{Email, LinkPurpose, User, invalid_link};
 use agnes_core::{Error, Kind, Secret};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -142,7 +142,7 @@ pub(super) struct PasswordByLink {
 async fn set(app: &App, new: PasswordByLink, purpose: LinkPurpose) -> Answer<User> {
     let shared = app.clone();
     let set = app.hashing.run(move || {
-        let email = Email::parse(&new.email).map_err(|_| link::gone())?;
+        let email = Email::parse(&new.email).map_err(|_| invalid_link())?;
         let (token, password) = (Secret::new(new.token), Secret::new(new.password));
         shared.access.set_password_by_link(&email, &token, purpose, &password)
     });
