@@ -16,7 +16,7 @@ use crate::orchestrator::{
 };
 use crate::profile::ProfileSettings;
 use crate::query::{
-    Gate, HybridLimits, Means, QueryLimits, RemoteEngines, Session, Shelf, Workers,
+    Gate, HybridLimits, Means, QueryLimits, RemoteEngines, Session, Shelf, Statements, Workers,
 };
 use crate::registry::IngestReport;
 use crate::store::Store;
@@ -112,6 +112,19 @@ impl Default for Components {
     }
 }
 
+/// What is published at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publication {
+    /// The generation's number.
+    pub number: u64,
+    /// The tables.
+    pub tables: usize,
+    /// When they were published.
+    pub at: Timestamp,
+    /// When the oldest data was read from its source, where any extract says.
+    pub oldest_data: Option<Timestamp>,
+}
+
 /// A data folder, open: extracts come in, one analytics database comes out, SQL runs on it.
 ///
 /// Cheap to open: nothing is read or created before it is needed. It can be shared between
@@ -149,6 +162,7 @@ impl Agnes {
         components: Components,
     ) -> Result<Agnes> {
         let layout = Layout::new(data_dir.as_ref(), settings.state_dir.as_deref())?;
+        let nice = settings.query.nice;
         Ok(Agnes {
             gate: Gate::new(settings.query.clone()),
             layout,
@@ -158,7 +172,7 @@ impl Agnes {
             access: Mutex::new(None),
             metadata: Mutex::new(None),
             shelf: Arc::default(),
-            workers: Arc::default(),
+            workers: Arc::new(Workers::new(nice)),
         })
     }
 
@@ -242,7 +256,13 @@ impl Agnes {
         &self.gate
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    /// How many statements run and wait now.
+    pub fn statements(&self) -> Statements {
+        self.gate.counts()
+    }
+
+    /// What it was opened with.
+    pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
@@ -291,7 +311,7 @@ impl Agnes {
     ) -> Result<RebuildReport> {
         let report = orchestrator::rebuild(&self.context(), || self.store(), only, progress)?;
         if report.published {
-            self.shelf.clear();
+            self.shelf.renew(&self.layout)?;
         }
         Ok(report)
     }
@@ -307,6 +327,24 @@ impl Agnes {
     /// `Unavailable` when it can't be read.
     pub fn generation(&self) -> Result<Option<Generation>> {
         Generation::load(&self.layout)
+    }
+
+    /// What is published now, in a few figures. Cheap: the generation is kept in memory.
+    ///
+    /// # Errors
+    /// As [`Agnes::generation`].
+    pub fn publication(&self) -> Result<Option<Publication>> {
+        if !self.layout.generation().exists() {
+            return Ok(None);
+        }
+        let held = self.held()?;
+        let generation = &held.generation;
+        Ok(Some(Publication {
+            number: generation.number,
+            tables: generation.views.len(),
+            at: generation.created_at,
+            oldest_data: generation.views.values().filter_map(|view| view.extracted_at).min(),
+        }))
     }
 
     /// Opens a session over everything that is published, as the operator sees it.

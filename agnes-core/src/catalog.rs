@@ -23,13 +23,13 @@
 //! - nothing is asked of a remote system, and no file is opened.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::access::{Permitted, Principal, Resource, Visibility};
+use crate::access::{Moment, Permitted, Principal, Resource, Visibility};
 use crate::extract::QueryMode;
 use crate::manifest::Published;
-use crate::metadata::{Freshness, TableMetadata, TableStatus};
-use crate::orchestrator::{Column, View};
+use crate::metadata::{Freshness, Revision, TableMetadata, TableStatus};
+use crate::orchestrator::{Column, Held, View};
 use crate::registry::{RegisteredTable, SyncStrategy, source_type};
 use crate::{Agnes, Error, Kind, Result, SourceName, TableId, ViewName};
 
@@ -111,7 +111,42 @@ impl CatalogEntry {
     }
 }
 
+/// What the catalogs and manifests of one moment are made of, without holding on to it: while two of
+/// them are equal, each principal's are what they were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    facts: Moment,
+    generation: Publishing,
+    metadata: Revision,
+}
+
+/// A generation, told apart from those before and after it.
+#[derive(Debug, Clone)]
+struct Publishing(Weak<Held>);
+
+impl PartialEq for Publishing {
+    fn eq(&self, other: &Publishing) -> bool {
+        Weak::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl Agnes {
+    /// How things stand, for whoever remembers what she made of [`Agnes::catalog`] or
+    /// [`Agnes::manifest`] and asks whether that would be the same now.
+    ///
+    /// # Errors
+    /// As [`Agnes::catalog`].
+    pub fn standing(&self, principal: &Principal) -> Result<Standing> {
+        let access = self.access()?;
+        // Whatever changes from here on, the standing is an older one.
+        let facts = access.moment();
+        access.stands(principal)?;
+        let metadata = self.settings().metadata.threshold();
+        let metadata = self.metadata_cache()?.revision(self.now(), metadata);
+        let generation = Publishing(Arc::downgrade(&self.held()?));
+        Ok(Standing { facts, generation, metadata })
+    }
+
     /// The tables that a principal may see, by name: those that are registered, whether they are
     /// published or not, and for an admin also those that are published and not registered.
     ///

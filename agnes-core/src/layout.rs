@@ -26,6 +26,15 @@ pub struct Layout {
     state: PathBuf,
 }
 
+/// The space on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that whoever runs Agnes may still write.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub size_bytes: u64,
+}
+
 impl Layout {
     /// The layout below `root`, which is made absolute here, once.
     ///
@@ -64,10 +73,13 @@ impl Layout {
         &self.root
     }
 
-    /// The bytes that are free on the data folder's disk; none where nobody can tell.
-    pub fn free_bytes(&self) -> Option<u64> {
+    /// The space on the data folder's disk; none where nobody can tell.
+    pub fn disk_space(&self) -> Option<DiskSpace> {
         let disk = rustix::fs::statvfs(&self.root).ok()?;
-        disk.f_bavail.checked_mul(disk.f_frsize)
+        Some(DiskSpace {
+            free_bytes: disk.f_bavail.checked_mul(disk.f_frsize)?,
+            size_bytes: disk.f_blocks.checked_mul(disk.f_frsize)?,
+        })
     }
 
     /// `extracts/`: one folder for each source.

@@ -74,7 +74,7 @@ pub use disk::Disk;
 pub use engine::{EngineInfo, Limits, engine_info, missing_icu};
 pub use error::{Error, Key, Kind, Result};
 pub use extract::{Extract, ExtractWriter};
-pub use layout::Layout;
+pub use layout::{DiskSpace, Layout};
 pub use name::{
     AttachAlias, ColumnName, EXTERNAL_MAX, ExtensionName, ExternalName, STRICT_MAX, SourceName,
     TableId, TableName, TokenEnv, ViewName,

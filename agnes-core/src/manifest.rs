@@ -129,7 +129,7 @@ impl Agnes {
     /// What older installations have beside their tables: documents, told apart by the second in
     /// which the newest was written, and a file of profiles, by its content. What can't be read
     /// isn't there.
-    fn assets(&self) -> BTreeMap<String, Asset> {
+    pub fn assets(&self) -> BTreeMap<String, Asset> {
         use md5::{Digest as _, Md5};
         let root = self.layout().root();
         let newest = newest(&root.join("docs"), DOCS_DEPTH).map(|seconds| seconds.to_string());

@@ -193,6 +193,11 @@ impl Access {
     }
 
     /// The facts of this moment.
+    /// Which facts decisions rest on now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(Arc::downgrade(&self.facts()))
+    }
+
     fn facts(&self) -> Arc<Facts> {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -388,6 +393,18 @@ impl Access {
             }
         }
         Ok(value)
+    }
+}
+
+/// The facts of one moment, without holding on to them: two are equal when nothing was changed
+/// between.
+#[derive(Debug, Clone)]
+pub(crate) struct Moment(Weak<Facts>);
+
+impl PartialEq for Moment {
+    fn eq(&self, other: &Moment) -> bool {
+        // Its place isn't given to anything else while this lives.
+        Weak::ptr_eq(&self.0, &other.0)
     }
 }
 

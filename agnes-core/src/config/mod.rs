@@ -65,6 +65,11 @@ impl Files {
         Files { instance: config_dir.as_ref().join(INSTANCE), state_dir: state_dir.into() }
     }
 
+    /// A path that the configuration names.
+    pub fn path(&self, named: &str) -> PathBuf {
+        self.folder().join(named)
+    }
+
     /// What relative paths are relative to.
     fn folder(&self) -> &Path {
         self.instance.parent().unwrap_or(Path::new(""))

@@ -337,6 +337,11 @@ pub(super) fn positive<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     between(d, 1, LARGEST)
 }
 
+/// How far something stands back, as in `nice`.
+pub(super) fn nice<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u8>, D::Error> {
+    between(d, 0, 19)
+}
+
 /// An engine's buffers, MiB: with fewer it can't read a column.
 pub(super) fn memory<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
     between(d, 16, LARGEST)

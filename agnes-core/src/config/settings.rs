@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Config;
-use super::read::{bytes, list, memory, number, percent, port, positive, shown, text, word};
+use super::read::{bytes, list, memory, nice, number, percent, port, positive, shown, text, word};
 use crate::access::TablePolicy;
 use crate::orchestrator::AttachPolicy;
 use crate::sync::{Runs, SourceSettings};
@@ -55,6 +55,42 @@ pub struct ServerConfig {
     /// Who sends the bytes of a download: `own`, `accel` (nginx) or `sendfile` (Apache).
     #[serde(deserialize_with = "text")]
     pub send_file: Option<String>,
+    /// Threads on which downloads are read that aren't in memory.
+    #[serde(deserialize_with = "positive")]
+    pub download_threads: Option<usize>,
+    /// Connections at the same time.
+    #[serde(deserialize_with = "positive")]
+    pub max_connections: Option<usize>,
+    /// The most bytes of a request's body, where a route has no limit of its own.
+    #[serde(deserialize_with = "positive")]
+    pub max_body_bytes: Option<usize>,
+    /// How long the head of a request may take.
+    #[serde(deserialize_with = "positive")]
+    pub head_seconds: Option<u64>,
+    /// How long a request's body may take before each second has to bring 16 KiB.
+    #[serde(deserialize_with = "positive")]
+    pub body_seconds: Option<u64>,
+    /// How long a connection may ask nothing.
+    #[serde(deserialize_with = "positive")]
+    pub idle_seconds: Option<u64>,
+    /// How long a client may take nothing of what it asked for.
+    #[serde(deserialize_with = "positive")]
+    pub stall_seconds: Option<u64>,
+    /// How long what runs may take once it was told to end.
+    #[serde(deserialize_with = "positive")]
+    pub shutdown_seconds: Option<u64>,
+    /// The certificate with which it serves HTTPS: a PEM file with the whole chain.
+    #[serde(deserialize_with = "text")]
+    pub tls_certificate: Option<String>,
+    /// The certificate's private key, a PEM file.
+    #[serde(deserialize_with = "text")]
+    pub tls_key: Option<String>,
+    /// Where it shows its metrics to whoever can reach that address.
+    #[serde(deserialize_with = "text")]
+    pub metrics_listen: Option<String>,
+    /// How lines of the log look: `text` or `json`.
+    #[serde(deserialize_with = "text")]
+    pub log_format: Option<String>,
 }
 
 /// `auth`: who may sign in.
@@ -170,6 +206,10 @@ pub struct QueryConfig {
     /// Sessions that are kept ready.
     #[serde(deserialize_with = "number")]
     pub kept_sessions: Option<usize>,
+    /// How far statements stand back behind other work of the machine, 0 to 19; 10 beside a server
+    /// when absent.
+    #[serde(deserialize_with = "nice")]
+    pub nice: Option<u8>,
 }
 
 /// `rebuild`: what a rebuild and an ingest may take.
@@ -351,6 +391,7 @@ impl Config {
         set(&mut query.running, of.running);
         set(&mut query.patience, seconds(of.patience_seconds));
         set(&mut query.kept, of.kept_sessions);
+        set(&mut query.nice, of.nice);
         let (metadata, of) = (&mut settings.metadata, &self.metadata);
         let interval = seconds(of.refresh_interval_seconds.filter(|seconds| *seconds > 0));
         set(&mut metadata.interval, interval);

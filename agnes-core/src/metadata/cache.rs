@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::provider::texts;
 use super::refresh::Run;
@@ -60,21 +61,64 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(crate) struct Cache {
     store: Arc<Store>,
-    rows: Mutex<HashMap<TableId, Arc<Cached>>>,
+    rows: Mutex<Rows>,
+    /// Held by whoever changes them, while they are written.
+    writing: Mutex<()>,
     pub(super) running: Mutex<Option<Run>>,
+}
+
+/// What is known, by table.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    by_table: HashMap<TableId, Arc<Cached>>,
+    /// Counts up with each change.
+    revision: u64,
+}
+
+impl Rows {
+    pub(super) fn get(&self, id: &TableId) -> Option<&Arc<Cached>> {
+        self.by_table.get(id)
+    }
+
+    fn change(&mut self, work: impl FnOnce(&mut HashMap<TableId, Arc<Cached>>)) {
+        work(&mut self.by_table);
+        self.revision += 1;
+    }
+}
+
+/// What is known at one moment, without what that is: as long as it is the same, so is that, and so
+/// is how fresh it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Revision {
+    changes: u64,
+    /// Between two changes more and more of them grow too old.
+    old: usize,
 }
 
 impl Cache {
     /// Reads what was cached by the last process.
     pub(crate) fn open(store: Arc<Store>) -> Result<Cache> {
         let rows = store.cached_metadata()?;
-        let rows = rows.into_iter().map(|(id, row)| (id, Arc::new(row))).collect();
-        Ok(Cache { store, rows: Mutex::new(rows), running: Mutex::new(None) })
+        let by_table = rows.into_iter().map(|(id, row)| (id, Arc::new(row))).collect();
+        let rows = Mutex::new(Rows { by_table, revision: 0 });
+        Ok(Cache { store, rows, writing: Mutex::default(), running: Mutex::new(None) })
     }
 
-    /// The rows, for as long as this is held.
-    pub(super) fn rows(&self) -> MutexGuard<'_, HashMap<TableId, Arc<Cached>>> {
+    /// The rows, for as long as this is held: nobody waits for anything meanwhile.
+    pub(super) fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which state the rows are in, where what is older than `threshold` is old.
+    pub(crate) fn revision(&self, now: Timestamp, threshold: Duration) -> Revision {
+        let rows = self.rows();
+        let old = rows.by_table.values();
+        let old = old.filter(|row| row.refreshed_at.is_some_and(|at| at.after(threshold) < now));
+        Revision { changes: rows.revision, old: old.count() }
     }
 
     /// Keeps what was found: in one transaction, then in memory. Of a table that isn't
@@ -84,11 +128,11 @@ impl Cache {
         found: Vec<Found>,
         registered: impl Fn(&TableId) -> Option<RegisteredTable>,
     ) -> Result<()> {
-        let mut rows = self.rows();
+        let _writing = self.writing();
         let mut changed: Vec<(TableId, Arc<Cached>)> = Vec::with_capacity(found.len());
         for Found { table, at, result } in found {
-            let before = rows.get(&table.id).filter(|row| row.is_of(&table));
-            let mut row = before.map_or_else(|| Cached::nothing(&table), |row| Cached::clone(row));
+            let before = self.rows().get(&table.id).filter(|row| row.is_of(&table)).cloned();
+            let mut row = before.map_or_else(|| Cached::nothing(&table), |row| Cached::clone(&row));
             if !registered(&table.id).is_some_and(|now| row.is_of(&now)) {
                 continue;
             }
@@ -109,16 +153,16 @@ impl Cache {
             changed.push((table.id, Arc::new(row)));
         }
         self.store.put_cached_metadata(&changed)?;
-        rows.extend(changed);
+        self.rows().change(|rows| rows.extend(changed));
         Ok(())
     }
 
     /// Forgets a table that is out of the registry. Its row went with the registry's; a refresh
     /// that ran meanwhile may have written it again.
     pub(crate) fn forget(&self, id: &TableId) -> Result<()> {
-        let mut rows = self.rows();
+        let _writing = self.writing();
         self.store.remove_cached_metadata(id)?;
-        rows.remove(id);
+        self.rows().change(|rows| drop(rows.remove(id)));
         Ok(())
     }
 }

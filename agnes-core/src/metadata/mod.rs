@@ -71,7 +71,7 @@ pub use freshness::{Freshness, FreshnessState, RefreshError};
 pub use provider::{Address, MetadataProvider, MetadataProviders, TableMetadata};
 pub use refresh::{AlreadyRunning, INVALID_ADDRESS, Outcome, Refresh, RefreshReport, Which};
 
-pub(crate) use cache::Cache;
+pub(crate) use cache::{Cache, Revision};
 
 use crate::access::Principal;
 use crate::extract::QueryMode;

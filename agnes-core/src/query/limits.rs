@@ -26,11 +26,14 @@ pub struct QueryLimits {
     pub patience: Duration,
     /// Sessions that are kept ready, one for each set of visible tables.
     pub kept: usize,
+    /// How far the threads of statements stand back behind others of the machine: 0 to 19, as in
+    /// `nice`. Linux alone knows it of threads.
+    pub nice: u8,
 }
 
 impl Default for QueryLimits {
     /// 60 s, 1 GiB and 2 threads; 4 statements for each principal, 16 in all, 10 s of waiting,
-    /// 32 sessions.
+    /// 32 sessions; standing back behind nobody.
     fn default() -> Self {
         QueryLimits {
             time: Duration::from_secs(60),
@@ -40,8 +43,18 @@ impl Default for QueryLimits {
             running: 16,
             patience: Duration::from_secs(10),
             kept: 32,
+            nice: 0,
         }
     }
+}
+
+/// How many statements there are at one moment, in the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statements {
+    /// Those that run.
+    pub running: usize,
+    /// Those that wait for their turn.
+    pub waiting: usize,
 }
 
 /// Lets statements in, in the order in which they came.
@@ -67,6 +80,12 @@ impl Gate {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The statements that run, and those that wait for their turn.
+    pub(crate) fn counts(&self) -> Statements {
+        let state = self.state();
+        Statements { running: state.running, waiting: state.queue.len() }
     }
 
     /// Waits until the statement may run.
@@ -186,6 +205,7 @@ mod tests {
     fn turns_come_in_order() {
         let gate = gate(1, Duration::from_secs(60));
         let first = gate.enter(&user("first")).unwrap();
+        assert_eq!(gate.counts(), Statements { running: 1, waiting: 0 });
         let order = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for at in 0..4 {

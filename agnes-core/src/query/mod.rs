@@ -55,7 +55,7 @@ mod workers;
 
 pub use columns::TYPE_KEY;
 pub use hybrid::{HybridLimits, HybridSession, Registered};
-pub use limits::QueryLimits;
+pub use limits::{QueryLimits, Statements};
 pub use remote::{REMOTE_ENGINE, RemoteEngine, RemoteEngines, RemoteRows, Stop};
 pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
 pub use scan::{Order, Scan};

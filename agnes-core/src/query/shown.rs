@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use duckdb::Connection;
 
 use super::limits::QueryLimits;
 use super::session::Checked;
+use super::workers::stand_back;
 use crate::Key as ErrorKey;
 use crate::access::Visibility;
 use crate::disk::Fingerprint;
@@ -343,7 +344,17 @@ fn instance<'v>(
     limits: &QueryLimits,
     views: impl Iterator<Item = &'v Arc<View>>,
 ) -> Result<Connection> {
-    let connection = bounded(limits)?;
+    // The engine's threads stand back as far as the one that starts them.
+    let open = || {
+        stand_back(limits.nice);
+        bounded(limits)
+    };
+    let connection = match limits.nice {
+        0 => open(),
+        _ => std::thread::scope(|scope| scope.spawn(open).join()).unwrap_or_else(|_| {
+            Err(Error::new(Kind::Internal, "the thread that opens the engine panicked"))
+        }),
+    }?;
     wall_in(layout, &connection, views)?;
     Ok(connection)
 }
@@ -370,6 +381,8 @@ enum Key {
 #[derive(Default)]
 pub(crate) struct Shelf {
     state: Mutex<Kept>,
+    /// Held by whoever loads a generation.
+    loading: Mutex<()>,
     /// Connections to an instance that parses and holds nothing. With one thread it does so in
     /// half the time.
     parsers: Mutex<Vec<Connection>>,
@@ -390,11 +403,6 @@ struct Kept {
 }
 
 impl Shelf {
-    /// Lets go of everything, as before a rebuild: what nobody holds may be cleared away.
-    pub(crate) fn clear(&self) {
-        *lock(&self.state) = Kept::default();
-    }
-
     /// Parses with a connection that nobody else uses meanwhile.
     pub(super) fn parse<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let idle = lock(&self.parsers).pop();
@@ -485,6 +493,7 @@ impl Shelf {
     }
 
     fn keep(&self, shown: &Arc<Shown>, limits: &QueryLimits) {
+        let mut gone = Vec::new();
         let mut kept = lock(&self.state);
         let current = kept.current.as_ref().map(|(_, held)| held.generation.number);
         if current != Some(shown.generation().number) {
@@ -492,26 +501,51 @@ impl Shelf {
             return;
         }
         let now = kept.uses;
-        kept.shown.insert(shown.key.clone(), (now, shown.clone()));
+        gone.extend(kept.shown.insert(shown.key.clone(), (now, shown.clone())));
         while kept.shown.len() > limits.kept.max(1) {
             let oldest = kept.shown.iter().min_by_key(|(_, (used, _))| *used);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else { break };
-            kept.shown.remove(&key);
+            gone.extend(kept.shown.remove(&key));
         }
+        // Closed once nobody waits behind this lock.
+        drop(kept);
     }
 
-    /// The current generation; what shows an older one is let go of.
+    /// The current generation; what shows an older one is let go of. While somebody loads a new one
+    /// the others go on with the one before.
     pub(crate) fn current(&self, layout: &Layout) -> Result<Arc<Held>> {
         let file = Fingerprint::of_path(&layout.generation());
-        let mut kept = lock(&self.state);
-        if let Some((known, held)) = &kept.current
+        let before = match &lock(&self.state).current {
+            Some((known, held)) if *known == file => return Ok(held.clone()),
+            before => before.as_ref().map(|(_, held)| held.clone()),
+        };
+        let loading = match (self.loading.try_lock(), before) {
+            (Err(TryLockError::WouldBlock), Some(before)) => return Ok(before),
+            (Ok(loading), _) => loading,
+            (Err(_), _) => lock(&self.loading),
+        };
+        self.load(layout, loading)
+    }
+
+    /// Loads what was just published, for whoever asks from now on.
+    pub(crate) fn renew(&self, layout: &Layout) -> Result<()> {
+        self.load(layout, lock(&self.loading)).map(drop)
+    }
+
+    fn load(&self, layout: &Layout, _loading: MutexGuard<'_, ()>) -> Result<Arc<Held>> {
+        let file = Fingerprint::of_path(&layout.generation());
+        if let Some((known, held)) = &lock(&self.state).current
             && *known == file
         {
             return Ok(held.clone());
         }
         let held = Arc::new(Held::current(layout)?.unwrap_or_else(|| Held::nothing(layout)));
-        kept.shown.clear();
-        kept.current = Some((file, held.clone()));
+        let mut kept = lock(&self.state);
+        let shown = std::mem::take(&mut kept.shown);
+        let before = kept.current.replace((file, held.clone()));
+        drop(kept);
+        // Instances take a while to close.
+        drop((shown, before));
         Ok(held)
     }
 }

@@ -21,14 +21,29 @@ const STACK: usize = 32 << 20;
 /// The most threads that wait for work.
 const IDLE_MAX: usize = 16;
 
+/// Has this thread stand back behind others, and with it those that it starts.
+pub(super) fn stand_back(nice: u8) {
+    // Elsewhere it would be the whole process.
+    #[cfg(target_os = "linux")]
+    if nice > 0 {
+        let _ = rustix::process::setpriority_process(None, i32::from(nice.min(19)));
+    }
+}
+
 /// The threads that wait for work.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
+    /// How far they stand back.
+    nice: u8,
     idle: Mutex<Vec<(u64, SyncSender<Job>)>>,
     next: AtomicU64,
 }
 
 impl Workers {
+    pub(crate) fn new(nice: u8) -> Workers {
+        Workers { nice, ..Workers::default() }
+    }
+
     /// Runs a job on a thread that has nothing to do, or on a new one.
     pub(super) fn run(self: &Arc<Self>, job: Job) -> Result<()> {
         let mut job = job;
@@ -48,6 +63,7 @@ impl Workers {
         let workers = self.clone();
         let me = (self.next.fetch_add(1, Ordering::Relaxed), give);
         let work = move || {
+            stand_back(workers.nice);
             let told = job();
             workers.wait_for(&me, &jobs, told);
         };
