@@ -5,10 +5,9 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agnes_benches::{fill, line, median, place, shown, table_name, timed, write_extracts};
+use agnes_benches::{fill, house, line, median, place, shown, table_name, timed, write_extracts};
 use agnes_core::access::{Principal, Resource, UserId, Visibility};
 use agnes_core::query::QueryOptions;
 use agnes_core::{Agnes, NoProgress, Session, TableId};
@@ -102,24 +101,6 @@ fn decisions() {
     line("grant and revoke, durable, 10,000 grants present", both, "≤ 10 ms");
 }
 
-/// A data folder whose tables are all granted to one user.
-fn house(sources: usize, tables: usize) -> (PathBuf, Principal) {
-    let home = place(&format!("access-{sources}x{tables}"));
-    write_extracts(&home, sources, tables);
-    let agnes = Agnes::open(&home).expect("the folder opens");
-    agnes.rebuild(None, &NoProgress).expect("it is published");
-    agnes.adopt(&Principal::Operator, None).expect("it is registered");
-    drop(agnes);
-    fill(
-        &home,
-        "INSERT INTO users (id, email, active, created_at, updated_at) VALUES ('ada', 'ada@example.com', true, now()::TIMESTAMP, now()::TIMESTAMP);
-         INSERT INTO user_groups VALUES ('all', 'all', NULL, false, now()::TIMESTAMP, NULL);
-         INSERT INTO user_group_members VALUES ('ada', 'all', 'admin', now()::TIMESTAMP, NULL);
-         INSERT INTO resource_grants SELECT 'grant-' || id, 'all', 'table', id, now()::TIMESTAMP, NULL FROM table_registry;",
-    );
-    (home, Principal::user(UserId::parse("ada").expect("an id")))
-}
-
 fn count(session: &Session, sql: &str) -> usize {
     let options = QueryOptions { max_rows: None, max_bytes: None, ..QueryOptions::default() };
     let rows = session.query(sql, &options).expect("it runs");
@@ -128,7 +109,8 @@ fn count(session: &Session, sql: &str) -> usize {
 
 /// The first session of a program, up to its first rows.
 fn sessions(sources: usize, tables: usize, limit: &str) {
-    let (home, ada) = house(sources, tables);
+    let home = house(&format!("access-{sources}x{tables}"), sources, tables);
+    let ada = Principal::user(UserId::parse("ada").expect("an id"));
     let sql = format!("SELECT count(*) FROM {}", table_name(0, 0));
     let mut times = Vec::new();
     for _ in 0..7 {

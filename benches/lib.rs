@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agnes_core::access::Principal;
+use agnes_core::{Agnes, NoProgress};
+
 /// What one run of a process took.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
@@ -163,12 +166,41 @@ pub fn timed(times: usize, batch: u32, mut work: impl FnMut()) -> Duration {
     median(all)
 }
 
+/// A data folder whose tables are all granted to one user, `ada`.
+///
+/// # Panics
+/// When it can't be made.
+pub fn house(name: &str, sources: usize, tables: usize) -> PathBuf {
+    let home = place(name);
+    write_extracts(&home, sources, tables);
+    publish(&home);
+    home
+}
+
+/// Publishes what lies in a data folder, and grants all of it to one user, `ada`.
+///
+/// # Panics
+/// When it can't be published.
+pub fn publish(home: &Path) {
+    let agnes = Agnes::open(home).expect("the folder opens");
+    agnes.rebuild(None, &NoProgress).expect("it is published");
+    agnes.adopt(&Principal::Operator, None).expect("it is registered");
+    drop(agnes);
+    fill(
+        home,
+        "INSERT INTO users (id, email, active, created_at, updated_at) VALUES ('ada', 'ada@example.com', true, now()::TIMESTAMP, now()::TIMESTAMP);
+         INSERT INTO user_groups VALUES ('all', 'all', NULL, false, now()::TIMESTAMP, NULL);
+         INSERT INTO user_group_members VALUES ('ada', 'all', 'admin', now()::TIMESTAMP, NULL);
+         INSERT INTO resource_grants SELECT 'grant-' || id, 'all', 'table', id, now()::TIMESTAMP, NULL FROM table_registry;",
+    );
+}
+
 /// Rows for the system database, written before anybody has it open.
 ///
 /// # Panics
 /// When they can't be written.
 pub fn fill(home: &Path, sql: &str) {
-    drop(agnes_core::Agnes::open(home).and_then(|agnes| agnes.access().map(drop)));
+    drop(Agnes::open(home).and_then(|agnes| agnes.access().map(drop)));
     let connection = duckdb::Connection::open_in_memory().expect("DuckDB opens");
     let file = home.join("state/system.duckdb");
     connection

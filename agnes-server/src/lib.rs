@@ -13,6 +13,7 @@
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let agnes = Arc::new(Agnes::open("data")?);
 //! let app = App::new(agnes, ServerSettings::default())?;
+//! // By itself, with its limits on connections: `agnes_server::serve(listener, app, end)`.
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
 //! let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
 //! axum::serve(listener, service).await?;
@@ -27,6 +28,6 @@ mod values;
 
 pub use cli::run as command;
 pub use http::{
-    App, Configuration, Fits, Guard, MailSecurity, MailSettings, Provider, Release, ScanSettings,
-    SendFile, ServerSettings, Variables, described, router,
+    App, Configuration, ConnectionSettings, Fits, Guard, MailSecurity, MailSettings, Provider,
+    Release, ScanSettings, SendFile, ServerSettings, TlsFiles, Variables, described, router, serve,
 };

@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::environment::Environment;
 use super::format::Format;
+use super::log::LogFormat;
 use super::output::{Done, Output};
 use super::people::OPERATOR;
 use super::{ingest, open, query, rebuild, serve};
@@ -136,6 +137,7 @@ impl Demo {
                 agnes,
                 settings,
                 self.listen,
+                LogFormat::Text,
                 environment,
                 output,
                 |agnes, url| introduce(agnes, url, output),

@@ -8,6 +8,7 @@ mod environment;
 mod format;
 mod import;
 mod ingest;
+mod log;
 mod manifest;
 mod metadata;
 mod metrics;
@@ -30,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agnes_core::config::Config;
-use agnes_core::{Agnes, Error, Kind, Result, SourceName};
+use agnes_core::{Agnes, Error, Kind, Result, Settings, SourceName};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use environment::Environment;
@@ -309,7 +310,11 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
             let data_dir = data_dir.unwrap_or_else(usual);
             let environment = Environment::of(&data_dir);
             let config = command.configuration(&environment);
-            let agnes = open_with(data_dir, &environment, &config)?;
+            let mut settings = settings(&data_dir, &environment, &config)?;
+            if config.query.nice.is_none() {
+                settings.query.nice = serve::NICE;
+            }
+            let agnes = Agnes::open_with(data_dir, settings, environment.clone().components())?;
             command.run(agnes, &config, environment, output)
         }
         Command::Demo(command) => {
@@ -341,6 +346,12 @@ fn open_configured(data_dir: PathBuf) -> Result<(Agnes, Config)> {
 }
 
 fn open_with(data_dir: PathBuf, environment: &Environment, config: &Config) -> Result<Agnes> {
+    let settings = settings(&data_dir, environment, config)?;
+    Agnes::open_with(data_dir, settings, environment.clone().components())
+}
+
+/// The settings of a configuration, where there may be a data folder.
+fn settings(data_dir: &Path, environment: &Environment, config: &Config) -> Result<Settings> {
     if data_dir.metadata().is_ok_and(|is| !is.is_dir()) {
         return Err(Error::new(
             Kind::Invalid,
@@ -351,8 +362,7 @@ fn open_with(data_dir: PathBuf, environment: &Environment, config: &Config) -> R
     for problem in config.problems().iter().filter(|problem| problem.path.is_empty()) {
         Output::new().note(problem);
     }
-    let settings = environment.settings(config)?;
-    Agnes::open_with(data_dir, settings, environment.clone().components())
+    environment.settings(config)
 }
 
 /// A source's name as an argument.

@@ -1,7 +1,6 @@
 //! `agnes serve`: the same over HTTP.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,14 +11,13 @@ use agnes_core::config::Config;
 use agnes_core::{Agnes, Error, Kind, Result, Secret};
 use clap::Args;
 use tokio::net::TcpListener;
-use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
 
 use super::beside;
 use super::environment::Environment;
+use super::log;
 use super::output::{Done, Output};
-use super::server_settings::{listen, settings, told};
-use crate::http::{App, ServerSettings, router};
+use super::server_settings::{listen, log_format, settings, told};
+use crate::http::{self, App, ServerSettings};
 
 pub(super) const HELP: &str = "\
 Serve what is published over HTTP, to whoever may see it.
@@ -48,6 +46,9 @@ pub(super) struct Serve {
     config: Option<PathBuf>,
 }
 
+/// How far statements stand back behind everything else that a server does.
+pub(super) const NICE: u8 = 10;
+
 /// An address with a port; `localhost` is this machine's.
 pub(super) fn address(text: &str) -> std::result::Result<SocketAddr, String> {
     let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
@@ -57,9 +58,6 @@ pub(super) fn address(text: &str) -> std::result::Result<SocketAddr, String> {
         .parse()
         .map_err(|_| "it is an address with a port, as in 127.0.0.1:8000 or [::]:8000".to_string())
 }
-
-/// How long what runs may take once the server was told to end.
-const GRACE: Duration = Duration::from_secs(10);
 
 impl Serve {
     /// The configuration that it is to have.
@@ -85,7 +83,8 @@ impl Serve {
         }
         let listen = listen(self.listen, &config.server)?;
         let settings = settings(config, &environment, listen.ip())?;
-        serve(agnes, settings, listen, environment, output, |_, _| Ok(()))
+        let format = log_format(config, &environment)?;
+        serve(agnes, settings, listen, format, environment, output, |_, _| Ok(()))
     }
 }
 
@@ -94,13 +93,21 @@ pub(super) fn serve(
     agnes: Agnes,
     settings: ServerSettings,
     listen: SocketAddr,
+    format: log::LogFormat,
     environment: Environment,
     output: &Output,
     ready: impl FnOnce(&Agnes, &str) -> Result<()>,
 ) -> Result<Done> {
+    http::take_small_pages();
+    let filter = log::filter(environment.get("AGNES_LOG").as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Sockets are looked at after so many pieces of work: one may be a quarter of a megabyte of
+        // somebody's download, behind which nobody's small request should stand for long.
+        .event_interval(8)
+        .global_queue_interval(8)
         .thread_name("agnes-http")
+        .on_thread_start(http::run_soon)
         .build()
         .map_err(|e| Error::new(Kind::Unavailable, format!("no threads can be had: {e}")))?;
     runtime.block_on(async {
@@ -115,12 +122,14 @@ pub(super) fn serve(
             };
             Error::new(kind, format!("can't listen on {listen}: {e}{cure}"))
         })?;
+        http::raise_descriptors();
         let address = listener
             .local_addr()
             .map_err(|e| Error::new(Kind::Unavailable, format!("can't listen: {e}")))?;
         let agnes = Arc::new(agnes);
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let settings = match settings.public_url.is_empty() {
-            true => ServerSettings { public_url: format!("http://{address}"), ..settings },
+            true => ServerSettings { public_url: format!("{scheme}://{address}"), ..settings },
             false => settings,
         };
         let shown = told(&settings, &agnes);
@@ -134,35 +143,24 @@ pub(super) fn serve(
             super::run_beside(arguments, &held, &environment, output)
         };
         let _listening = beside::listen(&state, work)?;
-        let told_to_end = ended()?;
-        output.note(format_args!("listening on http://{address}"));
+        let (told_to_end, told_again) = ended()?;
+        output.note(format_args!("listening on {scheme}://{address}"));
         shown.iter().for_each(|line| output.note(line));
         ready(&agnes, &app.settings.public_url)?;
         warnings(&app, &environment_told).iter().for_each(|line| output.note(line));
-        let _log = log();
+        let _log = log::begin(format, filter);
         if !skips_warm_up {
             app.warm_up()?;
         }
-        let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let (told, mut ending) = tokio::sync::watch::channel(false);
-        let end = async move {
-            told_to_end.await;
-            let _ = told.send(true);
+        let left = tokio::select! {
+            left = http::serve(listener, app.clone(), told_to_end) => left?,
+            () = told_again => app.connections.counts().at_work,
         };
-        let serving = axum::serve(listener, service).with_graceful_shutdown(end);
-        let late = async {
-            let _ = ending.wait_for(|ending| *ending).await;
-            tokio::time::sleep(GRACE).await;
-        };
-        let done = tokio::select! {
-            served = std::future::IntoFuture::into_future(serving) => served.map_err(|e| {
-                Error::new(Kind::Unavailable, format!("the server can't go on: {e}"))
-            }),
-            () = late => Ok(()),
-        };
+        if left > 0 {
+            output.note(format_args!("warning: {left} requests were cut off"));
+        }
         // Nothing of the audit log waits for a thread that won't run any more.
-        app.access.flush()?;
-        done
+        app.access.flush()
     })?;
     // Whoever is still at work is left.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -170,18 +168,29 @@ pub(super) fn serve(
     Ok(Done::Whole)
 }
 
-/// Waits until somebody wants the server to end. From the moment of the call on it is noticed.
-fn ended() -> Result<impl Future<Output = ()>> {
+/// Waits until somebody wants the server to end, and until she says so again. From the moment of the
+/// call on it is noticed.
+fn ended() -> Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
     use tokio::signal::unix::{SignalKind, signal};
     let unheard = |e| Error::new(Kind::Unavailable, format!("signals can't be listened to: {e}"));
     let mut terminated = signal(SignalKind::terminate()).map_err(unheard)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(unheard)?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
+    let (told, heard) = tokio::sync::mpsc::channel::<()>(1);
+    let (told_again, heard_again) = tokio::sync::mpsc::channel::<()>(1);
+    tokio::spawn(async move {
+        for told in [told, told_again] {
+            tokio::select! {
+                _ = interrupted.recv() => {}
+                _ = terminated.recv() => {}
+            }
+            let _ = told.send(()).await;
         }
-    })
+        std::future::pending::<()>().await;
+    });
+    let wait = |mut heard: tokio::sync::mpsc::Receiver<()>| async move {
+        heard.recv().await;
+    };
+    Ok((wait(heard), wait(heard_again)))
 }
 
 /// What somebody should know who has just started it.
@@ -220,15 +229,4 @@ fn seed(app: &App, environment: &Environment) -> Result<()> {
         app.access.seed_admin(email, Some("Developer"), None)?;
     }
     Ok(())
-}
-
-/// Writes the log to standard error, by a thread of its own: where nobody reads it lines are lost,
-/// and no request waits. What waits is written when the guard goes.
-fn log() -> WorkerGuard {
-    let filter = EnvFilter::try_from_env("AGNES_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    // A service that has a log of its own keeps it.
-    let _ = log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init();
-    guard
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agnes_core::access::Email;
 use agnes_core::config::{Config, EmailConfig, ScanConfig, ServerConfig};
@@ -9,10 +10,17 @@ use agnes_core::{Agnes, Error, Kind, Result, Secret};
 use ipnet::IpNet;
 
 use super::environment::Environment;
+use super::log::LogFormat;
 use crate::http::{
-    Configuration, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
-    ServerSettings, safe_path,
+    Configuration, ConnectionSettings, MailSecurity, MailSettings, Provider, Release, ScanSettings,
+    SendFile, ServerSettings, TlsFiles, safe_path,
 };
+
+/// How lines of the log look.
+pub(super) fn log_format(config: &Config, environment: &Environment) -> Result<LogFormat> {
+    let format = environment.get("AGNES_LOG_FORMAT").or(config.server.log_format.clone());
+    LogFormat::parse(format.as_deref())
+}
 
 /// Where it listens: the flag or its variable, or what is configured.
 pub(super) fn listen(given: Option<SocketAddr>, config: &ServerConfig) -> Result<SocketAddr> {
@@ -43,10 +51,12 @@ pub(super) fn settings(
     };
     let proxies: Vec<String> = list("AGNES_TRUSTED_PROXIES", &server.trusted_proxies);
     let usual = ServerSettings::default();
+    let tls = tls(config)?;
     Ok(ServerSettings {
         threads: server.threads.unwrap_or(usual.threads),
+        download_threads: server.download_threads.unwrap_or(usual.download_threads),
         max_rows: server.max_query_rows.unwrap_or(usual.max_rows),
-        secure_cookies: environment.get("DOMAIN").is_some(),
+        secure_cookies: environment.get("DOMAIN").is_some() || tls.is_some(),
         trusted_proxies: proxies.iter().map(|text| network(text)).collect::<Result<_>>()?,
         rate_limits: environment.get("AGNES_AUTH_RATELIMIT_ENABLED").as_deref() != Some("0"),
         providers: providers(config.auth.providers.as_deref())?,
@@ -58,6 +68,19 @@ pub(super) fn settings(
         },
         dev_user: dev_user(environment, address)?,
         public_url: public_url(environment.get("DOMAIN"), server, address)?,
+        max_body: server.max_body_bytes.unwrap_or(usual.max_body),
+        connections: connections(server),
+        metrics_listen: match environment
+            .get("AGNES_METRICS_LISTEN")
+            .or(server.metrics_listen.clone())
+        {
+            Some(text) => Some(super::serve::address(&text).map_err(|what| {
+                let shown = text.escape_debug();
+                Error::new(Kind::Invalid, format!("`server.metrics_listen` is `{shown}`: {what}"))
+            })?),
+            None => None,
+        },
+        tls,
         cors_origins: origins(&list("CORS_ORIGINS", &server.cors_origins), environment)?,
         send_file: send_file(server.send_file.as_deref())?,
         scans: scans(&config.api.scan),
@@ -74,6 +97,35 @@ pub(super) fn settings(
     })
 }
 
+fn connections(server: &ServerConfig) -> ConnectionSettings {
+    let usual = ConnectionSettings::default();
+    let seconds = |set: Option<u64>, usual| set.map_or(usual, Duration::from_secs);
+    ConnectionSettings {
+        most: server.max_connections.unwrap_or(usual.most),
+        head: seconds(server.head_seconds, usual.head),
+        body: seconds(server.body_seconds, usual.body),
+        idle: seconds(server.idle_seconds, usual.idle),
+        stall: seconds(server.stall_seconds, usual.stall),
+        shutdown: seconds(server.shutdown_seconds, usual.shutdown),
+    }
+}
+
+/// The files of the certificate, where there is one; relative ones as everywhere in the configuration.
+fn tls(config: &Config) -> Result<Option<TlsFiles>> {
+    let ServerConfig { tls_certificate, tls_key, .. } = &config.server;
+    match (tls_certificate, tls_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            let files = config.files();
+            Ok(Some(TlsFiles { certificate: files.path(certificate), key: files.path(key) }))
+        }
+        _ => Err(Error::new(
+            Kind::Invalid,
+            "`server.tls_certificate` and `server.tls_key` go together, and one of them is missing",
+        )),
+    }
+}
+
 fn configuration(config: &Config, environment: &Environment) -> Configuration {
     let (environment, there) = (environment.clone(), environment.clone());
     let variables = move |name: &str| environment.set(name);
@@ -88,6 +140,7 @@ fn configuration(config: &Config, environment: &Environment) -> Configuration {
 /// `Invalid`, naming the first key with which it couldn't.
 pub(super) fn check(config: &Config, environment: &Environment) -> Result<()> {
     let listen = listen(None, &config.server)?;
+    log_format(config, environment)?;
     crate::http::check(&settings(config, environment, listen.ip())?)
 }
 
@@ -117,6 +170,11 @@ fn public_url(domain: Option<String>, server: &ServerConfig, address: IpAddr) ->
         (None, None) => Ok(String::new()),
         (None, Some(name)) if name == "localhost" || name.parse::<IpAddr>().is_ok() => {
             Ok(String::new())
+        }
+        (None, Some(name)) if server.tls_certificate.is_some() => {
+            let port = server.port.unwrap_or(8000);
+            let name = if port == 443 { name.to_string() } else { format!("{name}:{port}") };
+            url("https", &name, "`server.hostname`")
         }
         // Whatever is in front of it on this machine ends HTTPS.
         (None, Some(name)) if address.is_loopback() => url("https", name, "`server.hostname`"),

@@ -9,10 +9,14 @@ use agnes_core::{Agnes, Result};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::answer::Tags;
 use super::limits::RateLimits;
 use super::mail::Mailer;
-use super::pool::Pool;
+use super::metrics::Meters;
+use super::pool::{Pool, Threads};
+use super::pulse::Pulse;
 use super::quota::Quotas;
+use super::serve::Connections;
 use super::settings::ServerSettings;
 
 /// A server's state: the data folder, held, and what handlers need beside it. Cheap to clone.
@@ -27,9 +31,24 @@ pub struct Inner {
     pub(crate) settings: ServerSettings,
     /// The path below which the server is mounted, without a slash at its end.
     base: String,
+    /// The threads for what takes long.
+    pub(crate) long: Threads,
+    /// Where the core says what it knows.
     pub(crate) pool: Pool,
+    /// Where statements wait for their turn.
+    pub(crate) queries: Pool,
+    /// Where rows are made of statements that have their turn: they never wait for one.
+    pub(crate) rows: Pool,
+    /// Where files are opened, and read where they aren't in memory.
+    pub(crate) files: Arc<Pool>,
+    /// Where what may take minutes is done: rebuilds, profiles, questions to remote systems.
+    pub(crate) jobs: Pool,
+    pub(crate) connections: Connections,
     /// Hashing a password takes 64 MiB.
     pub(crate) hashing: Pool,
+    pub(crate) meters: Meters,
+    pub(crate) pulse: Pulse,
+    pub(crate) tags: Tags,
     pub(crate) limits: RateLimits,
     pub(crate) quotas: Quotas,
     pub(crate) mailer: Option<Mailer>,
@@ -83,11 +102,23 @@ impl App {
     /// `Invalid` for a mail server's settings that can't be meant.
     pub fn new(agnes: Arc<Agnes>, settings: ServerSettings) -> Result<App> {
         let access = agnes.access()?;
+        let running = agnes.settings().query.running;
+        let long = Threads::default();
+        let pool = |threads| Pool::new(threads, long.clone());
         Ok(App(Arc::new(Inner {
             access,
             base: base(&settings.public_url),
-            pool: Pool::new(settings.threads),
-            hashing: Pool::new(2),
+            pool: Pool::new(settings.threads, Threads::default()),
+            queries: pool(running * 2),
+            rows: pool(running),
+            files: Arc::new(pool(settings.download_threads)),
+            jobs: pool(8),
+            connections: Connections::new(settings.connections.clone()),
+            hashing: pool(2),
+            long: long.clone(),
+            meters: Meters::new(),
+            tags: Tags::default(),
+            pulse: Pulse::new(agnes.store()?.schema_version()?),
             limits: RateLimits::new(settings.rate_limits),
             quotas: Quotas::new(&settings.scans),
             mailer: settings.mail.as_ref().map(Mailer::new).transpose()?,
@@ -100,7 +131,7 @@ impl App {
         })))
     }
 
-    /// Runs what reads or writes on the pool.
+    /// Runs what reads or writes, and is quick.
     ///
     /// # Errors
     /// Those of `work`; `Unavailable` while the server is busy.
@@ -108,7 +139,19 @@ impl App {
         &self,
         work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.work_in(&self.pool, work).await
+    }
+
+    /// The same in a pool for what takes longer.
+    ///
+    /// # Errors
+    /// As [`App::work`].
+    pub(crate) async fn work_in<T: Send + 'static>(
+        &self,
+        pool: &Pool,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let app = self.clone();
-        self.pool.run(move || work(&app)).await
+        pool.run(move || work(&app)).await
     }
 }

@@ -115,7 +115,7 @@ pub(crate) async fn stream(
     let writer = StreamWriter::try_new(Vec::new(), rows.schema())
         .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
     let sending = Sending { rows, writer: Some(writer), count, _waits: waits };
-    let (made, begun) = app.pool.run(move || begin(sending)).await?;
+    let (made, begun) = app.rows.run(move || begin(sending)).await?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TYPE));
     personal(&mut headers);
@@ -133,7 +133,7 @@ pub(crate) async fn stream(
         let app = app.clone();
         async move {
             let Some(mut sending) = sending else { return Ok(None) };
-            let step = app.pool.run(move || sending.next().map(|next| (next, sending))).await;
+            let step = app.rows.run(move || sending.next().map(|next| (next, sending))).await;
             match step.map_err(|error| std::io::Error::other(error.to_string()))? {
                 (Next::Bytes(bytes), sending) => {
                     std::io::Result::Ok(Some((Frame::data(Bytes::from(bytes)), Some(sending))))

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::error::Failure;
+use super::serve::TooSlow;
 
 /// A JSON body.
 #[derive(Debug)]
@@ -28,8 +29,19 @@ fn unread(rejection: BytesRejection) -> Failure {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large")
         }
+        _ if is_too_slow(&rejection) => unread_in_time(),
         status => Failure::new(status, "the request's body can't be read"),
     }
+}
+
+/// Nobody waited for the rest of a body.
+pub(crate) fn unread_in_time() -> Failure {
+    Failure::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string())
+}
+
+/// Whether that is what an error comes from.
+pub(crate) fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
 }
 
 /// A value from the text of a body.

@@ -1,10 +1,15 @@
 //! A file as an answer: conditions and ranges as RFC 9110 has them.
 
+mod content;
+
 use std::fs::File;
-use std::io::SeekFrom;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::answer::personal;
+use super::error::{Answer, Failure};
+use super::pool::Pool;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,11 +17,7 @@ use axum_extra::headers::{
     ContentRange, ETag, HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfRange,
     IfUnmodifiedSince, LastModified, Range,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
-
-use super::answer::personal;
-use super::error::{Answer, Failure};
+use content::Content;
 
 /// A file that is sent.
 pub(crate) struct Served<'a> {
@@ -29,10 +30,9 @@ pub(crate) struct Served<'a> {
     pub(crate) content_type: &'static str,
     /// What a browser calls it.
     pub(crate) name: &'a str,
+    /// Where it is read when it isn't in memory.
+    pub(crate) pool: &'a Arc<Pool>,
 }
-
-/// How much is read at a time, bytes.
-const CHUNK: usize = 256 << 10;
 
 /// What the conditions of a request come to, in the order of RFC 9110, 13.2.2.
 enum Condition {
@@ -99,7 +99,7 @@ fn wanted(headers: &HeaderMap, size: u64, tag: &ETag, modified: Option<SystemTim
 
 /// Sends a file, or as much of it as is asked for.
 pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) -> Answer<Response> {
-    let Served { file, size, tag, modified, content_type, name } = served;
+    let Served { file, size, tag, modified, content_type, name, pool } = served;
     let tag: ETag = format!("\"{tag}\"")
         .parse()
         .map_err(|_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the file has no tag"))?;
@@ -112,7 +112,7 @@ pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) ->
             ));
         }
         // Ranges are of GET alone.
-        Condition::Send if method == Method::HEAD => sent(file, 0, size),
+        Condition::Send if method == Method::HEAD => sent(Content::new(file, 0, size, pool)),
         Condition::Send => match wanted(headers, size, &tag, modified) {
             Wanted::Nothing => {
                 let range = HeaderValue::from_str(&format!("bytes */{size}"));
@@ -125,9 +125,9 @@ pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) ->
                     Err(_) => failure,
                 });
             }
-            Wanted::All => sent(file, 0, size),
+            Wanted::All => sent(Content::new(file, 0, size, pool)),
             Wanted::Part(from, to) => {
-                let mut part = sent(file, from, to - from + 1);
+                let mut part = sent(Content::new(file, from, to - from + 1, pool));
                 *part.status_mut() = StatusCode::PARTIAL_CONTENT;
                 if let Ok(range) = ContentRange::bytes(from..=to, size) {
                     part.headers_mut().typed_insert(range);
@@ -150,15 +150,9 @@ pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) ->
     Ok(response)
 }
 
-/// So many bytes of a file, from somewhere on. They are read as the caller takes them.
-fn sent(file: File, from: u64, length: u64) -> Response {
-    let read = async move {
-        let mut file = tokio::fs::File::from_std(file);
-        file.seek(SeekFrom::Start(from)).await?;
-        std::io::Result::Ok(ReaderStream::with_capacity(file.take(length), CHUNK))
-    };
-    let stream = futures_util::TryFutureExt::try_flatten_stream(read);
-    let mut response = Body::from_stream(stream).into_response();
+fn sent(content: Content) -> Response {
+    let length = content.left();
+    let mut response = Body::new(content).into_response();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     response
 }

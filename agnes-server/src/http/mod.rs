@@ -10,16 +10,22 @@ mod extract;
 mod files;
 mod limits;
 mod mail;
+mod metrics;
 mod page;
 mod pool;
+mod process;
+mod pulse;
 mod quota;
 mod request_id;
 mod routes;
+mod serve;
 mod settings;
 
 pub use app::App;
 pub use door::Guard;
 pub(crate) use page::safe as safe_path;
+pub(crate) use process::{raise_descriptors, run_soon, take_small_pages};
+pub use serve::{ConnectionSettings, TlsFiles};
 pub use settings::{
     Configuration, Fits, MailSecurity, MailSettings, Provider, Release, ScanSettings, SendFile,
     ServerSettings, Variables,
@@ -88,13 +94,55 @@ pub fn router(app: App) -> Router {
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "same-origin"))
         .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
-        .layer(axum::middleware::from_fn(request_id::name))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), request_id::name))
         .with_state(app)
+}
+
+/// Serves all routes until `end`, then what is at work, for as long as the settings say. Says how
+/// many requests were still at work when that was over.
+///
+/// # Errors
+/// `Invalid` for a certificate that can't be used; `Unavailable` when the address of the metrics is
+/// taken.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    app: App,
+    end: impl Future<Output = ()>,
+) -> agnes_core::Result<usize> {
+    let tls = app.settings.tls.clone().map(serve::Tls::new).transpose()?;
+    let following = tls.clone().map(|tls| tokio::spawn(tls.follow()));
+    let large = serve::Large::new().map_err(|e| {
+        let what = format!("no threads can be had: {e}");
+        agnes_core::Error::new(agnes_core::Kind::Unavailable, what)
+    })?;
+    let lane = large.handle().unwrap_or_else(tokio::runtime::Handle::current);
+    let operators = match app.settings.metrics_listen {
+        None => None,
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
+                let what = format!("can't listen for metrics on {address}: {e}");
+                agnes_core::Error::new(agnes_core::Kind::Unavailable, what)
+            })?;
+            let connections = serve::Connections::new(ConnectionSettings::default());
+            let routes = routes::of_operators(&app);
+            let never = std::future::pending();
+            let lane = lane.clone();
+            Some(tokio::spawn(serve::serve(listener, None, routes, connections, lane, never)))
+        }
+    };
+    let connections = app.connections.clone();
+    app.long.set(Some(lane.clone()));
+    let left = serve::serve(listener, tls, router(app.clone()), connections, lane, end).await;
+    app.long.set(None);
+    following.into_iter().for_each(|task| task.abort());
+    operators.into_iter().for_each(|task| task.abort());
+    Ok(left)
 }
 
 /// Whether a server could be made of settings, without making it.
 pub(crate) fn check(settings: &ServerSettings) -> agnes_core::Result<()> {
-    settings.mail.as_ref().map_or(Ok(()), |mail| mail::Mailer::new(mail).map(drop))
+    settings.mail.as_ref().map_or(Ok(()), |mail| mail::Mailer::new(mail).map(drop))?;
+    settings.tls.as_ref().map_or(Ok(()), serve::check)
 }
 
 /// The description of the API, and every route with its guard.

@@ -1,10 +1,11 @@
 //! The threads on which the core works: so many, and no more wait than makes sense.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use agnes_core::{Error, Kind, Result};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a request waits for a thread.
@@ -12,19 +13,38 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The requests that may wait for each thread.
 const WAITING_EACH: usize = 16;
 
+/// Whose threads a pool uses: those of the runtime that asks, unless others are set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Threads(Arc<RwLock<Option<Handle>>>);
+
+impl Threads {
+    pub(crate) fn set(&self, handle: Option<Handle>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    fn get(&self) -> Handle {
+        let set = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        set.unwrap_or_else(Handle::current)
+    }
+}
+
 /// Runs what blocks, so much of it at a time.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    on: Threads,
     permits: Arc<Semaphore>,
+    threads: usize,
     waiting: AtomicUsize,
     most_waiting: usize,
 }
 
 impl Pool {
     /// A pool of this many threads.
-    pub(crate) fn new(threads: usize) -> Pool {
+    pub(crate) fn new(threads: usize, on: Threads) -> Pool {
         Pool {
+            on,
             permits: Arc::new(Semaphore::new(threads)),
+            threads,
             waiting: AtomicUsize::new(0),
             most_waiting: threads.saturating_mul(WAITING_EACH),
         }
@@ -40,11 +60,21 @@ impl Pool {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let permit = self.permit().await?;
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.on.get().spawn_blocking(move || {
             let _permit = permit;
             work()
         });
         done.await.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the work panicked")))
+    }
+
+    /// Pieces of work that run.
+    pub(crate) fn running(&self) -> usize {
+        self.threads.saturating_sub(self.permits.available_permits())
+    }
+
+    /// Those that wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit> {
@@ -85,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_costs_no_thread() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1, Threads::default());
         for _ in 0..3 {
             let done: Result<()> = pool.run(|| panic!("fell over")).await;
             assert_eq!(done.unwrap_err().kind(), Kind::Internal);
@@ -95,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_wait() {
-        let pool = Arc::new(Pool::new(1));
+        let pool = Arc::new(Pool::new(1, Threads::default()));
         let (go, gone) = std::sync::mpsc::channel::<()>();
         let first = tokio::spawn({
             let pool = pool.clone();

@@ -1,11 +1,13 @@
-//! A name for each request, in its answer and in the log, which has a line for each.
+//! A name for each request, in its answer and in the log, which has a line for each; and its count.
 
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+
+use super::app::App;
 
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,19 +28,22 @@ fn given(request: &Request) -> Option<String> {
 }
 
 /// Names the request, and has the answer say so.
-pub(crate) async fn name(request: Request, next: Next) -> Response {
+pub(crate) async fn name(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = given(&request).unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
     let header = HeaderValue::from_str(&id);
     // Not the parameters: a link's hold its secret.
     let (method, path) = (request.method().clone(), request.uri().path().to_string());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let begun = Instant::now();
     let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    let (took, status) = (begun.elapsed(), response.status().as_u16());
+    app.meters.count(method.as_str(), route.as_ref().map(MatchedPath::as_str), status, took);
     tracing::info!(
         request_id = id,
         %method,
         path,
-        status = response.status().as_u16(),
-        ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        status,
+        ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     );
     if let Ok(header) = header {
         response.headers_mut().insert(HEADER, header);

@@ -1,6 +1,6 @@
 //! How a server is set up.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,15 @@ use agnes_core::config::{Config, Files};
 use agnes_core::{Result, Secret};
 use ipnet::IpNet;
 
+use super::serve::{ConnectionSettings, TlsFiles};
+
 /// How a server is set up. Settings of the core are the handle's own.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Threads on which the core works.
+    /// Threads on which the core works, where it is asked for no more than what it knows.
     pub threads: usize,
+    /// Threads on which files are opened and read that aren't in memory.
+    pub download_threads: usize,
     /// The most rows of a query's answer.
     pub max_rows: u64,
     /// The most bytes of a request's body, where a route has no limit of its own.
@@ -52,6 +56,13 @@ pub struct ServerSettings {
     pub jira_webhook_secret: Option<Secret>,
     /// What whoever deployed the server says of it.
     pub release: Release,
+    /// What connections may take, where [`serve`](crate::serve) serves.
+    pub connections: ConnectionSettings,
+    /// Where [`serve`](crate::serve) shows its metrics to whoever can reach that address; to admins
+    /// alone, on its own address, without.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The certificate with which [`serve`](crate::serve) serves; plain HTTP without one.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The configuration that a server was started with.
@@ -172,10 +183,11 @@ pub enum SendFile {
 }
 
 impl Default for ServerSettings {
-    /// 32 threads, 10,000 rows, 2 MiB; nobody is trusted.
+    /// 32 threads, 16 for downloads, 10,000 rows, 2 MiB; nobody is trusted.
     fn default() -> Self {
         ServerSettings {
             threads: 32,
+            download_threads: 16,
             max_rows: 10_000,
             max_body: 2 << 20,
             secure_cookies: false,
@@ -194,6 +206,9 @@ impl Default for ServerSettings {
             configuration: None,
             jira_webhook_secret: None,
             release: Release::default(),
+            connections: ConnectionSettings::default(),
+            metrics_listen: None,
+            tls: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The tables that a caller may see, as older clients list them, and what is in them.
 
+use agnes_core::access::Principal;
+use agnes_core::catalog::CatalogEntry;
 use agnes_core::profile::Profile;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -7,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::named::with_table;
+use super::named::with_table_in;
 use super::wire::word;
-use crate::http::answer::{Personal, unless_known};
-use crate::http::app::App;
+use crate::http::answer::{Made, Personal, unless_had};
+use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::Path;
@@ -47,21 +49,20 @@ pub(super) async fn tables(
     caller: Caller,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let entries = app.work(move |app| app.agnes.catalog(&caller.principal)).await?;
-    let tables: Vec<CatalogTable> = entries
-        .into_iter()
-        .map(|entry| CatalogTable {
+    let make = |app: &Inner, principal: &Principal| {
+        let table = |entry: CatalogEntry| CatalogTable {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
             description: entry.description,
             source_type: entry.source_type,
             sync_strategy: word(&entry.sync_strategy),
             query_mode: word(&entry.query_mode),
-        })
-        .collect();
-    let count = tables.len();
-    let answer = CatalogTables { tables, count };
-    Ok(unless_known(&headers, &answer, &answer))
+        };
+        let tables: Vec<CatalogTable> =
+            app.agnes.catalog(principal)?.into_iter().map(table).collect();
+        Made::of(&CatalogTables { count: tables.len(), tables })
+    };
+    Ok(unless_had(&app, caller.principal, headers, "catalog", |_| Ok(Vec::new()), make).await?)
 }
 
 /// Show what is in a table, column by column
@@ -82,7 +83,7 @@ pub(super) async fn profile(
 
 /// The profile of a table, made anew where it has changed.
 async fn made(app: &App, caller: Caller, table: String) -> Answer<Profile> {
-    with_table(app, caller, table, |app, _, permit| app.agnes.profile(permit)).await
+    with_table_in(app, &app.jobs, caller, table, |app, _, permit| app.agnes.profile(permit)).await
 }
 
 /// What a refresh of a profile comes to.

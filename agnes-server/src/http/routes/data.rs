@@ -93,7 +93,8 @@ pub(super) async fn download(
         let modified = data.file.metadata().and_then(|file| file.modified()).ok();
         Ok((data, modified))
     };
-    let (data, modified) = app.work(open).await.map_err(|error| absent(error, &table))?;
+    let (data, modified) =
+        app.work_in(&app.files, open).await.map_err(|error| absent(error, &table))?;
     let name = format!("{}.parquet", data.name);
     let path = data.path.clone();
     let mut response = files::serve(
@@ -104,6 +105,7 @@ pub(super) async fn download(
             modified,
             content_type: "application/octet-stream",
             name: &name,
+            pool: &app.files,
         },
         &method,
         &headers,

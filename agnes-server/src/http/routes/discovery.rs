@@ -1,5 +1,6 @@
 //! What agents and analysts discover: the catalog with its hints, columns, a few rows.
 
+use agnes_core::access::Principal;
 use agnes_core::catalog::CatalogEntry;
 use agnes_core::extract::QueryMode;
 use agnes_core::query::Stop;
@@ -12,10 +13,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::named::{published, with_table};
+use super::named::{published, with_table, with_table_in};
 use super::wire::word;
-use crate::http::answer::{Personal, unless_known};
-use crate::http::app::App;
+use crate::http::answer::{Made, Personal, unless_had};
+use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::{Path, Query};
@@ -136,10 +137,13 @@ pub(super) async fn catalog(
     caller: Caller,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let entries = app.work(move |app| app.agnes.catalog(&caller.principal)).await?;
-    let tables: Vec<DiscoveredTable> = entries.into_iter().map(DiscoveredTable::of).collect();
-    let answer = DiscoveredTables { tables, server_time: app.agnes.now().to_string() };
-    Ok(unless_known(&headers, &answer.tables, &answer))
+    let make = |app: &Inner, principal: &Principal| {
+        let entries = app.agnes.catalog(principal)?;
+        let tables: Vec<DiscoveredTable> = entries.into_iter().map(DiscoveredTable::of).collect();
+        let answer = DiscoveredTables { tables, server_time: app.agnes.now().to_string() };
+        Made::at_a_moment(&answer.tables, &answer)
+    };
+    Ok(unless_had(&app, caller.principal, headers, "v2 catalog", |_| Ok(Vec::new()), make).await?)
 }
 
 /// The columns of a table.
@@ -228,7 +232,7 @@ pub(super) async fn schema(
         partition_by: entry.remote.partition_by,
         clustered_by: entry.remote.clustered_by.unwrap_or_default(),
     };
-    Ok(unless_known(&headers, &answer, &answer))
+    Ok(Made::of(&answer)?.unless_had(&headers))
 }
 
 /// How many rows.
@@ -275,7 +279,7 @@ pub(super) async fn sample(
     })?;
     let stop = Stop::default();
     let _waits = crate::http::arrow::Waits(stop.clone());
-    let sampled = with_table(&app, caller, table, move |app, caller, permit| {
+    let sampled = with_table_in(&app, &app.queries, caller, table, move |app, caller, permit| {
         let entry = published(app, permit)?;
         let options =
             QueryOptions { max_rows: Some(rows), stop: Some(stop), ..QueryOptions::default() };

@@ -1,7 +1,5 @@
 //! Whether the server is well, and which version it is.
 
-use std::time::Duration;
-
 use agnes_core::VERSION;
 use axum::Json;
 use axum::extract::State;
@@ -12,9 +10,6 @@ use crate::http::app::App;
 use crate::http::door::Caller;
 use crate::http::error::Answer;
 use crate::http::extract::Query;
-
-/// How long the system database may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether the server is well.
 #[derive(Serialize, ToSchema)]
@@ -30,13 +25,9 @@ pub(super) struct Health {
 }
 
 impl Health {
-    async fn of(app: &App) -> Health {
+    fn of(app: &App) -> Health {
         let expected = agnes_core::store::SCHEMA_VERSION;
-        let agnes = app.agnes.clone();
-        // Beside the pool: a busy server is well.
-        let version = tokio::task::spawn_blocking(move || agnes.store()?.schema_version());
-        let version = tokio::time::timeout(PATIENCE, version).await;
-        let current = version.ok().and_then(Result::ok).and_then(Result::ok);
+        let current = app.pulse.schema(&app.agnes);
         let db_schema = match current {
             None => "unreachable",
             Some(current) if current == expected => "ok",
@@ -49,10 +40,11 @@ impl Health {
 
 /// Say whether the server is well
 ///
-/// Always 200, so that a balancer tells a sick server from a wrong address by `status`.
+/// Always 200, so that a balancer tells a sick server from a wrong address by `status`. It waits for
+/// nothing: the system database is asked in the background, and has two seconds to answer.
 #[utoipa::path(get, path = "/api/health", tag = "health", responses((status = 200, body = Health)))]
 pub(super) async fn health(State(app): State<App>) -> Json<Health> {
-    Json(Health::of(&app).await)
+    Json(Health::of(&app))
 }
 
 /// What a server knows of its parts.
@@ -118,6 +110,8 @@ struct Disk {
     status: &'static str,
     /// Bytes that are free on the disk of the data folder.
     free_bytes: Option<u64>,
+    /// Bytes that it has.
+    size_bytes: Option<u64>,
 }
 
 /// Below this a rebuild may fail, bytes.
@@ -141,13 +135,13 @@ pub(super) async fn detailed(
     caller: Caller,
     Query(Wanted { include }): Query<Wanted>,
 ) -> Answer<Json<Detailed>> {
-    let health = Health::of(&app).await;
+    let health = Health::of(&app);
     let principal = caller.principal;
-    let (manifest, users, free_bytes) = app
+    let (manifest, users, disk) = app
         .work(move |app| {
             let manifest = app.agnes.manifest(&principal)?;
-            let free = app.agnes.layout().free_bytes();
-            Ok((manifest, app.access.people(), free))
+            let disk = app.agnes.layout().disk_space();
+            Ok((manifest, app.access.people(), disk))
         })
         .await?;
     let now = app.agnes.now();
@@ -160,7 +154,7 @@ pub(super) async fn detailed(
         .filter(|(_, entry)| is_stale(entry.updated))
         .map(|(name, _)| name.to_string())
         .collect();
-    let is_low = free_bytes.is_some_and(|free| free < LOW);
+    let is_low = disk.is_some_and(|disk| disk.free_bytes < LOW);
     let tell = |is_well: bool, otherwise: &'static str| if is_well { "ok" } else { otherwise };
     let database = tell(health.status == "ok", "error");
     let status = match (database, is_low || !stale_tables.is_empty()) {
@@ -191,7 +185,11 @@ pub(super) async fn detailed(
                 stale_tables,
             },
             users: Users { status: "ok", count: users },
-            disk: Disk { status: tell(!is_low, "warning"), free_bytes },
+            disk: Disk {
+                status: tell(!is_low, "warning"),
+                free_bytes: disk.map(|disk| disk.free_bytes),
+                size_bytes: disk.map(|disk| disk.size_bytes),
+            },
             session_pipeline: Service { status: "not_configured" },
             bq_config: is_big_query.then_some(Service { status: "not_configured" }),
         },

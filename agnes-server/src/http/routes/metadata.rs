@@ -54,8 +54,9 @@ pub(super) async fn refresh(
 ) -> Answer<Response> {
     let none = || Error::new(Kind::NotFound, "no table of that id is registered");
     let id = TableId::parse(&table).map_err(|_| none())?;
-    let refreshed =
-        app.work(move |app| app.agnes.refresh_table_metadata(&caller.principal, &id)).await?;
+    let refreshed = app
+        .work_in(&app.jobs, move |app| app.agnes.refresh_table_metadata(&caller.principal, &id))
+        .await?;
     Ok(Json(refreshed).into_response())
 }
 
@@ -65,8 +66,9 @@ pub(super) async fn refresh(
     responses((status = 200, body = Object), (status = 409, description = "It is under way"))
 )]
 pub(super) async fn refresh_all(State(app): State<App>, caller: Caller) -> Answer<Response> {
-    let refreshed =
-        app.work(move |app| app.agnes.refresh_metadata(&caller.principal, Which::All)).await?;
+    let refreshed = app
+        .work_in(&app.jobs, move |app| app.agnes.refresh_metadata(&caller.principal, Which::All))
+        .await?;
     match refreshed {
         Refresh::Done(report) => Ok(Json(report).into_response()),
         Refresh::AlreadyRunning(running) => Err(under_way(&running)),

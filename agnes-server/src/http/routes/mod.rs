@@ -18,6 +18,7 @@ mod metadata;
 mod metrics;
 mod named;
 mod permissions;
+mod prometheus;
 mod query;
 mod registry;
 mod requests;
@@ -38,6 +39,15 @@ use super::error::Failure;
 
 /// The most bytes of a body with an upload.
 pub(super) const LARGEST: usize = uploads::BODY_MAX;
+
+/// What is shown on an address of its own to whoever can reach it.
+pub(super) fn of_operators(app: &App) -> axum::Router {
+    use axum::routing::get;
+    axum::Router::new()
+        .route("/metrics", get(prometheus::show))
+        .route("/api/health", get(health::health))
+        .with_state(app.clone())
+}
 
 /// What takes a connection to a system that nothing here has yet.
 fn not_there(system: &str) -> Failure {
@@ -150,6 +160,7 @@ pub(super) fn all(app: &App) -> Doors {
         // The server itself.
         .route(Public, routes!(health::health))
         .route(User, routes!(health::detailed))
+        .route(Admin, routes!(prometheus::show))
         .route(Public, routes!(health::version))
         .route(Public, routes!(docs::described))
         .route(User, routes!(docs::page))

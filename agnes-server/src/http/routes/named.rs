@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
+use crate::http::pool::Pool;
 
 /// The table that an address names: by the name under which it is published, or by its id.
 pub(super) fn decide(app: &Inner, principal: &Principal, table: &str) -> Answer<Decision> {
@@ -44,9 +45,20 @@ pub(super) fn unpublished(entry: &CatalogEntry) -> String {
     }
 }
 
-/// What a decision lets a caller do with the table that an address names.
+/// What a decision lets a caller do with the table that an address names, where it takes no time.
 pub(super) async fn with_table<T: Send + 'static>(
     app: &App,
+    caller: Caller,
+    table: String,
+    work: impl FnOnce(&Inner, &Caller, &Permitted<'_, Resource>) -> Result<T> + Send + 'static,
+) -> Answer<T> {
+    with_table_in(app, &app.pool, caller, table, work).await
+}
+
+/// The same in a pool of its own.
+pub(super) async fn with_table_in<T: Send + 'static>(
+    app: &App,
+    pool: &Pool,
     caller: Caller,
     table: String,
     work: impl FnOnce(&Inner, &Caller, &Permitted<'_, Resource>) -> Result<T> + Send + 'static,
@@ -59,5 +71,5 @@ pub(super) async fn with_table<T: Send + 'static>(
         };
         Ok(work())
     };
-    app.work(done).await?
+    app.work_in(pool, done).await?
 }

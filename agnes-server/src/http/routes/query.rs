@@ -86,17 +86,17 @@ pub(super) async fn query(
         ..QueryOptions::default()
     };
     let principal = caller.principal;
-    let begun = app.work(move |app| {
+    let begin = move |app: &Inner| {
         let session = app.agnes.session_for(&principal)?;
         session.query(&ask.sql, &options).map_err(|error| hinted(app, &principal, error))
-    });
-    let begun = begun.await.map_err(refused)?;
+    };
     if wants_arrow(&headers) {
+        let begun = app.work_in(&app.queries, begin).await.map_err(refused)?;
         return arrow::stream(app, begun, waits, None).await.map_err(refused);
     }
-    let (body, rest) = (json_body(begun), waits);
-    let body = app.work(move |_| body()).await.map_err(refused)?;
-    drop(rest);
+    let whole = app.work_in(&app.queries, move |app| json_body(begin(app)?));
+    let body = whole.await.map_err(refused)?;
+    drop(waits);
     let mut response =
         ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
             .into_response();
@@ -155,7 +155,7 @@ pub(super) async fn hybrid(
     let waits = Waits(Stop::default());
     let stop = waits.0.clone();
     let most = app.settings.max_rows;
-    let body = app.work(move |app| {
+    let body = app.work_in(&app.queries, move |app| {
         let engine = Resource::parse(&format!("remote_engine:{BIG_QUERY}"))?;
         let decision = app.access.decide(&caller.principal, &engine);
         let mut session = app.agnes.hybrid_session(&caller.principal)?;
@@ -167,7 +167,7 @@ pub(super) async fn hybrid(
         let rows = session.query(&sql, &options)?;
         let aliases: Vec<&String> = register_bq.keys().collect();
         let stats = json!({"registered_aliases": aliases, "alias_count": aliases.len()});
-        let mut body = json_body(rows)()?;
+        let mut body = json_body(rows)?;
         // The last brace of the rows.
         body.pop();
         body.extend_from_slice(format!(",\"bq_stats\":{stats}}}").as_bytes());
@@ -189,28 +189,26 @@ fn wants_arrow(headers: &HeaderMap) -> bool {
     types.any(|one| one.split(';').next().is_some_and(|kind| kind.trim() == TYPE))
 }
 
-/// All rows as JSON, when it is called.
-fn json_body(mut rows: Rows) -> impl FnOnce() -> Result<Vec<u8>> + Send + 'static {
-    move || {
-        let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no JSON").because(e);
-        let fields = rows.schema().fields().iter();
-        let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-        let columns = serde_json::to_string(&names)
-            .map_err(|e| Error::new(Kind::Internal, "names are no JSON").because(e))?;
-        let mut out = format!("{{\"columns\":{columns},\"rows\":[").into_bytes();
-        let mut count = 0;
-        for batch in &mut rows {
-            let batch: RecordBatch = batch?;
-            if count > 0 && batch.num_rows() > 0 {
-                out.push(b',');
-            }
-            encoded::rows(&batch, &mut out).map_err(unfit)?;
-            count += batch.num_rows();
+/// All rows as JSON.
+fn json_body(mut rows: Rows) -> Result<Vec<u8>> {
+    let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no JSON").because(e);
+    let fields = rows.schema().fields().iter();
+    let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+    let columns = serde_json::to_string(&names)
+        .map_err(|e| Error::new(Kind::Internal, "names are no JSON").because(e))?;
+    let mut out = format!("{{\"columns\":{columns},\"rows\":[").into_bytes();
+    let mut count = 0;
+    for batch in &mut rows {
+        let batch: RecordBatch = batch?;
+        if count > 0 && batch.num_rows() > 0 {
+            out.push(b',');
         }
-        let end = format!("],\"row_count\":{count},\"truncated\":{}}}", rows.truncated());
-        out.extend_from_slice(end.as_bytes());
-        Ok(out)
+        encoded::rows(&batch, &mut out).map_err(unfit)?;
+        count += batch.num_rows();
     }
+    let end = format!("],\"row_count\":{count},\"truncated\":{}}}", rows.truncated());
+    out.extend_from_slice(end.as_bytes());
+    Ok(out)
 }
 
 /// The same error, or why a table that the caller may see has no rows.

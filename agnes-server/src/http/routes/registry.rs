@@ -187,10 +187,11 @@ async fn is_published(app: &App, table: &RegisteredTable) -> Answer<bool> {
 fn publish(app: &App, source: SourceName) -> tokio::task::JoinHandle<Result<()>> {
     let app = app.clone();
     tokio::spawn(async move {
-        let done = app.work(move |app| match app.agnes.layout().extract(&source).exists() {
-            true => app.agnes.rebuild(Some(&source), &NoProgress).map(drop),
-            false => Ok(()),
-        });
+        let done =
+            app.work_in(&app.jobs, move |app| match app.agnes.layout().extract(&source).exists() {
+                true => app.agnes.rebuild(Some(&source), &NoProgress).map(drop),
+                false => Ok(()),
+            });
         done.await.inspect_err(|error| tracing::warn!(?error, "a rebuild failed"))
     })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::named::{published, with_table};
+use super::named::{published, with_table_in};
 use super::query::refused;
 use crate::http::answer::Personal;
 use crate::http::app::App;
@@ -121,12 +121,13 @@ pub(super) async fn estimate(
     Body(ask): Body<ScanRequest>,
 ) -> Answer<Response> {
     let scan = ask.scan(&app)?;
-    let estimated = with_table(&app, caller, ask.table_id, move |app, caller, permit| {
-        let entry = published(app, permit)?;
-        let session = app.agnes.session_for(&caller.principal)?;
-        let statement = session.scan_statement(&entry.name, &scan);
-        Ok(statement.map(|_| entry.id.to_string()))
-    });
+    let estimated =
+        with_table_in(&app, &app.queries, caller, ask.table_id, move |app, caller, permit| {
+            let entry = published(app, permit)?;
+            let session = app.agnes.session_for(&caller.principal)?;
+            let statement = session.scan_statement(&entry.name, &scan);
+            Ok(statement.map(|_| entry.id.to_string()))
+        });
     let table_id = estimated.await?.map_err(rejected)?;
     let answer = Estimate {
         table_id,
@@ -166,11 +167,12 @@ pub(super) async fn scan(
         stop: Some(waits.0.clone()),
         ..QueryOptions::default()
     };
-    let begun = with_table(&app, caller, ask.table_id, move |app, caller, permit| {
-        let entry = published(app, permit)?;
-        let session = app.agnes.session_for(&caller.principal)?;
-        Ok(session.scan(&entry.name, &scan, &options))
-    });
+    let begun =
+        with_table_in(&app, &app.queries, caller, ask.table_id, move |app, caller, permit| {
+            let entry = published(app, permit)?;
+            let session = app.agnes.session_for(&caller.principal)?;
+            Ok(session.scan(&entry.name, &scan, &options))
+        });
     let rows = begun.await?.map_err(rejected)?;
     let count = Box::new(move |bytes: usize| turn.count(bytes as u64));
     arrow::stream(app, rows, waits, Some(count)).await.map_err(rejected)

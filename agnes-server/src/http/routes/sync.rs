@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use agnes_core::manifest::Manifest;
+use agnes_core::access::Principal;
 use agnes_core::sync::Which;
 use agnes_core::{Error, Kind, NoProgress, Result};
 use axum::Json;
@@ -12,8 +12,8 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::answer::{Personal, unless_known};
-use crate::http::app::App;
+use crate::http::answer::{Made, Personal, unless_had};
+use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::parse;
@@ -30,8 +30,15 @@ pub(super) async fn manifest(
     caller: Caller,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let manifest: Manifest = app.work(move |app| app.agnes.manifest(&caller.principal)).await?;
-    Ok(unless_known(&headers, &(&manifest.tables, &manifest.assets), &manifest))
+    let assets = |app: &Inner| {
+        serde_json::to_vec(&app.agnes.assets())
+            .map_err(|e| Error::new(Kind::Internal, "assets are no JSON").because(e))
+    };
+    let make = |app: &Inner, principal: &Principal| {
+        let manifest = app.agnes.manifest(principal)?;
+        Made::at_a_moment(&(&manifest.tables, &manifest.assets), &manifest)
+    };
+    Ok(unless_had(&app, caller.principal, headers, "manifest", assets, make).await?)
 }
 
 /// Whether a sync runs.

@@ -9,10 +9,10 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::app::App;
+use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
-use crate::http::extract::Body;
+use crate::http::extract::{Body, is_too_slow, unread_in_time};
 
 /// The most bytes of a request with an upload: what is around it needs room, too.
 pub(super) const BODY_MAX: usize = UPLOAD_MAX + (1 << 20);
@@ -54,6 +54,7 @@ async fn file_of(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("an upload has at most {UPLOAD_MAX} bytes"),
         ),
+        _ if is_too_slow(&e) => unread_in_time(),
         _ => Failure::new(StatusCode::BAD_REQUEST, format!("the form can't be read: {e}")),
     };
     while let Some(part) = form.next_field().await.map_err(unread)? {
@@ -108,7 +109,8 @@ pub(super) async fn table(
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Answer<Json<MadeTable>> {
     let (name, content) = file_of(form).await?;
-    let made = app.work(move |app| app.agnes.upload_table(&caller.principal, &name, &content));
+    let make = move |app: &Inner| app.agnes.upload_table(&caller.principal, &name, &content);
+    let made = app.work_in(&app.jobs, make);
     let made = made.await.map_err(too_large)?;
     let table = made.table.to_string();
     Ok(Json(MadeTable { status: "ok", table, rows: made.rows, size: made.size }))

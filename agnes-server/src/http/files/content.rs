@@ -1,0 +1,164 @@
+//! The bytes of a file, read as the caller takes them.
+//!
+//! What is in memory already is read where the connection is served, which takes some microseconds;
+//! what has to come from the disk is read on a thread of a pool, so that nobody waits for it but who
+//! asked for it.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use agnes_core::{Error, Kind};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use rustix::io::{ReadWriteFlags, preadv2};
+
+use crate::http::pool::Pool;
+
+/// How much is read at a time, bytes.
+const CHUNK: usize = 256 << 10;
+
+/// Memory that is used again once what was in it is sent: fresh memory costs more than the copy.
+type Shelf = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A piece of the file, whose memory goes back.
+struct Piece {
+    memory: Vec<u8>,
+    length: usize,
+    shelf: Shelf,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.memory.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+    }
+}
+
+/// A read that waits for the disk.
+type Reading = Pin<Box<dyn Future<Output = agnes_core::Result<(Vec<u8>, usize)>> + Send>>;
+
+/// So many bytes of a file, from somewhere on.
+pub(super) struct Content {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+    shelf: Shelf,
+    pool: Arc<Pool>,
+    reading: Option<Reading>,
+    /// Whether the last piece was in memory: others have their turn before the next.
+    gave: bool,
+}
+
+impl Content {
+    pub(super) fn new(file: File, at: u64, left: u64, pool: &Arc<Pool>) -> Content {
+        Content {
+            file: Arc::new(file),
+            at,
+            left,
+            shelf: Shelf::default(),
+            pool: pool.clone(),
+            reading: None,
+            gave: false,
+        }
+    }
+
+    /// Bytes that are still to come.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.unwrap_or_else(|| vec![0; CHUNK])
+    }
+
+    /// How much of a piece is wanted.
+    fn wanted(&self) -> usize {
+        usize::try_from(self.left).map_or(CHUNK, |left| left.min(CHUNK))
+    }
+
+    fn frame(&mut self, memory: Vec<u8>, length: usize) -> io::Result<Frame<Bytes>> {
+        if length == 0 {
+            // Published files never change; somebody has cut this one off.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += length as u64;
+        self.left = self.left.saturating_sub(length as u64);
+        let piece = Piece { memory, length, shelf: self.shelf.clone() };
+        Ok(Frame::data(Bytes::from_owner(piece)))
+    }
+
+    /// Reads on a thread that may wait.
+    fn read(&self, mut memory: Vec<u8>, wanted: usize) -> Reading {
+        let (file, pool, at) = (self.file.clone(), self.pool.clone(), self.at);
+        let read = move || {
+            let length = match memory.get_mut(..wanted) {
+                Some(into) => file.read_at(into, at),
+                None => Ok(0),
+            };
+            let length = length.map_err(|e| {
+                Error::new(Kind::Unavailable, format!("a published file can't be read: {e}"))
+            })?;
+            Ok((memory, length))
+        };
+        Box::pin(async move { pool.run(read).await })
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let me = &mut *self;
+        if me.left == 0 {
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut me.gave) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if me.reading.is_none() {
+            let (mut memory, wanted) = (me.memory(), me.wanted());
+            let into = memory.get_mut(..wanted).unwrap_or_default();
+            match preadv2(&me.file, &mut [IoSliceMut::new(into)], me.at, ReadWriteFlags::NOWAIT) {
+                Ok(length) => {
+                    me.gave = true;
+                    return Poll::Ready(Some(me.frame(memory, length)));
+                }
+                // It isn't in memory, or the file system can't tell.
+                Err(_) => me.reading = Some(me.read(memory, wanted)),
+            }
+        }
+        let Some(reading) = &mut me.reading else { return Poll::Ready(None) };
+        match reading.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(read) => {
+                me.reading = None;
+                let read = read.map_err(|error| io::Error::other(error.to_string()));
+                Poll::Ready(Some(read.and_then(|(memory, length)| me.frame(memory, length))))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+}
