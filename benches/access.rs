@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use agnes_benches::{fill, house, line, median, place, shown, table_name, timed, write_extracts};
+use agnes_benches::{fill, house, line, median, place, shown, table_name, timed};
 use agnes_core::access::{Principal, Resource, UserId, Visibility};
 use agnes_core::query::QueryOptions;
 use agnes_core::{Agnes, NoProgress, Session, TableId};

@@ -251,6 +251,11 @@ impl Agnes {
         }
     }
 
+    /// Reads what is known of remote tables again, when somebody next asks.
+    pub(crate) fn forget_metadata(&self) {
+        self.metadata.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    }
+
     /// Lets statements in, in their order.
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate

@@ -34,6 +34,7 @@
 //! [`Error`], with a [`Kind`] that says what the caller can do.
 
 pub mod access;
+pub mod backup;
 pub mod catalog;
 pub mod clock;
 pub mod column_note;

@@ -377,6 +377,11 @@ pub(crate) fn attach_extract(file: &Path) -> Result<Sql> {
     Ok(Sql(format!("ATTACH {} AS {} (READ_ONLY)", path(file)?, quoted(EXTRACT))))
 }
 
+/// Attaches a system database that is only looked at.
+pub(crate) fn attach_state_to_read(file: &Path) -> Result<Sql> {
+    Ok(Sql(format!("ATTACH {} AS state (READ_ONLY); USE state.main", path(file)?)))
+}
+
 /// Attaches a new file, or one to be changed, in the form that DuckDB 1.0 and later read.
 pub(crate) fn attach_to_write(file: &Path, alias: &'static str) -> Result<Sql> {
     Ok(Sql(format!("ATTACH {} AS {} (STORAGE_VERSION 'v1.0.0')", path(file)?, quoted(alias))))

@@ -5,6 +5,8 @@
 
 #[path = "core/access.rs"]
 mod access;
+#[path = "core/backups.rs"]
+mod backups;
 #[path = "core/config.rs"]
 mod config;
 #[path = "core/dependencies.rs"]

@@ -61,7 +61,8 @@ mod users;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub use admin::{Admin, InGroup, Overview};
 pub use audit::{AuditEvent, TELL_EVERY};
@@ -116,9 +117,11 @@ pub struct Access {
     secrets: Arc<dyn Secrets>,
     /// Where the signing key lies that nobody gave.
     key_file: PathBuf,
-    key: OnceLock<jwt::Key>,
+    key: RwLock<Option<Arc<jwt::Key>>>,
     making_key: Mutex<()>,
     facts: RwLock<Arc<Facts>>,
+    /// Which opening of the system database they were read from.
+    opened: AtomicU64,
     /// Held by whoever changes something.
     writing: Mutex<()>,
     books: Books,
@@ -145,7 +148,7 @@ impl Access {
         policy: TablePolicy,
         components: &Components,
     ) -> Result<Access> {
-        let facts = store.facts()?;
+        let (opened, facts) = (store.opened(), store.facts()?);
         let mut kinds = components.resource_kinds.clone();
         kinds.extend(components.remote_engines.kind());
         let access = Access {
@@ -156,9 +159,10 @@ impl Access {
             kinds,
             secrets: components.secrets.clone(),
             key_file: state.join(".jwt_secret"),
-            key: OnceLock::new(),
+            key: RwLock::default(),
             making_key: Mutex::new(()),
             facts: RwLock::new(Arc::new(facts)),
+            opened: AtomicU64::new(opened),
             writing: Mutex::new(()),
             watches: Mutex::new(Vec::new()),
         };
@@ -192,12 +196,12 @@ impl Access {
         })
     }
 
-    /// The facts of this moment.
     /// Which facts decisions rest on now.
     pub(crate) fn moment(&self) -> Moment {
         Moment(Arc::downgrade(&self.facts()))
     }
 
+    /// The facts of this moment.
     fn facts(&self) -> Arc<Facts> {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -208,14 +212,19 @@ impl Access {
 
     /// The key that signs tokens: the secret `JWT_SECRET_KEY`, or one that is made once and kept
     /// beside the system database.
-    fn key(&self) -> Result<&jwt::Key> {
-        if let Some(key) = self.key.get() {
+    fn key(&self) -> Result<Arc<jwt::Key>> {
+        let known = || self.key.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(key) = known() {
             return Ok(key);
         }
         // Whoever comes second finds what the first has made.
         let _making = self.making_key.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = token::signing_key(&*self.secrets, &self.key_file)?;
-        Ok(self.key.get_or_init(|| key))
+        if let Some(key) = known() {
+            return Ok(key);
+        }
+        let key = Arc::new(token::signing_key(&*self.secrets, &self.key_file)?);
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+        Ok(key)
     }
 
     /// Whether the key that signs tokens was given and is shorter than [`SIGNING_KEY_MIN`], so
@@ -375,15 +384,52 @@ impl Access {
         self.books.flush()
     }
 
+    /// Has the system database replaced while nobody writes, and believes what it says from then on.
+    pub(crate) fn replaced(&self, replace: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.books.flush()?;
+        {
+            let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = replace();
+            self.key.write().unwrap_or_else(PoisonError::into_inner).take();
+            // Also where not everything went well: what is there now is what counts.
+            self.read_again()?;
+            done?;
+        }
+        self.ensure_system_groups()?;
+        let event = AuditEvent::new(self.now(), "backup.restored", None);
+        self.books.tell([event].into_iter());
+        self.books.flush()
+    }
+
+    /// Believes what the system database says now, for whoever holds `writing`.
+    fn read_again(&self) -> Result<()> {
+        let facts = self.store.facts()?;
+        let opened = self.store.opened();
+        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        self.opened.store(opened, Ordering::SeqCst);
+        self.end_sessions();
+        Ok(())
+    }
+
     /// Changes something: what is planned on the facts of now is written, then believed.
     fn write<T>(&self, plan: impl FnOnce(&Facts, Timestamp) -> Result<Planned<T>>) -> Result<T> {
         let _writing: MutexGuard<'_, ()> =
             self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.store.opened() != self.opened.load(Ordering::SeqCst) {
+            self.read_again()?;
+        }
         let before = self.facts();
         let now = self.now();
         let Planned { changes, events, value } = plan(&before, now)?;
         if !changes.is_empty() {
-            let untold = self.store.apply(&changes, &events, now)?;
+            let untold = match self.store.apply(&changes, &events, now) {
+                Ok(untold) => untold,
+                Err(error) => {
+                    // What the disk took of it, if anything, decides from here on.
+                    let _ = self.read_again();
+                    return Err(error);
+                }
+            };
             self.books.tell(untold.iter().cloned());
             let mut after = Facts::clone(&before);
             changes.iter().for_each(|change| after.apply(change));

@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read. Nothing is decided then.
     pub(crate) fn facts(&self) -> Result<Facts> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         let mut facts = Facts::default();
         let mut take = |changes: Result<Vec<Change>>| -> Result<()> {
             changes?.iter().for_each(|change| facts.apply(change));
@@ -62,7 +62,7 @@ impl Store {
 
     /// Every personal token, the newest first.
     pub(crate) fn personal_tokens(&self) -> Result<Vec<PersonalToken>> {
-        let changes = tokens(&self.lock())?;
+        let changes = tokens(&*self.lock()?)?;
         let token = |change| match change {
             Change::PutToken { token, .. } => Some(*token),
             _ => None,
@@ -75,7 +75,7 @@ impl Store {
     /// Every access request, the newest first.
     pub(crate) fn requests(&self) -> Result<Vec<AccessRequest>> {
         rows(
-            &self.lock(),
+            &*self.lock()?,
             "access_requests",
             "SELECT id, user_id, user_email, table_id, reason, status, reviewed_by, \
              epoch_us(reviewed_at), epoch_us(created_at) FROM access_requests \
@@ -106,7 +106,7 @@ impl Store {
 
     /// The hash of a user's password, as a PHC string.
     pub(crate) fn password_hash(&self, user: &UserId) -> Result<Option<String>> {
-        self.lock()
+        self.lock()?
             .query_row("SELECT password_hash FROM users WHERE id = ?", [user.as_str()], |row| {
                 row.get(0)
             })

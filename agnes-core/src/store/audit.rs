@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     /// `Internal` when they can't be read.
     pub(crate) fn told(&self, limit: u32) -> Result<Vec<AuditEvent>> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         connection
             .prepare_cached(
                 "SELECT epoch_us(timestamp), user_id, action, resource, params, result, \

@@ -11,7 +11,7 @@ impl Store {
     /// What is said of a table's columns, by column.
     pub(crate) fn column_notes(&self, table: &TableId) -> Result<Vec<ColumnNote>> {
         let fail = |e| engine::error("read what is said of columns", e);
-        let connection = self.lock();
+        let connection = self.lock()?;
         let mut statement = connection
             .prepare_cached(
                 "SELECT column_name, basetype, description, confidence, source, updated_at \

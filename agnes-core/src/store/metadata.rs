@@ -25,7 +25,7 @@ impl Store {
     /// Every row of the metadata cache.
     pub(crate) fn cached_metadata(&self) -> Result<Vec<(TableId, Cached)>> {
         rows(
-            &self.lock(),
+            &*self.lock()?,
             "bq_metadata_cache",
             "SELECT table_id, source_name, bucket, source_table, rows, size_bytes, partition_by, \
              clustered_by, entity_type, known_columns, epoch_us(refreshed_at), epoch_us(error_at), \

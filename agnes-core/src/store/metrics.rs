@@ -96,7 +96,7 @@ impl Store {
     /// Every metric, by id.
     pub(crate) fn metrics(&self) -> Result<Vec<Metric>> {
         rows(
-            &self.lock(),
+            &*self.lock()?,
             "metric_definitions",
             "SELECT id, name, category, display_name, description, type, unit, grain, table_name, \
              expression, time_column, sql, source, tables, dimensions, filters, synonyms, notes, \

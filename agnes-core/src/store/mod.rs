@@ -9,6 +9,7 @@
 mod access;
 mod audit;
 mod columns;
+mod line;
 mod metadata;
 mod metrics;
 pub(crate) mod old;
@@ -21,10 +22,11 @@ mod sync_runs;
 mod sync_state;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use duckdb::Connection;
+use line::{Held, Line};
 
 pub(crate) use metrics::MetricRow;
 pub use schema::SCHEMA_VERSION;
@@ -38,7 +40,9 @@ use crate::{Error, Key, Kind, Result, engine, sql};
 
 /// The system database, open.
 pub struct Store {
-    connection: Mutex<Connection>,
+    line: Line,
+    /// Held by whoever copies or replaces the file.
+    copying: Mutex<()>,
     path: PathBuf,
     /// DuckDB's own lock doesn't show within one process.
     _lock: FileLock,
@@ -79,17 +83,85 @@ impl Store {
             .map_err(|error| held_by(read_holder(&lock_file), &path).because(error))?;
         // For the message above; a stale number is never looked at.
         let _ = std::fs::write(&lock_file, std::process::id().to_string());
-        let connection = attach(&path, patience)?;
-        // It holds hashes of passwords and tokens.
-        private(&path, 0o600)?;
-        let connection = schema::migrate(connection, &path, disk, now, patience)?;
-        Ok(Store { connection: Mutex::new(connection), path, _lock: lock })
+        let (file, disk) = (path.clone(), disk.clone());
+        let open = move || {
+            let connection = attach(&file, patience)?;
+            // It holds hashes of passwords and tokens.
+            private(&file, 0o600)?;
+            schema::migrate(connection, &file, &disk, now, patience)
+        };
+        let line = Line::new(Box::new(open))?;
+        Ok(Store { line, copying: Mutex::default(), path, _lock: lock })
     }
 
     /// The connection, for one piece of work at a time.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic while it was held has rolled its transaction back.
-        self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> Result<Held<'_>> {
+        self.line.hold()
+    }
+
+    /// Copies the file as it is now. Writes go on meanwhile: they go into the log beside the file,
+    /// which is left alone until the copy is made.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be copied.
+    pub(crate) fn copy_to(&self, to: &Path) -> Result<()> {
+        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let fail = |e| engine::error("copy the system database", e);
+        self.lock()?
+            .execute_batch("CHECKPOINT; SET checkpoint_threshold = '1TB'")
+            .map_err(|e| self.in_words(fail(e)))?;
+        let copied = std::fs::copy(&self.path, to);
+        let again = self
+            .lock()
+            .and_then(|held| held.execute_batch("RESET checkpoint_threshold").map_err(fail));
+        copied.map_err(|e| Error::io("copy the system database to", to, e))?;
+        private(to, 0o600)?;
+        again
+    }
+
+    /// Closes the file, has another one put in its place, and opens that.
+    ///
+    /// # Errors
+    /// Those of `put`; as [`Store::open`].
+    pub(crate) fn replace(&self, put: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.line.closed(put)
+    }
+
+    /// Moves a system database aside that can't be opened, and its log; none when somebody has it.
+    pub(crate) fn set_aside(layout: &Layout, disk: &Disk) -> Result<Option<PathBuf>> {
+        let path = layout.system_db();
+        let lock = with_suffix(&path, ".lock");
+        let what = "another user of the system database";
+        let Ok(_lock) = FileLock::take(&lock, what, Duration::ZERO) else { return Ok(None) };
+        let aside = with_suffix(&path, ".broken");
+        let log = with_suffix(&path, ".wal");
+        if log.exists() {
+            disk.rename(&log, &with_suffix(&aside, ".wal"))?;
+        }
+        disk.rename(&path, &aside)?;
+        Ok(Some(aside))
+    }
+
+    /// The schema of another system database, which is only looked at.
+    ///
+    /// # Errors
+    /// `Invalid` when it is none.
+    pub fn schema_of(path: &Path) -> Result<u32> {
+        let none =
+            |why: Error| Error::new(Kind::Invalid, "this is no system database").because(why);
+        let read = || {
+            let limits = engine::Limits { memory_bytes: 256 << 20, threads: 1 };
+            let connection = engine::in_memory(&limits)?;
+            engine::run(&connection, "open the backup", &sql::attach_state_to_read(path)?)?;
+            schema::version(&connection)?.ok_or_else(|| Error::internal("it has no schema"))
+        };
+        read().map_err(none)
+    }
+
+    /// Counts up whenever the file was opened again: what was read before may not be what is there.
+    pub(crate) fn opened(&self) -> u64 {
+        self.line.made()
     }
 
     /// Runs `work` in one transaction.
@@ -98,9 +170,26 @@ impl Store {
         operation: &str,
         work: impl FnOnce(&Connection) -> Result<T, duckdb::Error>,
     ) -> Result<T> {
-        let done = transaction(&self.lock(), operation, work);
+        let mut held = self.lock()?;
+        let done = transaction(&held, operation, work);
+        held.judge(&done);
+        drop(held);
         self.keep_private();
-        done
+        done.map_err(|error| self.in_words(error))
+    }
+
+    /// An error without where the file lies; of a disk that is full, in our own words.
+    fn in_words(&self, error: Error) -> Error {
+        let path = self.path.display().to_string();
+        if error.message().contains("No space left on device") {
+            let what = "the disk of the state folder is full; nothing was changed, and the same will \
+                        do once there is room";
+            return Error::new(Kind::Unavailable, what).with(Key::Path, path);
+        }
+        match self.path.parent() {
+            Some(folder) => error.without_home(&format!("{}/", folder.display())),
+            None => error,
+        }
     }
 
     /// The log beside the file holds what the file holds. The engine makes it for everybody to
@@ -119,7 +208,7 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read.
     pub fn schema_version(&self) -> Result<u32> {
-        schema::version(&self.lock()).map(|v| v.unwrap_or(0))
+        schema::version(&*self.lock()?).map(|v| v.unwrap_or(0))
     }
 }
 

@@ -11,7 +11,7 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read; a rebuild then leaves everything as it is.
     pub(crate) fn ownership(&self) -> Result<Ownership> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         let fail = |e| engine::error("read who owns which name", e);
         let rows: Vec<(String, String)> = connection
             .prepare_cached("SELECT view_name, source_name FROM view_ownership")

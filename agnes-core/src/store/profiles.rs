@@ -12,7 +12,7 @@ use crate::{Result, engine};
 impl Store {
     /// What the profile of each table was made of.
     pub(crate) fn profile_hashes(&self) -> Result<BTreeMap<String, String>> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         let mut statement = connection
             .prepare_cached("SELECT table_id, hash FROM table_profiles")
             .map_err(|e| engine::error("read the profiles", e))?;
@@ -23,7 +23,7 @@ impl Store {
     /// The profile of a table, if it was made of this.
     pub(crate) fn profile(&self, table: &str, hash: &str) -> Result<Option<Profile>> {
         let text: Option<String> = self
-            .lock()
+            .lock()?
             .query_row(
                 "SELECT profile FROM table_profiles WHERE lower(table_id) = lower(?) AND hash = ?",
                 [table, hash],

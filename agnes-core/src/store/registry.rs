@@ -203,7 +203,7 @@ pub(super) fn remove(c: &Connection, table: &RegisteredTable, at: Timestamp) -> 
 impl Store {
     /// The tables that their sources are not to publish.
     pub(crate) fn withdrawn(&self) -> Result<Withdrawn> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         rows(
             &connection,
             "withdrawn_tables",

@@ -14,7 +14,7 @@ impl Store {
     /// A user's mode, and what she has chosen, by table.
     pub(crate) fn subscriptions(&self, user: &UserId) -> Result<(Mode, Vec<Subscription>)> {
         let fail = |e| engine::error("read what a user wants", e);
-        let connection = self.lock();
+        let connection = self.lock()?;
         let mut statement = connection
             .prepare_cached(
                 "SELECT dataset, enabled, table_mode, updated_at FROM user_sync_settings \

@@ -12,7 +12,7 @@ impl Store {
     /// When each source last brought something over.
     pub(crate) fn last_runs(&self) -> Result<BTreeMap<SourceName, Timestamp>> {
         let found = rows(
-            &self.lock(),
+            &*self.lock()?,
             "sync_runs",
             "SELECT any_value(source_name), epoch_us(max(started_at)) FROM sync_runs \
              WHERE status <> 'failed' GROUP BY lower(source_name)",
@@ -95,7 +95,7 @@ impl Store {
     /// # Errors
     /// `Internal` when they can't be read.
     pub fn sync_runs(&self, source: &SourceName, limit: u32) -> Result<Vec<SyncRun>> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         let mut statement = connection
             .prepare_cached(
                 "SELECT epoch_us(started_at), duration_ms, status, error FROM sync_runs \

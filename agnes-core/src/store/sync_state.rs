@@ -62,7 +62,7 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read.
     pub fn sync_states(&self) -> Result<Vec<SyncState>> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         connection
             .prepare_cached(
                 "SELECT table_id, source_name, epoch_us(last_sync), rows, file_size_bytes, \
@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read.
     pub fn sync_history(&self, table: &ViewName, limit: u32) -> Result<Vec<SyncEvent>> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         connection
             .prepare_cached(
                 "SELECT epoch_us(synced_at), rows, status, error FROM sync_history \
@@ -142,7 +142,7 @@ impl Store {
     /// between publishing and writing it down.
     pub(crate) fn catch_up(&self, current: &Generation, now: Timestamp) -> Result<()> {
         let known: i64 = self
-            .lock()
+            .lock()?
             .query_row("SELECT coalesce(max(number), 0) FROM applied_generation", [], |r| r.get(0))
             .map_err(|e| engine::error("read the sync state", e))?;
         if known == count(current.number) {

@@ -1,5 +1,6 @@
 //! The command line: arguments in, the core does it, output out.
 
+mod backup;
 mod beside;
 mod check;
 mod config;
@@ -128,6 +129,12 @@ enum Command {
     /// Take over the system database of another installation
     #[command(long_about = import::HELP)]
     Import(import::Import),
+    /// Write what no sync brings back to one file
+    #[command(long_about = backup::BACKUP_HELP)]
+    Backup(backup::BackupCommand),
+    /// Give back what a backup holds
+    #[command(long_about = backup::RESTORE_HELP)]
+    Restore(backup::Restore),
     /// Make somebody an admin when no admin is left
     #[command(long_about = people::BREAK_GLASS_HELP)]
     BreakGlass(people::BreakGlass),
@@ -282,6 +289,8 @@ impl Command {
             Command::Access(command) => command.run(agnes, output),
             Command::Manifest(command) => command.run(agnes, output),
             Command::Import(command) => command.run(agnes, output),
+            Command::Backup(command) => command.run(agnes, output),
+            Command::Restore(command) => command.run(agnes, output),
             Command::BreakGlass(command) | Command::Admin(Admin::BreakGlass(command)) => {
                 command.run(agnes, output)
             }

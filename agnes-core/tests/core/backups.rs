@@ -1,0 +1,246 @@
+//! Backups, taken and given back while others work.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use agnes_core::access::{NewToken, Principal};
+use agnes_core::{Agnes, Kind};
+
+use super::access::{group, resource, user};
+use super::support::{Place, ingest, rebuild};
+
+const OPERATOR: &Principal = &Principal::Operator;
+
+fn addresses(agnes: &Agnes) -> BTreeSet<String> {
+    let access = agnes.access().unwrap();
+    let users = access.admin(OPERATOR).unwrap().users();
+    users.into_iter().map(|overview| overview.user.email.to_string()).collect()
+}
+
+#[test]
+fn what_is_given_back_is_what_was_taken() {
+    let place = Place::new();
+    let csv = place.write("orders.csv", "id\n1\n2\n");
+    let agnes = place.agnes();
+    ingest(&agnes, "shop", &[&csv]);
+    rebuild(&agnes);
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    let ada = user(&admin, "ada@example.com");
+    let sales = group(&admin, "sales");
+    admin.add_member(&sales.id, &ada.id).unwrap();
+    admin.grant(&sales.id, resource("table:orders")).unwrap();
+    let (_, token) = admin.create_token(&ada.id, NewToken::named("laptop")).unwrap();
+    let hers = access.session_token(&ada.id, serde_json::Map::new()).unwrap();
+    place.write("data/state/instance.yaml", "instance: {name: then}\n");
+    place.write("data/user_artifacts/x/notes.md", "hers");
+    let file = place.path("monday.tar.zst");
+    let backup = agnes.back_up(&file).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let listed: Vec<&String> = backup.files.keys().collect();
+    assert_eq!(
+        listed,
+        [
+            "state/.jwt_secret",
+            "state/instance.yaml",
+            "state/system.duckdb",
+            "user_artifacts/x/notes.md",
+        ]
+    );
+
+    // Everything changes.
+    let session = agnes.session_for(&Principal::user(ada.id.clone())).unwrap();
+    admin.remove_user(&ada.id).unwrap();
+    user(&admin, "eve@example.com");
+    place.write("data/state/instance.yaml", "instance: {name: now}\n");
+    place.write("data/state/.env_overlay", "A=1\n");
+    place.write("data/user_artifacts/x/notes.md", "another's");
+    fs::write(place.path("data/state/.jwt_secret"), "x".repeat(64)).unwrap();
+    assert!(access.authenticate(token.expose(), None).is_err());
+
+    let restored = agnes.restore(&file).unwrap();
+    assert_eq!(restored.backup, backup);
+    assert_eq!(addresses(&agnes), ["ada@example.com".to_string()].into());
+    let who = access.authenticate(token.expose(), None).unwrap();
+    assert!(access.decide(&who, &resource("table:orders")).is_allowed());
+    assert!(access.authenticate(hers.expose(), None).is_ok(), "the key is that of the backup");
+    assert!(session.query("FROM orders", &Default::default()).is_err(), "every session ends");
+    let now = agnes.session_for(&Principal::user(ada.id.clone())).unwrap();
+    assert!(now.query("FROM orders", &Default::default()).is_ok());
+    let read = |name: &str| fs::read_to_string(place.path(name)).ok();
+    assert_eq!(read("data/state/instance.yaml").unwrap(), "instance: {name: then}\n");
+    assert_eq!(read("data/user_artifacts/x/notes.md").unwrap(), "hers");
+    assert_eq!(read("data/state/.env_overlay"), None, "the backup has none");
+    // The handle goes on, and so does the next process.
+    user(&access.admin(OPERATOR).unwrap(), "bob@example.com");
+    rebuild(&agnes);
+    let before = restored.before.unwrap();
+    drop((now, session));
+    drop((access, agnes));
+    let agnes = place.agnes();
+    assert_eq!(addresses(&agnes).len(), 2);
+    let events = agnes.access().unwrap().admin(OPERATOR).unwrap().audit(100).unwrap();
+    assert!(events.iter().any(|event| event.action == "backup.restored"));
+    // What was there before is a backup, too.
+    agnes.restore(&before).unwrap();
+    assert_eq!(addresses(&agnes), ["eve@example.com".to_string()].into());
+    assert_eq!(read("data/state/.env_overlay").unwrap(), "A=1\n");
+    assert_eq!(left_over(&place), Vec::<String>::new());
+}
+
+/// What a backup or a restore has left lying about.
+fn left_over(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.path("data/state")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".backup-") || name.ends_with(".tmp")).collect()
+}
+
+#[test]
+fn a_backup_beside_writers_holds_what_was_acknowledged_before() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    let access = agnes.access().unwrap();
+    let (done, backed_up) = (AtomicBool::new(false), place.path("during.tar.zst"));
+    let mut written = Vec::new();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let admin = access.admin(OPERATOR).unwrap();
+            let mut written = Vec::new();
+            while !done.load(Ordering::SeqCst) {
+                let address = format!("user{}@example.com", written.len());
+                user(&admin, &address);
+                written.push(address);
+            }
+            written
+        });
+        for _ in 0..5 {
+            let before = addresses(&agnes);
+            agnes.back_up(&backed_up).unwrap();
+            let elsewhere = Place::new().agnes_of(&backed_up);
+            let after = addresses(&agnes);
+            assert!(before.is_subset(&elsewhere), "what was acknowledged is in it");
+            assert!(elsewhere.is_subset(&after), "and nothing that never was");
+        }
+        done.store(true, Ordering::SeqCst);
+        written = writer.join().unwrap();
+    });
+    drop((access, agnes));
+    // The copies took nothing from whoever wrote meanwhile.
+    assert_eq!(addresses(&place.agnes()), written.into_iter().collect());
+}
+
+trait Elsewhere {
+    fn agnes_of(&self, backup: &Path) -> BTreeSet<String>;
+}
+
+impl Elsewhere for Place {
+    /// Who is in a backup, given back on another machine.
+    fn agnes_of(&self, backup: &Path) -> BTreeSet<String> {
+        let agnes = self.agnes();
+        assert_eq!(agnes.restore(backup).unwrap().before, None);
+        addresses(&agnes)
+    }
+}
+
+#[test]
+fn what_is_no_backup_or_was_changed_changes_nothing() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    user(&agnes.access().unwrap().admin(OPERATOR).unwrap(), "ada@example.com");
+    let file = place.path("good.tar.zst");
+    agnes.back_up(&file).unwrap();
+    let good = fs::read(&file).unwrap();
+    user(&agnes.access().unwrap().admin(OPERATOR).unwrap(), "bob@example.com");
+    let refused = |bytes: &[u8], what: &str| {
+        let path = place.write("bad.tar.zst", bytes);
+        let error = agnes.restore(&path).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{what}: {error}");
+        assert!(error.message().contains("bad.tar.zst"), "{what}: {error}");
+        assert_eq!(addresses(&agnes).len(), 2, "{what}");
+    };
+    refused(b"", "nothing");
+    refused(b"PK\x03\x04 something else", "another kind of file");
+    for part in [10, good.len() / 2, good.len() - 1] {
+        refused(&good[..part], "cut off");
+    }
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0x40;
+    refused(&flipped, "a flipped bit");
+    let packed = |entries: &[(&str, &[u8])]| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            // As an attacker does it: the crate's own way refuses such names.
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            archive.append(&header, *content).unwrap();
+        }
+        zstd::encode_all(&*archive.into_inner().unwrap(), 1).unwrap()
+    };
+    let list = |files: &str, schema: u32| {
+        format!(
+            "{{\"format\":1,\"version\":\"9\",\"schema\":{schema},\
+             \"created_at\":\"2026-11-22T00:00:00Z\",\"files\":{{{files}}}}}"
+        )
+    };
+    let of = |content: &[u8]| {
+        format!("{{\"size\":{},\"blake3\":\"{}\"}}", content.len(), blake3::hash(content).to_hex())
+    };
+    let database = format!("\"state/system.duckdb\":{}", of(b"no database"));
+    refused(&packed(&[("other.txt", b"x")]), "no list");
+    refused(&packed(&[("backup.json", b"{")]), "a broken list");
+    refused(&packed(&[("backup.json", list("", 1).as_bytes())]), "no database listed");
+    refused(&packed(&[("backup.json", list(&database, 99).as_bytes())]), "a newer schema");
+    let both =
+        [("backup.json", list(&database, 1)), ("state/system.duckdb", "no database".to_string())];
+    let both: Vec<(&str, &[u8])> = both.iter().map(|(n, c)| (*n, c.as_bytes())).collect();
+    refused(&packed(&both), "a database that is none");
+    for name in ["../evil", "/tmp/evil", "state/../../evil", "state/agnes.sock"] {
+        let listed = format!("{database},\"{name}\":{}", of(b"x"));
+        let listed = list(&listed, 1);
+        let entries: [(&str, &[u8]); 2] = [("backup.json", listed.as_bytes()), (name, b"x")];
+        refused(&packed(&entries), name);
+        let unlisted = list(&database, 1);
+        let entries: [(&str, &[u8]); 2] = [("backup.json", unlisted.as_bytes()), (name, b"x")];
+        refused(&packed(&entries), name);
+    }
+    assert!(!place.path("data/evil").exists() && !place.path("evil").exists());
+    let error = agnes.restore(&place.path("nowhere")).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert_eq!(left_over(&place), Vec::<String>::new());
+}
+
+#[test]
+fn a_system_database_that_is_broken_is_set_aside() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    user(&agnes.access().unwrap().admin(OPERATOR).unwrap(), "ada@example.com");
+    let file = place.path("good.tar.zst");
+    agnes.back_up(&file).unwrap();
+    drop(agnes);
+    place.write("data/state/system.duckdb", "garbage");
+    let agnes = place.agnes();
+    assert!(agnes.access().is_err());
+    let aside = agnes.restore(&file).unwrap().before.unwrap();
+    assert_eq!(fs::read(aside).unwrap(), b"garbage");
+    assert_eq!(addresses(&agnes), ["ada@example.com".to_string()].into());
+}
+
+#[test]
+fn a_backup_that_can_not_be_written_leaves_the_one_before() {
+    let place = Place::new();
+    let agnes = place.agnes();
+    let file = place.path("kept.tar.zst");
+    agnes.back_up(&file).unwrap();
+    let before = fs::read(&file).unwrap();
+    let error = agnes.back_up(&place.path("no/such/folder/x.tar.zst")).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(left_over(&place), Vec::<String>::new());
+}
