@@ -25,7 +25,8 @@ class Server:
         environment = {**os.environ, "JWT_SECRET_KEY": KEY, "SEED_ADMIN_EMAIL": "root@example.com",
                        "SEED_ADMIN_PASSWORD": PASSWORD, **variables}
         command = [agnes.command, "--data-dir", str(agnes.data), "serve", "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment,
+                                        restore_signals=False)
         first = self.process.stderr.readline()
         assert first.startswith("listening on http://127.0.0.1:"), first + self.process.stderr.read()
         self.port = int(first.rsplit(":", 1)[1])

@@ -180,10 +180,13 @@ impl Store {
 
     /// An error without where the file lies; of a disk that is full, in our own words.
     fn in_words(&self, error: Error) -> Error {
+        /// As the system calls it: a disk that is full, a quota that is, a file that may not grow.
+        const FULL: [&str; 3] =
+            ["No space left on device", "Disk quota exceeded", "File too large"];
         let path = self.path.display().to_string();
-        if error.message().contains("No space left on device") {
-            let what = "the disk of the state folder is full; nothing was changed, and the same will \
-                        do once there is room";
+        if FULL.iter().any(|full| error.message().contains(full)) {
+            let what = "the disk of the state folder takes no more; nothing was changed, and the \
+                        same will do once there is room";
             return Error::new(Kind::Unavailable, what).with(Key::Path, path);
         }
         match self.path.parent() {
