@@ -44,6 +44,7 @@ pub mod conformance;
 pub mod connector;
 pub mod connectors;
 pub mod disk;
+pub mod doctor;
 pub mod error;
 pub mod extract;
 pub mod manifest;

@@ -397,7 +397,7 @@ impl Access {
         }
         self.ensure_system_groups()?;
         let event = AuditEvent::new(self.now(), "backup.restored", None);
-        self.books.tell([event].into_iter());
+        self.books.tell([event]);
         self.books.flush()
     }
 

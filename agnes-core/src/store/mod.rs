@@ -146,10 +146,12 @@ impl Store {
     /// The schema of another system database, which is only looked at.
     ///
     /// # Errors
-    /// `Invalid` when it is none.
+    /// `Invalid` when it is none; `Unavailable` when another process has it open.
     pub fn schema_of(path: &Path) -> Result<u32> {
-        let none =
-            |why: Error| Error::new(Kind::Invalid, "this is no system database").because(why);
+        let none = |why: Error| match engine::is_lock_conflict(why.message()) {
+            true => Error::new(Kind::Unavailable, "another process has it open").because(why),
+            false => Error::new(Kind::Invalid, "this is no system database").because(why),
+        };
         let read = || {
             let limits = engine::Limits { memory_bytes: 256 << 20, threads: 1 };
             let connection = engine::in_memory(&limits)?;

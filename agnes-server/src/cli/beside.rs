@@ -101,6 +101,11 @@ fn short(folder: &Path, name: &str) -> io::Result<(PathBuf, Option<std::fs::File
 
 // The command.
 
+/// Whether a server holds the folder.
+pub(super) fn is_there(state: &Path) -> bool {
+    short(state, SOCKET).is_ok_and(|(path, _held)| UnixStream::connect(path).is_ok())
+}
+
 /// Has a server run this command, when one holds the folder; none when there is none.
 ///
 /// # Errors

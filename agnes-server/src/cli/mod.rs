@@ -5,6 +5,7 @@ mod beside;
 mod check;
 mod config;
 mod demo;
+mod doctor;
 mod environment;
 mod format;
 mod import;
@@ -129,6 +130,9 @@ enum Command {
     /// Take over the system database of another installation
     #[command(long_about = import::HELP)]
     Import(import::Import),
+    /// Say what is wrong with an installation
+    #[command(long_about = doctor::HELP)]
+    Doctor(doctor::Doctor),
     /// Write what no sync brings back to one file
     #[command(long_about = backup::BACKUP_HELP)]
     Backup(backup::BackupCommand),
@@ -266,6 +270,7 @@ impl Command {
                 | Command::Schedule(_)
                 | Command::Serve(_)
                 | Command::Demo(_)
+                | Command::Doctor(_)
                 | Command::Completions { .. }
         )
     }
@@ -299,6 +304,7 @@ impl Command {
             | Command::Schedule(_)
             | Command::Serve(_)
             | Command::Demo(_)
+            | Command::Doctor(_)
             | Command::Completions { .. } => {
                 Err(Error::new(Kind::Invalid, "this command needs no data folder"))
             }
@@ -325,6 +331,11 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
             }
             let agnes = Agnes::open_with(data_dir, settings, environment.clone().components())?;
             command.run(agnes, &config, environment, output)
+        }
+        Command::Doctor(command) => {
+            let data_dir = data_dir.unwrap_or_else(usual);
+            let environment = Environment::of(&data_dir);
+            command.run(data_dir, environment, output)
         }
         Command::Demo(command) => {
             command.run(data_dir.unwrap_or_else(|| PathBuf::from("agnes-demo")), output)

@@ -32,15 +32,34 @@ pub use settings::{
 };
 
 use axum::Router;
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::cors::CorsLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 
 use error::Failure;
+
+/// What every answer tells a browser, where a page doesn't say more: docs/server.md has the reasons.
+const IN_A_BROWSER: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+/// For a year, where the server is reached over HTTPS.
+const HTTPS_ALONE: &str = "max-age=31536000";
+
+fn safe_in_a_browser(mut response: Response, has_tls: bool) -> Response {
+    let https = has_tls.then_some((header::STRICT_TRANSPORT_SECURITY, HTTPS_ALONE));
+    for (name, value) in IN_A_BROWSER.into_iter().chain(https) {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
 
 /// All routes of a server, for a service of its own or as a part of another one.
 ///
@@ -54,6 +73,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this address takes other methods")
         });
+    let has_tls = app.settings.secure_cookies;
     let origins: Vec<HeaderValue> =
         app.settings.cors_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
     // A list that has everybody in it is no list, and the layer panics over it.
@@ -79,8 +99,6 @@ pub fn router(app: App) -> Router {
     let packable = DefaultPredicate::new()
         .and(NotForContentType::new("application/octet-stream"))
         .and(NotForContentType::new("application/vnd.apache.arrow.stream"));
-    let fixed =
-        |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     routes
         .layer(axum::extract::DefaultBodyLimit::max(app.settings.max_body))
         .layer(CompressionLayer::new().compress_when(packable))
@@ -90,10 +108,9 @@ pub fn router(app: App) -> Router {
                 .into_response()
         }))
         .layer(axum::middleware::from_fn_with_state(app.clone(), page::for_people))
-        // What a browser makes of a type is not for it to guess.
-        .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(fixed(header::REFERRER_POLICY, "same-origin"))
-        .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(axum::middleware::map_response(move |response| {
+            std::future::ready(safe_in_a_browser(response, has_tls))
+        }))
         .layer(axum::middleware::from_fn_with_state(app.clone(), request_id::name))
         .with_state(app)
 }
