@@ -21,11 +21,11 @@ demo: ## See Agnes work on real data
 test: test-rust test-python ## All tests of all languages
 
 test-rust:
-	@$(with_shared) cargo test --workspace --features agnes-core/conformance
+	@$(with_shared) cargo test --workspace --features agnes-core/conformance,agnes-server/otel
 
 # Checks from outside: clients of other DuckDB versions, killed processes, the examples.
 test-python: .venv/ready
-	@$(with_shared) cargo build --workspace --bins --examples
+	@$(with_shared) cargo build --workspace --bins --examples --features agnes-server/otel
 	@AGNES=$(CARGO_TARGET_DIR)/debug/agnes \
 	  LD_LIBRARY_PATH="$$(link=$$(.ci/duckdb shared $(DUCKDB) 2>/dev/null) && eval "$$link" && echo "$$DUCKDB_LIB_DIR"):$$(ls -d $(CARGO_TARGET_DIR)/debug/build/libduckdb-sys-*/out 2>/dev/null | tr '\n' ':')$$LD_LIBRARY_PATH" \
 	  .venv/bin/python -m pytest tests/python -q -rs -n auto --dist worksteal

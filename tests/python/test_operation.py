@@ -328,3 +328,39 @@ def test_a_doctor_says_what_is_wrong_and_changes_nothing(agnes, tmp_path):
     (agnes.data / "state/system.duckdb").write_bytes(b"garbage")
     ill = agnes("doctor", check=False)
     assert ill.returncode == 9 and "agnes restore" in ill.stdout
+
+
+def test_a_collector_gets_the_span_of_each_request(agnes, serve, tmp_path):
+    import http.server
+
+    got = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    publish(agnes, tmp_path / "inbox")
+    endpoint = f"http://127.0.0.1:{collector.server_address[1]}"
+    server = serve(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="100")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    answer = server.ask("GET", "/api/data/orders/check-access", token=server.token, traceparent=f"00-{trace}-b7ad6b7169203331-01")
+    assert answer.status == 204
+    # The part of a trace that a proxy began, under the route and not the table's name.
+    until(lambda: any(bytes.fromhex(trace) in body and b"GET /api/data/{table}/check-access" in body for _, body in got))
+    assert all(path == "/v1/traces" for path, _ in got)
+    body = next(body for _, body in got if bytes.fromhex(trace) in body)
+    assert b"agnes" in body and answer.headers["X-Request-ID"].encode() in body
+    # A collector that is gone holds nobody up.
+    collector.shutdown()
+    collector.server_close()
+    assert server.ask("GET", "/api/health").status == 200
+    begun = time.monotonic()
+    assert server.end() == 0
+    assert time.monotonic() - begun < 10

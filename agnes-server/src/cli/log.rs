@@ -5,8 +5,12 @@ use std::io::IsTerminal as _;
 use agnes_core::{Error, Kind, Result};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+#[cfg(feature = "otel")]
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::environment::Environment;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,16 +48,42 @@ pub(super) fn filter(wanted: Option<&str>) -> Result<EnvFilter> {
     })
 }
 
+/// The log, and what else is told of what happens. What waits is written when it goes.
+pub(super) struct Telling {
+    _log: WorkerGuard,
+    #[cfg(feature = "otel")]
+    _exporting: Option<super::otel::Exporting>,
+}
+
 /// Writes the log to standard error, by a thread of its own: where nobody reads it lines are lost,
-/// and no request waits. What waits is written when the guard goes.
-pub(super) fn begin(format: LogFormat, filter: EnvFilter) -> WorkerGuard {
+/// and no request waits. Traces go to the collector that the environment names.
+///
+/// # Errors
+/// `Invalid` when the collector can't be meant.
+pub(super) fn begin(
+    format: LogFormat,
+    filter: EnvFilter,
+    environment: &Environment,
+) -> Result<Telling> {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
-    let log = tracing_subscriber::registry().with(filter);
-    // A service that has a log of its own keeps it.
-    let _ = match format {
-        LogFormat::Text => log.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
-        LogFormat::Json => log.with(lines.with_ansi(false).json().flatten_event(true)).try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).boxed(),
     };
-    guard
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter));
+    #[cfg(feature = "otel")]
+    let (log, exporting) = {
+        let (layer, exporting) = super::otel::layer(environment)?.unzip();
+        (log.with(layer.with_filter(LevelFilter::INFO)), exporting)
+    };
+    #[cfg(not(feature = "otel"))]
+    let _ = environment;
+    // A service that has a log of its own keeps it.
+    let _ = log.try_init();
+    Ok(Telling {
+        _log: guard,
+        #[cfg(feature = "otel")]
+        _exporting: exporting,
+    })
 }

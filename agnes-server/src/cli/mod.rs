@@ -14,6 +14,8 @@ mod log;
 mod manifest;
 mod metadata;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod people;
 mod profile;

@@ -148,7 +148,7 @@ pub(super) fn serve(
         shown.iter().for_each(|line| output.note(line));
         ready(&agnes, &app.settings.public_url)?;
         warnings(&app, &environment_told).iter().for_each(|line| output.note(line));
-        let _log = log::begin(format, filter);
+        let _telling = log::begin(format, filter, &environment_told)?;
         if !skips_warm_up {
             app.warm_up()?;
         }

@@ -20,6 +20,7 @@ mod request_id;
 mod routes;
 mod serve;
 mod settings;
+mod span;
 
 pub use app::App;
 pub use door::Guard;

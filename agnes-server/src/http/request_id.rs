@@ -7,7 +7,10 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use tracing::Instrument as _;
+
 use super::app::App;
+use super::span;
 
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,8 +37,11 @@ pub(crate) async fn name(State(app): State<App>, request: Request, next: Next) -
     // Not the parameters: a link's hold its secret.
     let (method, path) = (request.method().clone(), request.uri().path().to_string());
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let span = span::of(&request, &id, route.as_ref().map(MatchedPath::as_str));
     let begun = Instant::now();
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    let answer = CURRENT.scope(id.clone(), next.run(request));
+    let mut response = answer.instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
     let (took, status) = (begun.elapsed(), response.status().as_u16());
     app.meters.count(method.as_str(), route.as_ref().map(MatchedPath::as_str), status, took);
     tracing::info!(
