@@ -56,6 +56,18 @@ impl Client {
         Client { token: made["token"].as_str().expect("a token").to_string(), ..self }
     }
 
+    /// The same caller with a connection of her own.
+    pub fn again(&self) -> Client {
+        let agent = ureq::Agent::new_with_defaults();
+        Client { agent, url: self.url.clone(), token: self.token.clone() }
+    }
+
+    pub fn delete(&self, path: &str) {
+        let request = self.agent.delete(format!("{}{path}", self.url));
+        let answer = request.header("Authorization", self.authorization()).call();
+        answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
     pub fn authorization(&self) -> String {
         format!("Bearer {}", self.token)
     }

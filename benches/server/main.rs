@@ -2,11 +2,12 @@
 //!
 //! A server of its own is started for each section and asked by wrk, by curl and by a client with one
 //! connection, on the same cores; nginx serves the same file in turn with it. `server-soak` runs for
-//! ten minutes and only by its name.
+//! ten minutes, or as many seconds as a second argument says, and only by its name.
 #![allow(missing_docs)]
 
 mod client;
 mod running;
+mod soak;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ fn main() {
         ("server-start", starts),
         ("server-mixed", mixed),
     ];
-    if !sections.iter().any(|(name, _)| wanted(name)) {
+    let soaks = arguments.iter().any(|name| name == "server-soak");
+    if !soaks && !sections.iter().any(|(name, _)| wanted(name)) {
         return;
     }
     println!("| what | median | limit |\n|---|---|---|");
@@ -38,6 +40,10 @@ fn main() {
         if wanted(name) {
             section();
         }
+    }
+    if soaks {
+        let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
+        soak::soak(seconds.unwrap_or(600));
     }
 }
 

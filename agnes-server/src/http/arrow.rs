@@ -1,5 +1,7 @@
 //! Rows as an Arrow IPC stream, made as it is read.
 
+use std::time::{Duration, Instant};
+
 use agnes_core::arrow::error::ArrowError;
 use agnes_core::arrow::ipc::writer::StreamWriter;
 use agnes_core::query::Stop;
@@ -36,7 +38,45 @@ struct Sending {
     rows: Rows,
     writer: Option<StreamWriter<Vec<u8>>>,
     count: Option<Count>,
+    reader: Reader,
     _waits: Waits,
+}
+
+/// How long whoever reads takes. A statement holds its place until its last row is taken.
+struct Reader {
+    patience: Duration,
+    /// Since when it is hers to go on.
+    since: Instant,
+    took: Duration,
+    bytes: u64,
+}
+
+/// How long a reader may take in all, and how much each second more has to bring, bytes.
+const PATIENCE: Duration = Duration::from_secs(120);
+const RATE: u64 = 64 << 10;
+
+impl Reader {
+    fn new(patience: Duration) -> Reader {
+        Reader { patience, since: Instant::now(), took: Duration::ZERO, bytes: 0 }
+    }
+
+    /// Notes that she has been given so much more.
+    fn given(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.since = Instant::now();
+    }
+
+    /// Notes that she wants more.
+    ///
+    /// # Errors
+    /// `Limit` when that took too long.
+    fn asks(&mut self) -> Result<()> {
+        self.took += self.since.elapsed();
+        match self.took > self.patience + Duration::from_secs(self.bytes / RATE) {
+            true => Err(Error::new(Kind::Limit, "the rows were read too slowly")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What comes next of them.
@@ -66,6 +106,7 @@ impl Sending {
         if let Some(count) = &self.count {
             count(bytes.len());
         }
+        self.reader.given(bytes.len());
         Ok(Next::Bytes(bytes))
     }
 }
@@ -114,7 +155,8 @@ pub(crate) async fn stream(
 ) -> Result<Response> {
     let writer = StreamWriter::try_new(Vec::new(), rows.schema())
         .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
-    let sending = Sending { rows, writer: Some(writer), count, _waits: waits };
+    let reader = Reader::new(PATIENCE);
+    let sending = Sending { rows, writer: Some(writer), count, reader, _waits: waits };
     let (made, begun) = app.rows.run(move || begin(sending)).await?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TYPE));
@@ -133,6 +175,7 @@ pub(crate) async fn stream(
         let app = app.clone();
         async move {
             let Some(mut sending) = sending else { return Ok(None) };
+            sending.reader.asks().map_err(|error| std::io::Error::other(error.to_string()))?;
             let step = app.rows.run(move || sending.next().map(|next| (next, sending))).await;
             match step.map_err(|error| std::io::Error::other(error.to_string()))? {
                 (Next::Bytes(bytes), sending) => {
@@ -148,4 +191,23 @@ pub(crate) async fn stream(
     let first = futures_util::stream::iter(made.into_iter().map(|bytes| Ok(Frame::data(bytes))));
     let body = Body::new(StreamBody::new(futures_util::StreamExt::chain(first, rest)));
     Ok((headers, body).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_who_drips_is_given_up_and_one_on_a_slow_line_is_not() {
+        let after = |took: u64, bytes: u64| {
+            let mut reader = Reader::new(PATIENCE);
+            reader.took = Duration::from_secs(took);
+            reader.bytes = bytes;
+            reader.asks()
+        };
+        assert!(after(119, 0).is_ok());
+        assert_eq!(after(121, 1000).unwrap_err().kind(), Kind::Limit);
+        assert!(after(3600, 3600 * RATE).is_ok());
+        assert!(after(3600, 3000 * RATE).is_err());
+    }
 }

@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use agnes_core::access::{Email, GroupName, NewToken, Principal, Resource};
+use agnes_core::clock::{Clock, SystemClock};
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
-use agnes_core::{Agnes, Components, NoProgress, Secret, Secrets, Settings, SourceName, TokenEnv};
+use agnes_core::{
+    Agnes, Components, NoProgress, Secret, Secrets, Settings, SourceName, Timestamp, TokenEnv,
+};
 use agnes_server::{App, ServerSettings, router};
 use axum::Router;
 use axum::body::Body;
@@ -32,7 +36,24 @@ impl Secrets for Keys {
     }
 }
 
+/// The system's clock, so many seconds off.
+#[derive(Default)]
+pub(crate) struct Jumping(AtomicI64);
+
+impl Jumping {
+    pub(crate) fn jump(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Jumping {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(SystemClock.now().as_micros() + self.0.load(Ordering::SeqCst))
+    }
+}
+
 pub(crate) struct House {
+    pub(crate) clock: Arc<Jumping>,
     pub(crate) agnes: Arc<Agnes>,
     pub(crate) app: App,
     router: Router,
@@ -135,12 +156,14 @@ impl House {
     /// Nothing is published, and nobody is there.
     pub(crate) fn empty(settings: ServerSettings) -> House {
         let folder = tempfile::tempdir().unwrap();
-        let components = Components { secrets: Arc::new(Keys), ..Components::default() };
+        let clock = Arc::new(Jumping::default());
+        let components =
+            Components { clock: clock.clone(), secrets: Arc::new(Keys), ..Components::default() };
         let data = folder.path().join("data");
         let agnes = Agnes::open_with(data, Settings::default(), components).unwrap();
         let agnes = Arc::new(agnes);
         let app = App::new(agnes.clone(), settings).unwrap();
-        House { router: router(app.clone()), agnes, app, folder }
+        House { router: router(app.clone()), clock, agnes, app, folder }
     }
 
     pub(crate) fn app_access(&self) -> Arc<agnes_core::access::Access> {

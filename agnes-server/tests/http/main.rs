@@ -11,6 +11,7 @@
 mod admin;
 mod auth;
 mod client;
+mod clock;
 mod data;
 mod discovery;
 mod doors;
