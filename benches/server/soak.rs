@@ -90,12 +90,14 @@ pub fn soak(seconds: u64) {
     crate::large(&home, 100_000_000);
     let server = serve(&home, "");
     let (ada, admin) = (Client::ada(&server), Client::new(&server, ADMIN.0, ADMIN.1));
+    // One user has four statements at a time.
+    let bob = ada.beside(&server, 0);
     let (stop, done) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; WORK.len()]);
     let mut samples = Vec::new();
     std::thread::scope(|scope| {
         for ((_, work), done) in WORK.iter().zip(&done) {
-            for _ in 0..2 {
-                let (ada, admin, stop, url) = (ada.again(), admin.again(), &stop, &server.url);
+            for user in [&ada, &bob] {
+                let (ada, admin, stop, url) = (user.again(), admin.again(), &stop, &server.url);
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         work(&ada, &admin, url, done.fetch_add(1, Ordering::Relaxed));

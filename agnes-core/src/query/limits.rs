@@ -48,6 +48,9 @@ impl Default for QueryLimits {
     }
 }
 
+/// How long a principal who has as many statements as she may waits for one of them to end.
+const ENDING: Duration = Duration::from_millis(250);
+
 /// How many statements there are at one moment, in the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statements {
@@ -101,6 +104,16 @@ impl Gate {
         };
         let most = self.limits.running_each;
         let mut state = self.state();
+        // One whose reader has had enough ends a moment later than she hears of it.
+        let soon = Instant::now() + self.limits.patience.min(ENDING);
+        let of_her = |state: &State| state.each.get(&who).copied().unwrap_or(0);
+        loop {
+            let left = soon.saturating_duration_since(Instant::now());
+            if of_her(&state) < most || left.is_zero() {
+                break;
+            }
+            state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
         let mine = state.each.entry(who.clone()).or_insert(0);
         if *mine >= most {
             return Err(Error::new(
@@ -188,6 +201,20 @@ mod tests {
         let _bob = gate.enter(&user("bob")).unwrap();
         drop(ada.0);
         assert!(gate.enter(&user("ada")).is_ok());
+    }
+
+    #[test]
+    fn whoever_asks_again_at_once_waits_for_what_is_ending() {
+        let gate = gate(10, Duration::from_secs(60));
+        let first = gate.enter(&user("ada")).unwrap();
+        let _second = gate.enter(&user("ada")).unwrap();
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| gate.enter(&user("ada")).map(drop));
+            // Others aren't held up meanwhile.
+            drop(gate.enter(&user("bob")).unwrap());
+            drop(first);
+            assert!(third.join().unwrap().is_ok());
+        });
     }
 
     #[test]

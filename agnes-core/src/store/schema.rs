@@ -406,6 +406,7 @@ mod tests {
         let store = open(&layout).unwrap();
         store
             .lock()
+            .unwrap()
             .execute_batch("INSERT INTO schema_version VALUES (99, now()::TIMESTAMP)")
             .unwrap();
         drop(store);
