@@ -187,7 +187,7 @@ def test_thousands_of_connections_that_ask_nothing_keep_nobody_out(agnes, serve,
                 begun = time.monotonic()
                 assert server.ask("GET", "/api/catalog/tables", token=session).status == 200
                 assert time.monotonic() - begun < 5
-        assert of_process(server)[1] < before[1] + 400
+        assert of_process(server)[1] < before[1] + 350
         # Those that are left go by themselves.
         until(lambda: of_process(server)[1] <= before[1] + 5)
     finally:

@@ -38,6 +38,9 @@ struct Open {
     next: u64,
 }
 
+/// Connections that may be on their way out beside those that there may be.
+const LEAVING: usize = 16;
+
 /// What a connection does. Moments are milliseconds since the server began, plus one; 0 is never.
 #[derive(Default)]
 struct State {
@@ -111,6 +114,12 @@ impl Connections {
         state.head.store(now, Ordering::Relaxed);
         open.all.insert(number, state.clone());
         Some(Connection { all: self.clone(), number, state })
+    }
+
+    /// Whether many that were told to go haven't gone yet.
+    pub(super) fn is_crowded(&self) -> bool {
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all.len() > self.0.settings.most.saturating_add(LEAVING)
     }
 
     /// Ends the connection that has asked nothing for the longest time, where there is one.

@@ -98,6 +98,10 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        // Who was told to make room goes first: others wait where the kernel has them.
+        while connections.is_crowded() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         // Small answers aren't held back for more to come.
         let _ = stream.set_nodelay(true);
         let Some(place) = connections.enter() else { continue };
