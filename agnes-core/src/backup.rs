@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ pub struct Backup {
     /// When it was taken.
     pub created_at: Timestamp,
     /// Its files, by their path in it.
-    pub files: BTreeMap<String, BackedUp>,
+    pub files: BTreeMap<EntryName, BackedUp>,
 }
 
 /// A file in a backup.
@@ -124,37 +124,82 @@ fn belongs(name: &str) -> bool {
 }
 
 /// The files below a folder, by their path in a backup. Links are left out.
-fn files_in(folder: &Path, name: &str, depth: usize, found: &mut BTreeMap<String, PathBuf>) {
+fn files_in(folder: &Path, name: &str, depth: usize, found: &mut BTreeMap<EntryName, PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         let Some(part) = entry.file_name().to_str().map(str::to_string) else { continue };
-        if name == STATE && !belongs(&part) {
-            continue;
-        }
         let name = format!("{name}/{part}");
         if kind.is_file() {
-            found.insert(name, entry.path());
+            // What bears no such name belongs to a process.
+            if let Ok(name) = EntryName::parse(name)
+                && name.as_str() != DATABASE
+            {
+                found.insert(name, entry.path());
+            }
         } else if kind.is_dir() && depth > 1 {
             files_in(&entry.path(), &name, depth - 1, found);
         }
     }
 }
 
-/// Whether a path of a backup is one that this version puts there.
-fn is_plain(name: &str) -> bool {
-    let path = Path::new(name);
-    let parts: Vec<Component<'_>> = path.components().collect();
-    let is_plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
-    let first = parts.first().and_then(|part| part.as_os_str().to_str()).unwrap_or_default();
-    let is_known = first == STATE || UPLOADS.contains(&first);
-    let second = parts.get(1).and_then(|part| part.as_os_str().to_str()).unwrap_or_default();
-    let belongs = first != STATE || name == DATABASE || belongs(second);
-    is_plain
-        && is_known
-        && belongs
-        && (2..=DEPTH + 1).contains(&parts.len())
-        && !name.contains('\0')
+/// The path of a file in a backup, as in `state/system.duckdb`.
+///
+/// **Invariants**: it is relative, and written in one way alone: no empty part, no `.` and no `..`, so
+/// that it stays below whatever it is joined to. It lies in the state folder, or below one of the
+/// folders of uploads, at most four folders deep; nothing of a process (a socket, a lock) bears it.
+///
+/// ```
+/// use agnes_core::backup::EntryName;
+///
+/// assert!(EntryName::parse("state/instance.yaml").is_ok());
+/// assert!(EntryName::parse("state//etc/passwd").is_err());
+/// assert!(EntryName::parse("state/../../passwd").is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct EntryName(String);
+
+impl EntryName {
+    /// # Errors
+    /// `Invalid` when no backup holds a file of that name.
+    pub fn parse(text: impl Into<String>) -> Result<EntryName> {
+        let text = text.into();
+        let mut parts = text.split('/');
+        let (first, rest) = (parts.next().unwrap_or_default(), parts.collect::<Vec<&str>>());
+        let is_plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
+        let belongs = match (first, rest.as_slice()) {
+            (STATE, [name]) => text == DATABASE || belongs(name),
+            (STATE, _) => false,
+            (folder, rest) => UPLOADS.contains(&folder) && (1..=DEPTH).contains(&rest.len()),
+        };
+        match belongs && rest.iter().all(is_plain) {
+            true => Ok(EntryName(text)),
+            false => {
+                let shown = crate::name::shown(&text);
+                Err(Error::new(Kind::Invalid, format!("no backup holds a file `{shown}`")))
+            }
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for EntryName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<EntryName> {
+        EntryName::parse(text)
+    }
+}
+
+impl std::fmt::Display for EntryName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 fn hash(path: &Path) -> Result<BackedUp> {
@@ -167,15 +212,15 @@ fn hash(path: &Path) -> Result<BackedUp> {
 
 impl Agnes {
     /// Where a file of a backup belongs.
-    fn place_of(&self, name: &str) -> PathBuf {
-        match name.strip_prefix("state/") {
-            Some(rest) => self.layout().state().join(rest),
-            None => self.layout().root().join(name),
+    fn place_of(&self, name: &EntryName) -> PathBuf {
+        match name.as_str().split_once('/') {
+            Some((STATE, rest)) => self.layout().state().join(rest),
+            _ => self.layout().root().join(name.as_str()),
         }
     }
 
     /// What a backup would hold now, but for the system database.
-    fn worth_keeping(&self) -> BTreeMap<String, PathBuf> {
+    fn worth_keeping(&self) -> BTreeMap<EntryName, PathBuf> {
         let mut found = BTreeMap::new();
         files_in(self.layout().state(), STATE, 1, &mut found);
         for folder in UPLOADS {
@@ -197,11 +242,11 @@ impl Agnes {
         let database = folder.0.join("system.duckdb");
         store.copy_to(&database)?;
         let mut files = self.worth_keeping();
-        files.insert(DATABASE.to_string(), database);
+        files.insert(EntryName::parse(DATABASE)?, database);
         // Small files may change between two looks: what is hashed is what is written.
         let mut contents = Vec::with_capacity(files.len());
         for (at, (name, path)) in files.into_iter().enumerate() {
-            let still = match name == DATABASE {
+            let still = match name.as_str() == DATABASE {
                 true => path,
                 false => {
                     let still = folder.0.join(at.to_string());
@@ -261,7 +306,7 @@ impl Agnes {
         let backup = read(from, &folder.0)?;
         check(&folder.0.join(DATABASE), &backup, from)?;
         let before = self.what_was_before()?;
-        let wanted: BTreeSet<&String> = backup.files.keys().collect();
+        let wanted: BTreeSet<&EntryName> = backup.files.keys().collect();
         let gone: Vec<PathBuf> = self
             .worth_keeping()
             .into_iter()
@@ -279,7 +324,7 @@ impl Agnes {
                     if let Some(parent) = place.parent() {
                         disk.create_folder(parent)?;
                     }
-                    disk.rename(&folder.0.join(name), &place)?;
+                    disk.rename(&folder.0.join(name.as_str()), &place)?;
                 }
                 Ok(())
             })
@@ -307,7 +352,11 @@ impl Agnes {
 }
 
 /// Writes an archive.
-fn write(backup: &Backup, contents: &[(String, BackedUp, PathBuf)], to: &Path) -> io::Result<()> {
+fn write(
+    backup: &Backup,
+    contents: &[(EntryName, BackedUp, PathBuf)],
+    to: &Path,
+) -> io::Result<()> {
     let _ = std::fs::remove_file(to);
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let packed = zstd::stream::write::Encoder::new(BufWriter::new(file), 3)?;
@@ -322,7 +371,11 @@ fn write(backup: &Backup, contents: &[(String, BackedUp, PathBuf)], to: &Path) -
     let list = serde_json::to_vec_pretty(backup)?;
     archive.append_data(&mut header(list.len() as u64), LIST, &*list)?;
     for (name, file, path) in contents {
-        archive.append_data(&mut header(file.size), name, File::open(path)?.take(file.size))?;
+        archive.append_data(
+            &mut header(file.size),
+            name.as_str(),
+            File::open(path)?.take(file.size),
+        )?;
     }
     archive.into_inner()?.finish()?.flush()
 }
@@ -353,13 +406,13 @@ fn read(from: &Path, into: &Path) -> Result<Backup> {
     let mut text = Vec::new();
     first.read_to_end(&mut text).map_err(broken)?;
     let backup: Backup = serde_json::from_slice(&text)
-        .map_err(|e| no_backup("has a list that can't be understood").because(e))?;
+        .map_err(|e| no_backup(&format!("has a list that can't be understood: {e}")).because(e))?;
     if backup.format > FORMAT || backup.schema > SCHEMA_VERSION {
         let by = &backup.version;
         return Err(no_backup(&format!("was written by a newer version, {by}; use that")));
     }
-    if !backup.files.contains_key(DATABASE) || !backup.files.keys().all(|name| is_plain(name)) {
-        return Err(no_backup("lists what no backup holds"));
+    if !backup.files.keys().any(|name| name.as_str() == DATABASE) {
+        return Err(no_backup("lists no system database"));
     }
     let mut missing: BTreeMap<&str, &BackedUp> =
         backup.files.iter().map(|(name, file)| (name.as_str(), file)).collect();
@@ -419,24 +472,33 @@ mod tests {
             "state/instance.yaml",
             "user_sessions/u/a.jsonl",
         ] {
-            assert!(is_plain(name), "{name}");
+            assert!(EntryName::parse(name).is_ok(), "{name}");
         }
         for name in [
             "",
             "state",
+            "state/",
             "/etc/passwd",
+            "state//etc/passwd",
+            "state/./x",
             "state/../x",
             "../state/x",
+            "state/sub/x",
+            "./state/x",
+            "user_sessions//etc/passwd",
+            "user_sessions/../x",
+            "user_sessions/u/",
             "state/agnes.sock",
-            "extracts/x",
             "state/system.duckdb.wal",
             "state/system.duckdb.lock",
+            "state/before-restore.tar.zst",
+            "extracts/x",
             "user_sessions",
             "analytics/generation.json",
             "state/a\0b",
             "user_sessions/a/b/c/d/e/f",
         ] {
-            assert!(!is_plain(name), "{name}");
+            assert!(EntryName::parse(name).is_err(), "{name}");
         }
     }
 }

@@ -40,7 +40,7 @@ fn what_is_given_back_is_what_was_taken() {
     let file = place.path("monday.tar.zst");
     let backup = agnes.back_up(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let listed: Vec<&String> = backup.files.keys().collect();
+    let listed: Vec<&str> = backup.files.keys().map(|name| name.as_str()).collect();
     assert_eq!(
         listed,
         [
@@ -201,7 +201,14 @@ fn what_is_no_backup_or_was_changed_changes_nothing() {
         [("backup.json", list(&database, 1)), ("state/system.duckdb", "no database".to_string())];
     let both: Vec<(&str, &[u8])> = both.iter().map(|(n, c)| (*n, c.as_bytes())).collect();
     refused(&packed(&both), "a database that is none");
-    for name in ["../evil", "/tmp/evil", "state/../../evil", "state/agnes.sock"] {
+    for name in [
+        "../evil",
+        "/tmp/evil",
+        "state/../../evil",
+        "state//tmp/evil",
+        "user_sessions//tmp/evil",
+        "state/agnes.sock",
+    ] {
         let listed = format!("{database},\"{name}\":{}", of(b"x"));
         let listed = list(&listed, 1);
         let entries: [(&str, &[u8]); 2] = [("backup.json", listed.as_bytes()), (name, b"x")];
@@ -211,6 +218,7 @@ fn what_is_no_backup_or_was_changed_changes_nothing() {
         refused(&packed(&entries), name);
     }
     assert!(!place.path("data/evil").exists() && !place.path("evil").exists());
+    assert!(!Path::new("/tmp/evil").exists());
     let error = agnes.restore(&place.path("nowhere")).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     assert_eq!(left_over(&place), Vec::<String>::new());

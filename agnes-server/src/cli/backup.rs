@@ -87,7 +87,7 @@ impl Restore {
         if let Some(before) = &restored.before {
             output.note(format_args!("what was there before is in {}", before.display()));
         }
-        if restored.backup.files.contains_key("state/instance.yaml") {
+        if restored.backup.files.keys().any(|name| name.as_str() == "state/instance.yaml") {
             output.note("a server that runs takes the configuration from its next start on");
         }
         Ok(Done::Whole)
