@@ -316,7 +316,8 @@ impl Agnes {
     ) -> Result<RebuildReport> {
         let report = orchestrator::rebuild(&self.context(), || self.store(), only, progress)?;
         if report.published {
-            self.shelf.renew(&self.layout)?;
+            // It is published: whoever asks next hears what is wrong with reading it.
+            let _ = self.shelf.renew(&self.layout);
         }
         Ok(report)
     }

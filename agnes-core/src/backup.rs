@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{aside, private};
+use crate::disk::{private, with_suffix};
 use crate::store::{SCHEMA_VERSION, Store};
 use crate::{Agnes, Error, Key, Kind, Result, Timestamp};
 
@@ -46,8 +46,8 @@ const LIST: &str = "backup.json";
 const STATE: &str = "state";
 /// The system database in a backup.
 const DATABASE: &str = "state/system.duckdb";
-/// Where a restore leaves what was there before, in the state folder.
-const BEFORE: &str = "before-restore.tar.zst";
+/// How the files are called in which restores leave what was there before, in the state folder.
+const BEFORE: &str = "before-restore-";
 /// What users have uploaded, below the data folder.
 const UPLOADS: [&str; 3] = ["user_sessions", "user_artifacts", "user_local_md"];
 /// How deep folders are looked into.
@@ -120,7 +120,9 @@ fn belongs(name: &str) -> bool {
         || name.ends_with(".lock")
         || name.ends_with(".tmp")
         || name.starts_with(".backup-");
-    !is_of_a_process && !["agnes.sock", "heard-generation", BEFORE].contains(&name)
+    !is_of_a_process
+        && !name.starts_with(BEFORE)
+        && !["agnes.sock", "heard-generation"].contains(&name)
 }
 
 /// The files below a folder, by their path in a backup. Links are left out.
@@ -267,7 +269,9 @@ impl Agnes {
             created_at: self.now(),
             files: contents.iter().map(|(name, file, _)| (name.clone(), file.clone())).collect(),
         };
-        let temporary = aside(to);
+        // Nobody else's, whatever lies beside it.
+        let unique = format!(".{}.tmp", uuid::Uuid::new_v4().simple());
+        let temporary = with_suffix(to, &unique);
         let written = write(&backup, &contents, &temporary)
             .map_err(|e| Error::io("write the backup", to, e))
             .and_then(|()| self.components().disk.flush(&temporary))
@@ -292,7 +296,7 @@ impl Agnes {
 
     /// Gives back what a backup holds, also while others use this handle: users, groups, grants and
     /// tokens are those of the backup when this returns, and every session ends. What was there
-    /// before is kept beside it as a backup, `before-restore.tar.zst` in the state folder. The
+    /// before is kept beside it as a backup, `before-restore-….tar.zst` in the state folder. The
     /// configuration's overlay holds from the next start on.
     ///
     /// # Errors
@@ -339,7 +343,11 @@ impl Agnes {
         if !self.layout().system_db().exists() {
             return Ok(None);
         }
-        let before = self.layout().state().join(BEFORE);
+        // One for each restore: a second one must not take away what the first has kept.
+        let moment = self.now().to_string().replace([':', '-'], "");
+        let mark = uuid::Uuid::new_v4().simple().to_string();
+        let mark = mark.get(..8).unwrap_or_default();
+        let before = self.layout().state().join(format!("{BEFORE}{moment}-{mark}.tar.zst"));
         match self.access() {
             Ok(_) => self.back_up(&before).map(|_| Some(before)),
             Err(error) => match Store::set_aside(self.layout(), &self.components().disk)? {
@@ -357,7 +365,6 @@ fn write(
     contents: &[(EntryName, BackedUp, PathBuf)],
     to: &Path,
 ) -> io::Result<()> {
-    let _ = std::fs::remove_file(to);
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let packed = zstd::stream::write::Encoder::new(BufWriter::new(file), 3)?;
     let mut archive = tar::Builder::new(packed);
@@ -491,7 +498,7 @@ mod tests {
             "state/agnes.sock",
             "state/system.duckdb.wal",
             "state/system.duckdb.lock",
-            "state/before-restore.tar.zst",
+            "state/before-restore-1.tar.zst",
             "extracts/x",
             "user_sessions",
             "analytics/generation.json",

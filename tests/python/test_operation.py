@@ -292,7 +292,7 @@ def test_a_backup_is_taken_and_given_back_beside_a_server(agnes, serve, tmp_path
     assert "whole" in agnes("restore", "--check", "monday.tar.zst", cwd=tmp_path).stdout
     assert state() != then
     done = agnes("restore", "monday.tar.zst", cwd=tmp_path)
-    assert "before-restore.tar.zst" in done.stderr
+    assert "before-restore-" in done.stderr
     stop.set()
     asking.join()
     assert not faults

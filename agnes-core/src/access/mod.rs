@@ -401,6 +401,14 @@ impl Access {
         self.books.flush()
     }
 
+    /// Believes the system database again where it was opened again, for whoever holds `writing`.
+    fn catch_up(&self) -> Result<()> {
+        match self.store.opened() == self.opened.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => self.read_again(),
+        }
+    }
+
     /// Believes what the system database says now, for whoever holds `writing`.
     fn read_again(&self) -> Result<()> {
         let facts = self.store.facts()?;
@@ -415,9 +423,7 @@ impl Access {
     fn write<T>(&self, plan: impl FnOnce(&Facts, Timestamp) -> Result<Planned<T>>) -> Result<T> {
         let _writing: MutexGuard<'_, ()> =
             self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.store.opened() != self.opened.load(Ordering::SeqCst) {
-            self.read_again()?;
-        }
+        self.catch_up()?;
         let before = self.facts();
         let now = self.now();
         let Planned { changes, events, value } = plan(&before, now)?;
@@ -426,7 +432,9 @@ impl Access {
                 Ok(untold) => untold,
                 Err(error) => {
                     // What the disk took of it, if anything, decides from here on.
-                    let _ = self.read_again();
+                    if self.store.settle().is_ok() {
+                        let _ = self.catch_up();
+                    }
                     return Err(error);
                 }
             };

@@ -110,13 +110,22 @@ impl Store {
         self.lock()?
             .execute_batch("CHECKPOINT; SET checkpoint_threshold = '1TB'")
             .map_err(|e| self.in_words(fail(e)))?;
+        let opened = self.opened();
         let copied = std::fs::copy(&self.path, to);
         let again = self
             .lock()
             .and_then(|held| held.execute_batch("RESET checkpoint_threshold").map_err(fail));
         copied.map_err(|e| Error::io("copy the system database to", to, e))?;
         private(to, 0o600)?;
-        again
+        again?;
+        match self.opened() == opened {
+            true => Ok(()),
+            // Opening it may have folded its log in while it was copied.
+            false => Err(Error::new(
+                Kind::Unavailable,
+                "the system database was opened again while it was copied; try again",
+            )),
+        }
     }
 
     /// Closes the file, has another one put in its place, and opens that.
@@ -159,6 +168,14 @@ impl Store {
             schema::version(&connection)?.ok_or_else(|| Error::internal("it has no schema"))
         };
         read().map_err(none)
+    }
+
+    /// Opens the file again where nobody knows what the disk took of the last write.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be opened.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.lock().map(drop)
     }
 
     /// Counts up whenever the file was opened again: what was read before may not be what is there.

@@ -85,8 +85,9 @@ fn what_is_given_back_is_what_was_taken() {
     let events = agnes.access().unwrap().admin(OPERATOR).unwrap().audit(100).unwrap();
     assert!(events.iter().any(|event| event.action == "backup.restored"));
     // What was there before is a backup, too.
-    agnes.restore(&before).unwrap();
+    let second = agnes.restore(&before).unwrap();
     assert_eq!(addresses(&agnes), ["eve@example.com".to_string()].into());
+    assert!(before.exists() && second.before.unwrap() != before, "nothing that was kept goes");
     assert_eq!(read("data/state/.env_overlay").unwrap(), "A=1\n");
     assert_eq!(left_over(&place), Vec::<String>::new());
 }
@@ -246,6 +247,10 @@ fn a_backup_that_can_not_be_written_leaves_the_one_before() {
     let agnes = place.agnes();
     let file = place.path("kept.tar.zst");
     agnes.back_up(&file).unwrap();
+    // What somebody keeps beside it is hers.
+    let beside = place.write("kept.tar.zst.tmp", "hers");
+    agnes.back_up(&file).unwrap();
+    assert_eq!(fs::read_to_string(beside).unwrap(), "hers");
     let before = fs::read(&file).unwrap();
     let error = agnes.back_up(&place.path("no/such/folder/x.tar.zst")).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound, "{error}");

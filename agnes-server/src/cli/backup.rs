@@ -20,7 +20,7 @@ pub(super) const RESTORE_HELP: &str = "\
 Give back what a backup holds.
 
 Users, groups, grants and tokens are then those of the backup, also of a running server, and every \
-session ends. What was there before is kept as `before-restore.tar.zst` in the state folder. The \
+session ends. What was there before is kept as `before-restore-….tar.zst` in the state folder. The \
 backup is checked first: one that was changed or cut off changes nothing.";
 
 #[derive(Debug, Args)]
