@@ -7,17 +7,20 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::engine::{engine_info, missing_icu};
 use crate::orchestrator::{Generation, check_intact};
 use crate::store::{SCHEMA_VERSION, Store};
-use crate::{Agnes, DiskSpace, Kind};
+use crate::{Agnes, DiskSpace, Kind, Timestamp};
 
 /// Below this a rebuild may fail, bytes.
 const LOW: u64 = 1 << 30;
 /// How far ahead of the clock data may be dated: two machines never agree to the second.
 const AHEAD: Duration = Duration::from_secs(300);
+/// From when on nobody is still at work on what lies aside.
+const OLD: Duration = Duration::from_secs(3600);
 /// How many of several that are alike are named.
 const NAMED: usize = 3;
 
@@ -83,7 +86,7 @@ impl Agnes {
             let cure = "`agnes ingest` or `agnes serve` makes it; or name another with --data-dir";
             return vec![Finding::warning("data folder", format!("{shown} isn't there"), cure)];
         }
-        let mut found = vec![match writable(root) {
+        let mut found = vec![match rustix::fs::access(root, Access::WRITE_OK | Access::EXEC_OK) {
             Ok(()) => Finding::ok("data folder", format!("{shown} can be written")),
             Err(e) => Finding::problem(
                 "data folder",
@@ -213,15 +216,16 @@ impl Agnes {
         let state = state
             .flatten()
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(".backup-"));
-        let old = |path: &Path| {
-            let modified = path.metadata().and_then(|is| is.modified()).ok()?;
-            modified.elapsed().ok().filter(|age| *age > Duration::from_secs(3600))
+        let now = self.now();
+        let is_old = |path: &Path| {
+            let modified = path.metadata().and_then(|is| is.modified()).ok();
+            let age = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            let at = age.and_then(|age| i64::try_from(age.as_micros()).ok());
+            at.is_some_and(|at| now.since(Timestamp::from_micros(at)) > OLD)
         };
         let paths = inbox.flatten().chain(state).map(|entry| entry.path());
-        let left: Vec<String> = paths
-            .filter(|path| old(path).is_some())
-            .map(|path| path.display().to_string())
-            .collect();
+        let left: Vec<String> =
+            paths.filter(|path| is_old(path)).map(|path| path.display().to_string()).collect();
         (!left.is_empty()).then(|| {
             let seen = format!("{} are of processes that were killed", some(&left));
             Finding::warning("left over", seen, "remove them")
@@ -239,13 +243,6 @@ fn engine() -> Finding {
             None => Finding::ok("engine", format!("DuckDB {} with ICU", info.version)),
         },
     }
-}
-
-/// Whether a file can be made in a folder.
-fn writable(folder: &Path) -> std::io::Result<()> {
-    let path = folder.join(format!(".doctor-{}", uuid::Uuid::new_v4().simple()));
-    std::fs::write(&path, b"x")?;
-    std::fs::remove_file(&path)
 }
 
 /// A few of several, and how many there are besides.

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::beside;
 use super::environment::Environment;
 use super::log;
-use super::output::{Done, Output};
+use super::output::{Done, Output, count};
 use super::server_settings::{listen, log_format, settings, told};
 use crate::http::{self, App, ServerSettings};
 
@@ -24,7 +24,7 @@ Serve what is published over HTTP, to whoever may see it.
 
 A flag goes before a variable, a variable before the configuration (`server` in instance.yaml). \
 The first line on standard error names the address. SIGTERM and Ctrl-C end it, once what runs has \
-ended or ten seconds are over.
+ended or `server.shutdown_seconds` (30) are over; a second time ends it at once.
 
 Variables: JWT_SECRET_KEY signs tokens (made once and kept in the state folder when unset); \
 SEED_ADMIN_EMAIL and SEED_ADMIN_PASSWORD make sure that there is an admin; SCHEDULER_API_TOKEN is \
@@ -34,7 +34,9 @@ no attempts to sign in; AGNES_SKIP_CACHE_WARMUP=1 asks nothing about remote tabl
 SMTP_HOST, SMTP_PORT, SMTP_TLS (starttls, tls or none), SMTP_USER, \
 SMTP_PASSWORD and SMTP_FROM say who carries mail; AGNES_HOME_ROUTE is where a browser goes that has \
 signed in; LOCAL_DEV_MODE=1 makes every request that of LOCAL_DEV_USER_EMAIL, on this \
-machine alone; AGNES_LOG says what is logged, as in `debug` or `agnes_server=warn`.";
+machine alone; AGNES_LOG says what is logged, as in `debug` or `agnes_server=warn`, AGNES_LOG_FORMAT \
+in which form (text or json); AGNES_METRICS_LISTEN shows metrics without a token on an address of \
+its own.";
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -157,7 +159,7 @@ pub(super) fn serve(
             () = told_again => app.connections.counts().at_work,
         };
         if left > 0 {
-            output.note(format_args!("warning: {left} requests were cut off"));
+            output.note(format_args!("warning: cut off: {}", count(left, "request")));
         }
         // Nothing of the audit log waits for a thread that won't run any more.
         app.access.flush()

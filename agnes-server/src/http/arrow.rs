@@ -176,7 +176,7 @@ pub(crate) async fn stream(
         async move {
             let Some(mut sending) = sending else { return Ok(None) };
             sending.reader.asks().map_err(|error| std::io::Error::other(error.to_string()))?;
-            let step = app.rows.run(move || sending.next().map(|next| (next, sending))).await;
+            let step = app.rows.go_on(move || sending.next().map(|next| (next, sending))).await;
             match step.map_err(|error| std::io::Error::other(error.to_string()))? {
                 (Next::Bytes(bytes), sending) => {
                     std::io::Result::Ok(Some((Frame::data(Bytes::from(bytes)), Some(sending))))

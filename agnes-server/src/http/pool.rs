@@ -60,6 +60,30 @@ impl Pool {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let permit = self.permit().await?;
+        self.on_a_thread(permit, work).await
+    }
+
+    /// Runs the next part of what has begun, however long that waits for a thread: breaking it off
+    /// would cost more than waiting.
+    ///
+    /// # Errors
+    /// Those of `work`; `Internal` when it panics.
+    pub(crate) async fn go_on<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let waiting = Waiting::begin(&self.waiting);
+        let permit = self.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| Error::new(Kind::Internal, "the pool is closed"))?;
+        drop(waiting);
+        self.on_a_thread(permit, work).await
+    }
+
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let done = self.on.get().spawn_blocking(move || {
             let _permit = permit;
             work()
@@ -148,6 +172,23 @@ mod tests {
         assert!(first.await.unwrap().unwrap());
         for other in others {
             other.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_waits_behind_any_number_of_others() {
+        let pool = Arc::new(Pool::new(1, Threads::default()));
+        let permit = pool.permits.clone().try_acquire_owned().unwrap();
+        let begun: Vec<_> = (0..WAITING_EACH * 3)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.go_on(|| Ok(())).await })
+            })
+            .collect();
+        tokio::time::sleep(PATIENCE * 10).await;
+        drop(permit);
+        for one in begun {
+            one.await.unwrap().unwrap();
         }
     }
 }

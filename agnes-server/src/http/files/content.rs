@@ -79,7 +79,8 @@ impl Content {
 
     fn memory(&self) -> Vec<u8> {
         let kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| vec![0; CHUNK])
+        // The first piece is the largest.
+        kept.unwrap_or_else(|| vec![0; self.wanted()])
     }
 
     /// How much of a piece is wanted.
@@ -111,7 +112,7 @@ impl Content {
             })?;
             Ok((memory, length))
         };
-        Box::pin(async move { pool.run(read).await })
+        Box::pin(async move { pool.go_on(read).await })
     }
 }
 

@@ -141,8 +141,8 @@ impl Connections {
     }
 
     fn end(&self, state: &State, at_once: bool) {
-        state.told.store(true, Ordering::Relaxed);
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        let was_told = state.told.swap(true, Ordering::Relaxed);
+        self.0.ended.fetch_add(u64::from(!was_told), Ordering::Relaxed);
         match at_once {
             true => state.cut.notify_one(),
             false => state.end.notify_one(),
