@@ -197,6 +197,23 @@ def test_thousands_of_connections_that_ask_nothing_keep_nobody_out(agnes, serve,
     assert server.ask("GET", "/api/health").status == 200
 
 
+def test_a_server_without_file_descriptors_ends_who_is_idle(agnes, serve, tmp_path):
+    publish(agnes, tmp_path / "inbox")
+    server = serve(**configured(tmp_path))
+    log = drain(server)
+    session = sign_in(server)
+    few = of_process(server)[1] + 30
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (few, few))
+    others = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(200)]
+    for _ in range(5):
+        assert server.ask("GET", "/api/catalog/tables", token=session).status == 200
+    for other in others:
+        other.close()
+    said = [line for line in log if "Too many open files" in line]
+    # Once in ten seconds, however often it happens.
+    assert said and len(said) <= 3, said
+
+
 def test_a_head_or_a_body_that_comes_too_slowly_is_given_up(agnes, serve, tmp_path):
     server = serve(**configured(tmp_path, head_seconds=1, body_seconds=1))
 
