@@ -71,9 +71,18 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    each: HashMap<Principal, usize>,
+    each: HashMap<Principal, Hers>,
     queue: VecDeque<u64>,
     next: u64,
+}
+
+/// The statements of one principal.
+#[derive(Debug, Default, Clone, Copy)]
+struct Hers {
+    /// Those that run or wait for their turn.
+    begun: usize,
+    /// Those that wait until she may have one more.
+    early: usize,
 }
 
 impl Gate {
@@ -104,18 +113,24 @@ impl Gate {
         };
         let most = self.limits.running_each;
         let mut state = self.state();
-        // One whose reader has had enough ends a moment later than she hears of it.
+        // One whose reader has had enough ends a moment later than she hears of it. Whoever asks for
+        // many more than she may have hears so at once: each that waits has a thread.
         let soon = Instant::now() + self.limits.patience.min(ENDING);
-        let of_her = |state: &State| state.each.get(&who).copied().unwrap_or(0);
-        loop {
-            let left = soon.saturating_duration_since(Instant::now());
-            if of_her(&state) < most || left.is_zero() {
-                break;
+        let of_her = |state: &State| state.each.get(&who).copied().unwrap_or_default();
+        if of_her(&state).begun >= most && of_her(&state).early < most {
+            state.each.entry(who.clone()).or_default().early += 1;
+            loop {
+                let left = soon.saturating_duration_since(Instant::now());
+                if of_her(&state).begun < most || left.is_zero() {
+                    break;
+                }
+                let waited = self.moved.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-            state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.each.entry(who.clone()).or_default().early -= 1;
         }
-        let mine = state.each.entry(who.clone()).or_insert(0);
-        if *mine >= most {
+        let mine = state.each.entry(who.clone()).or_default();
+        if mine.begun >= most {
             return Err(Error::new(
                 Kind::Limit,
                 format!("{most} of your statements are running, the most at a time; let one end"),
@@ -123,7 +138,7 @@ impl Gate {
             .with(Key::Reason, "concurrent_statements")
             .with(Key::Max, most));
         }
-        *mine += 1;
+        mine.begun += 1;
         // From here on the turn gives back what it took.
         let mut turn = Turn { gate: self.clone(), who, running: false };
         let ticket = state.next;
@@ -170,8 +185,8 @@ impl Drop for Turn {
         let mut state = self.gate.state();
         state.running -= usize::from(self.running);
         if let Some(mine) = state.each.get_mut(&self.who) {
-            *mine -= 1;
-            if *mine == 0 {
+            mine.begun -= 1;
+            if mine.begun == 0 && mine.early == 0 {
                 state.each.remove(&self.who);
             }
         }
@@ -210,10 +225,29 @@ mod tests {
         let _second = gate.enter(&user("ada")).unwrap();
         std::thread::scope(|scope| {
             let third = scope.spawn(|| gate.enter(&user("ada")).map(drop));
+            while gate.state().each[&user("ada")].early == 0 {
+                std::thread::yield_now();
+            }
             // Others aren't held up meanwhile.
             drop(gate.enter(&user("bob")).unwrap());
             drop(first);
             assert!(third.join().unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn whoever_asks_for_many_more_hears_so_at_once() {
+        let gate = gate(10, Duration::from_secs(60));
+        let first = gate.enter(&user("ada")).unwrap();
+        let _second = gate.enter(&user("ada")).unwrap();
+        std::thread::scope(|scope| {
+            let early = [(); 2].map(|()| scope.spawn(|| gate.enter(&user("ada")).map(drop)));
+            while gate.state().each[&user("ada")].early < early.len() {
+                std::thread::yield_now();
+            }
+            // It would wait as long as the others otherwise, who wait for this thread.
+            assert_eq!(gate.enter(&user("ada")).unwrap_err().kind(), Kind::Limit);
+            drop(first);
         });
     }
 
