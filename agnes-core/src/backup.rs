@@ -2,9 +2,10 @@
 //! everything goes on.
 //!
 //! A backup is a zstd-compressed tar archive. First comes `backup.json`, which lists every other file
-//! with its size and BLAKE3 hash; then the state folder (the system database, the signing key, the
-//! configuration's overlay) below `state/`, and what users have uploaded. Extracts and what is
-//! published aren't in it: a sync brings them.
+//! with its size and BLAKE3 hash; then the system database, the signing key and the configuration's
+//! overlay below `state/`, and what users have uploaded. Extracts and what is published aren't in it: a
+//! sync brings them. What lies among the uploads and can't be in a backup (links, folders that are too
+//! deep, names that are no UTF-8) is named in the list.
 //!
 //! It holds hashes of passwords, and the key that signs tokens, unless that comes from outside: keep
 //! it as you keep those. It is readable by its owner alone.
@@ -26,7 +27,7 @@
 //! # Ok::<(), agnes_core::Error>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -34,6 +35,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::KEY_FILE;
+use crate::config::{ENV_OVERLAY, INSTANCE};
 use crate::disk::{private, with_suffix};
 use crate::store::{SCHEMA_VERSION, Store};
 use crate::{Agnes, Error, Key, Kind, Result, Timestamp};
@@ -46,8 +49,9 @@ const LIST: &str = "backup.json";
 const STATE: &str = "state";
 /// The system database in a backup.
 const DATABASE: &str = "state/system.duckdb";
-/// How the files are called in which restores leave what was there before, in the state folder.
-const BEFORE: &str = "before-restore-";
+/// The other files of the state folder that are in a backup. What else lies there belongs to a process,
+/// or is a backup itself.
+const OF_STATE: [&str; 3] = [KEY_FILE, ENV_OVERLAY, INSTANCE];
 /// What users have uploaded, below the data folder.
 const UPLOADS: [&str; 3] = ["user_sessions", "user_artifacts", "user_local_md"];
 /// How deep folders are looked into.
@@ -67,6 +71,9 @@ pub struct Backup {
     pub created_at: Timestamp,
     /// Its files, by their path in it.
     pub files: BTreeMap<EntryName, BackedUp>,
+    /// What was there and can't be in a backup, by the path that it would have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
 }
 
 /// A file in a backup.
@@ -90,7 +97,8 @@ impl Backup {
 pub struct Restored {
     /// What was given back.
     pub backup: Backup,
-    /// A backup of what was there before; none where there was nothing.
+    /// A backup of what was there before, or the system database that couldn't be used; none where
+    /// there was nothing.
     pub before: Option<PathBuf>,
 }
 
@@ -114,42 +122,67 @@ impl Drop for Aside {
     }
 }
 
-/// Whether a file of the state folder is in a backup: what belongs to a process isn't.
-fn belongs(name: &str) -> bool {
-    let is_of_a_process = name.starts_with("system.duckdb")
-        || name.ends_with(".lock")
-        || name.ends_with(".tmp")
-        || name.starts_with(".backup-");
-    !is_of_a_process
-        && !name.starts_with(BEFORE)
-        && !["agnes.sock", "heard-generation"].contains(&name)
+/// What a look for files has found.
+#[derive(Default)]
+struct Found {
+    /// By their path in a backup.
+    files: BTreeMap<EntryName, PathBuf>,
+    /// What can't be in one.
+    skipped: Vec<String>,
 }
 
-/// The files below a folder, by their path in a backup. Links are left out.
-fn files_in(folder: &Path, name: &str, depth: usize, found: &mut BTreeMap<EntryName, PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let Ok(kind) = entry.file_type() else { continue };
-        let Some(part) = entry.file_name().to_str().map(str::to_string) else { continue };
-        let name = format!("{name}/{part}");
-        if kind.is_file() {
-            // What bears no such name belongs to a process.
-            if let Ok(name) = EntryName::parse(name)
-                && name.as_str() != DATABASE
-            {
-                found.insert(name, entry.path());
-            }
-        } else if kind.is_dir() && depth > 1 {
-            files_in(&entry.path(), &name, depth - 1, found);
+impl Found {
+    /// Takes a file, if it is there.
+    fn take(&mut self, name: String, path: PathBuf) -> Result<()> {
+        match path.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("look at", &path, e)),
+            Ok(is) if is.is_file() => match EntryName::parse(name.as_str()) {
+                Ok(name) => drop(self.files.insert(name, path)),
+                Err(_) => self.skipped.push(name),
+            },
+            Ok(_) => self.skipped.push(name),
         }
+        Ok(())
+    }
+
+    /// Takes the files below a folder.
+    fn take_all(&mut self, folder: &Path, name: &str, depth: usize) -> Result<()> {
+        let failed = |e| Error::io("look into", folder, e);
+        let entries = match std::fs::read_dir(folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let kind = match entry.file_type() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                kind => kind.map_err(failed)?,
+            };
+            let (part, path) = (entry.file_name(), entry.path());
+            if kind.is_file() && part.as_encoded_bytes().starts_with(b".") {
+                // Half of an upload, which will have another name.
+                continue;
+            }
+            let name = format!("{name}/{}", part.to_string_lossy());
+            if kind.is_dir() && depth > 1 {
+                self.take_all(&path, &name, depth - 1)?;
+            } else if part.to_str().is_none() {
+                self.skipped.push(name);
+            } else {
+                self.take(name, path)?;
+            }
+        }
+        Ok(())
     }
 }
 
 /// The path of a file in a backup, as in `state/system.duckdb`.
 ///
 /// **Invariants**: it is relative, and written in one way alone: no empty part, no `.` and no `..`, so
-/// that it stays below whatever it is joined to. It lies in the state folder, or below one of the
-/// folders of uploads, at most four folders deep; nothing of a process (a socket, a lock) bears it.
+/// that it stays below whatever it is joined to. It is one of four files of the state folder, or lies
+/// below one of the folders of uploads, at most four folders deep, where no part of it is hidden: that
+/// is how uploads begin.
 ///
 /// ```
 /// use agnes_core::backup::EntryName;
@@ -171,9 +204,13 @@ impl EntryName {
         let (first, rest) = (parts.next().unwrap_or_default(), parts.collect::<Vec<&str>>());
         let is_plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
         let belongs = match (first, rest.as_slice()) {
-            (STATE, [name]) => text == DATABASE || belongs(name),
+            (STATE, [name]) => text == DATABASE || OF_STATE.contains(name),
             (STATE, _) => false,
-            (folder, rest) => UPLOADS.contains(&folder) && (1..=DEPTH).contains(&rest.len()),
+            (folder, rest) => {
+                UPLOADS.contains(&folder)
+                    && (1..=DEPTH).contains(&rest.len())
+                    && !rest.iter().any(|part| part.starts_with('.'))
+            }
         };
         match belongs && rest.iter().all(is_plain) {
             true => Ok(EntryName(text)),
@@ -187,6 +224,10 @@ impl EntryName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    fn is_of_state(&self) -> bool {
+        self.0.split_once('/').is_some_and(|(folder, _)| folder == STATE)
     }
 }
 
@@ -222,28 +263,31 @@ impl Agnes {
     }
 
     /// What a backup would hold now, but for the system database.
-    fn worth_keeping(&self) -> BTreeMap<EntryName, PathBuf> {
-        let mut found = BTreeMap::new();
-        files_in(self.layout().state(), STATE, 1, &mut found);
-        for folder in UPLOADS {
-            files_in(&self.layout().root().join(folder), folder, DEPTH, &mut found);
+    fn worth_keeping(&self) -> Result<Found> {
+        let mut found = Found::default();
+        for name in OF_STATE {
+            found.take(format!("{STATE}/{name}"), self.layout().state().join(name))?;
         }
-        found
+        for folder in UPLOADS {
+            found.take_all(&self.layout().root().join(folder), folder, DEPTH)?;
+        }
+        found.skipped.sort();
+        Ok(found)
     }
 
     /// Writes a backup to a file, in the place of one that is there. It holds everything that was
-    /// acknowledged before the call; writes go on meanwhile.
+    /// acknowledged before the call; writes go on meanwhile. What can't be in a backup is named in it.
     ///
     /// # Errors
-    /// As [`Agnes::store`]; `Unavailable` when a file can't be read or written, in which case a file
-    /// that was there is still what it was.
+    /// As [`Agnes::store`]; `Unavailable` when a file or a folder can't be read or written, in which
+    /// case a file that was there is still what it was.
     pub fn back_up(&self, to: &Path) -> Result<Backup> {
         self.access()?.flush()?;
         let store = self.store()?;
         let folder = Aside::new(self.layout().state())?;
         let database = folder.0.join("system.duckdb");
         store.copy_to(&database)?;
-        let mut files = self.worth_keeping();
+        let Found { mut files, skipped } = self.worth_keeping()?;
         files.insert(EntryName::parse(DATABASE)?, database);
         // Small files may change between two looks: what is hashed is what is written.
         let mut contents = Vec::with_capacity(files.len());
@@ -268,6 +312,7 @@ impl Agnes {
             schema: store.schema_version()?,
             created_at: self.now(),
             files: contents.iter().map(|(name, file, _)| (name.clone(), file.clone())).collect(),
+            skipped,
         };
         // Nobody else's, whatever lies beside it.
         let unique = format!(".{}.tmp", uuid::Uuid::new_v4().simple());
@@ -287,76 +332,140 @@ impl Agnes {
     /// # Errors
     /// As [`Agnes::restore`].
     pub fn inspect(&self, from: &Path) -> Result<Backup> {
-        self.components().disk.create_folder(self.layout().state())?;
+        self.components().disk.create_private_folder(self.layout().state())?;
         let folder = Aside::new(self.layout().state())?;
-        let backup = read(from, &folder.0)?;
+        let backup = read(from, &|name| folder.0.join(name.as_str()))?;
         check(&folder.0.join(DATABASE), &backup, from)?;
         Ok(backup)
     }
 
     /// Gives back what a backup holds, also while others use this handle: users, groups, grants and
-    /// tokens are those of the backup when this returns, and every session ends. What was there
-    /// before is kept beside it as a backup, `before-restore-….tar.zst` in the state folder. The
+    /// tokens are those of the backup when this returns, also tokens that were revoked since, and
+    /// every session ends. What was there before is kept beside it as a backup,
+    /// `before-restore-….tar.zst` in the state folder; what that doesn't hold stays where it is. The
     /// configuration's overlay holds from the next start on.
     ///
     /// # Errors
     /// `NotFound` when there is no such file; `Invalid` when it is no backup, was cut off or changed,
-    /// or comes from a newer version: nothing was changed then. As [`Agnes::back_up`].
+    /// or comes from a newer version; `Conflict` when a folder stands where it has a file, or a file
+    /// where it has a folder: nothing was changed then. As [`Agnes::back_up`]; where something was
+    /// changed, the message names the backup of what was there.
     pub fn restore(&self, from: &Path) -> Result<Restored> {
         let disk = &self.components().disk;
+        disk.create_folder(self.layout().root())?;
         disk.create_folder(self.layout().state())?;
         private(self.layout().state(), 0o700)?;
-        let folder = Aside::new(self.layout().state())?;
-        let backup = read(from, &folder.0)?;
-        check(&folder.0.join(DATABASE), &backup, from)?;
-        let before = self.what_was_before()?;
-        let wanted: BTreeSet<&EntryName> = backup.files.keys().collect();
-        let gone: Vec<PathBuf> = self
-            .worth_keeping()
-            .into_iter()
-            .filter(|(name, _)| !wanted.contains(name))
-            .map(|(_, path)| path)
-            .collect();
-        let access = self.access()?;
-        access.replaced(|| {
-            self.store()?.replace(|| {
-                for path in &gone {
-                    disk.remove(path)?;
-                }
-                for name in backup.files.keys() {
-                    let place = self.place_of(name);
-                    if let Some(parent) = place.parent() {
-                        disk.create_folder(parent)?;
-                    }
-                    disk.rename(&folder.0.join(name.as_str()), &place)?;
-                }
-                Ok(())
-            })
-        })?;
+        // Each part on the disk that it belongs to, where it only has to be renamed.
+        let of_state = Aside::new(self.layout().state())?;
+        let of_uploads = Aside::new(self.layout().root())?;
+        let unpacked = |name: &EntryName| match name.is_of_state() {
+            true => of_state.0.join(name.as_str()),
+            false => of_uploads.0.join(name.as_str()),
+        };
+        let backup = read(from, &unpacked)?;
+        check(&of_state.0.join(DATABASE), &backup, from)?;
+        self.check_places(&backup)?;
+        let mut before = self.set_aside_if_lost()?;
+        let is_there = self.layout().system_db().exists();
+        let done = self.access()?.replaced(|| {
+            let mut gone = Vec::new();
+            if is_there {
+                let path =
+                    self.layout().state().join(format!("before-restore-{}.tar.zst", self.mark()));
+                let kept = self.back_up(&path)?;
+                before = Some(path);
+                // Nothing that came later, and nothing that isn't kept.
+                gone.extend(kept.files.into_keys().filter(|name| !backup.files.contains_key(name)));
+            }
+            self.put_in_place(&backup, &unpacked, &gone)
+        });
         self.forget_metadata();
-        self.forget_heard()?;
+        let done = done.and_then(|()| self.forget_heard());
+        done.map_err(|error| match &before {
+            Some(path) => naming(error, path),
+            None => error,
+        })?;
         Ok(Restored { backup, before })
     }
 
-    /// Keeps what is there: as a backup, or, where the system database can't be opened, that file.
-    fn what_was_before(&self) -> Result<Option<PathBuf>> {
+    /// The end of names of which every restore has its own: none must take away what another has kept.
+    fn mark(&self) -> String {
+        let moment = self.now().to_string().replace([':', '-'], "");
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        format!("{moment}-{}", unique.get(..8).unwrap_or_default())
+    }
+
+    /// Checks that every file of a backup can come to its place.
+    fn check_places(&self, backup: &Backup) -> Result<()> {
+        for name in backup.files.keys() {
+            let place = self.place_of(name);
+            let in_the_way = |path: &Path, what: &str| {
+                let shown = path.display();
+                let message = format!(
+                    "`{shown}` is {what}, and the backup has `{name}`; move it away, and restore again"
+                );
+                Err(Error::new(Kind::Conflict, message).with(Key::Path, path.display()))
+            };
+            if place.symlink_metadata().is_ok_and(|is| is.is_dir()) {
+                return in_the_way(&place, "a folder");
+            }
+            let root = self.layout().root();
+            let mut folders = place.ancestors().skip(1).take_while(|folder| *folder != root);
+            if let Some(file) =
+                folders.find(|path| path.symlink_metadata().is_ok() && !path.is_dir())
+            {
+                return in_the_way(file, "no folder");
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a system database away that can't be used; none where it can, and where there is none.
+    fn set_aside_if_lost(&self) -> Result<Option<PathBuf>> {
         if !self.layout().system_db().exists() {
             return Ok(None);
         }
-        // One for each restore: a second one must not take away what the first has kept.
-        let moment = self.now().to_string().replace([':', '-'], "");
-        let mark = uuid::Uuid::new_v4().simple().to_string();
-        let mark = mark.get(..8).unwrap_or_default();
-        let before = self.layout().state().join(format!("{BEFORE}{moment}-{mark}.tar.zst"));
-        match self.access() {
-            Ok(_) => self.back_up(&before).map(|_| Some(before)),
-            Err(error) => match Store::set_aside(self.layout(), &self.components().disk)? {
-                Some(aside) => Ok(Some(aside)),
-                // It is somebody's who has it open.
-                None => Err(error),
-            },
+        let Err(error) = self.access() else { return Ok(None) };
+        match Store::set_aside(self.layout(), &self.components().disk, &self.mark())? {
+            Some(aside) => Ok(Some(aside)),
+            // It is somebody's who has it open, or may be opened again later.
+            None => Err(error),
         }
     }
+
+    /// Puts what was unpacked in its place: the system database once everything else is there that may
+    /// fail. What is to go goes last.
+    fn put_in_place(
+        &self,
+        backup: &Backup,
+        unpacked: &dyn Fn(&EntryName) -> PathBuf,
+        gone: &[EntryName],
+    ) -> Result<()> {
+        let disk = &self.components().disk;
+        let bring = |name: &EntryName| disk.bring(&unpacked(name), &self.place_of(name));
+        for name in backup.files.keys().filter(|name| !name.is_of_state()) {
+            if let Some(folder) = self.place_of(name).parent() {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)
+                    .map_err(|e| Error::io("make the folder", folder, e))?;
+            }
+            bring(name)?;
+        }
+        self.store()?.replace(|| {
+            backup.files.keys().filter(|name| name.is_of_state()).try_for_each(bring)
+        })?;
+        gone.iter().try_for_each(|name| disk.remove(&self.place_of(name)))
+    }
+}
+
+/// The same error with where that is which was there before.
+fn naming(error: Error, before: &Path) -> Error {
+    let message =
+        format!("{}; what was there before is in `{}`", error.message(), before.display());
+    let named = Error::new(error.kind(), message);
+    error.contexts().fold(named, |named, (key, value)| named.with(key, value)).because(error)
 }
 
 /// Writes an archive.
@@ -387,8 +496,8 @@ fn write(
     archive.into_inner()?.finish()?.flush()
 }
 
-/// Unpacks an archive into a folder, and checks that it is whole.
-fn read(from: &Path, into: &Path) -> Result<Backup> {
+/// Unpacks an archive, each file to its place, and checks that it is whole.
+fn read(from: &Path, place_of: &dyn Fn(&EntryName) -> PathBuf) -> Result<Backup> {
     let no_backup = |what: &str| {
         Error::new(Kind::Invalid, format!("`{}` {what}", from.display()))
             .with(Key::Path, from.display())
@@ -421,18 +530,20 @@ fn read(from: &Path, into: &Path) -> Result<Backup> {
     if !backup.files.keys().any(|name| name.as_str() == DATABASE) {
         return Err(no_backup("lists no system database"));
     }
-    let mut missing: BTreeMap<&str, &BackedUp> =
-        backup.files.iter().map(|(name, file)| (name.as_str(), file)).collect();
+    let mut missing: BTreeMap<&str, (&EntryName, &BackedUp)> =
+        backup.files.iter().map(|(name, file)| (name.as_str(), (name, file))).collect();
     for entry in entries {
         let mut entry = entry.map_err(broken)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let is_file = entry.header().entry_type().is_file();
+        let size = entry.size();
         let listed =
-            missing.remove(name.as_str()).filter(|listed| is_file && listed.size == entry.size());
-        let listed = listed.ok_or_else(|| no_backup("holds what it doesn't list"))?;
-        let path = into.join(&name);
-        let parent = path.parent().unwrap_or(into);
-        std::fs::create_dir_all(parent).map_err(|e| Error::io("make the folder", parent, e))?;
+            missing.remove(name.as_str()).filter(|(_, listed)| is_file && listed.size == size);
+        let (place, listed) = listed.ok_or_else(|| no_backup("holds what it doesn't list"))?;
+        let path = place_of(place);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| Error::io("make the folder", parent, e))?;
+        }
         let unwritten = |e| Error::io("unpack the backup to", &path, e);
         let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = open.map_err(unwritten)?;
@@ -459,8 +570,10 @@ fn check(database: &Path, backup: &Backup, from: &Path) -> Result<()> {
         Error::new(Kind::Invalid, format!("`{}` {what}", from.display()))
             .with(Key::Path, from.display())
     };
-    let found = Store::schema_of(database)
-        .map_err(|e| wrong("holds no system database".into()).because(e))?;
+    let found = Store::schema_of(database).map_err(|e| match e.kind() {
+        Kind::Invalid => wrong("holds no system database".into()).because(e),
+        _ => e,
+    })?;
     match found == backup.schema {
         true => Ok(()),
         false => Err(wrong(format!("says schema {}, and holds {found}", backup.schema))),
@@ -476,6 +589,7 @@ mod tests {
         for name in [
             "state/system.duckdb",
             "state/.jwt_secret",
+            "state/.env_overlay",
             "state/instance.yaml",
             "user_sessions/u/a.jsonl",
         ] {
@@ -499,6 +613,10 @@ mod tests {
             "state/system.duckdb.wal",
             "state/system.duckdb.lock",
             "state/before-restore-1.tar.zst",
+            "state/monday.tar.zst",
+            "state/system.duckdb.pre-migrate",
+            "user_sessions/u/.5b0f",
+            "user_sessions/.u/a.jsonl",
             "extracts/x",
             "user_sessions",
             "analytics/generation.json",

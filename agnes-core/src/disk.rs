@@ -77,6 +77,16 @@ impl Disk {
             .map_err(|e| Error::io("make the folder", path, e))
     }
 
+    /// Makes a folder and those above it. Where it wasn't there it is its owner's alone.
+    pub(crate) fn create_private_folder(&self, path: &Path) -> Result<()> {
+        let is_new = !path.exists();
+        self.create_folder(path)?;
+        match is_new {
+            true => private(path, 0o700),
+            false => Ok(()),
+        }
+    }
+
     /// Says that DuckDB is about to write this file.
     pub(crate) fn engine_writes(&self, path: &Path) -> Result<()> {
         self.step(Step::EngineWrite, path).map_err(|e| Error::io("write", path, e))
@@ -151,10 +161,38 @@ impl Disk {
         self.step(Step::Rename, to)
             .and_then(|()| fs::rename(from, to))
             .map_err(|e| Error::io("move into place", to, e))?;
-        match to.parent() {
-            Some(folder) => self.flush(folder),
-            None => Ok(()),
+        self.flush(folder_of(to))
+    }
+
+    /// Moves a flushed file of its owner's into place, as [`Disk::rename`] does; from another file
+    /// system as a copy, which is whole before it is moved.
+    pub(crate) fn bring(&self, from: &Path, to: &Path) -> Result<()> {
+        let renamed = self.step(Step::Rename, to).and_then(|()| fs::rename(from, to));
+        match renamed {
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                let aside = to.with_file_name(format!(".{}", uuid::Uuid::new_v4().simple()));
+                let brought = self
+                    .copy_private(from, &aside)
+                    .map_err(|e| Error::io("copy to", &aside, e))
+                    .and_then(|()| self.rename(&aside, to));
+                brought.inspect_err(|_| {
+                    let _ = fs::remove_file(&aside);
+                })
+            }
+            renamed => {
+                renamed.map_err(|e| Error::io("move into place", to, e))?;
+                self.flush(folder_of(to))
+            }
         }
+    }
+
+    /// Copies a file to a new one of the owner's, and flushes that.
+    fn copy_private(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(Step::Copy, to)?;
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+        io::copy(&mut File::open(from)?, &mut out)?;
+        self.step(Step::Flush, to)?;
+        out.sync_all()
     }
 
     /// Gives `from` the second name `to`.
@@ -235,6 +273,15 @@ pub(crate) fn private(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|e| Error::io("keep others out of", path, e))
+}
+
+/// The folder that a file is in: this one, for a name alone.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => path,
+    }
 }
 
 /// The name under which a file is written before it is moved to `path`.
@@ -523,6 +570,33 @@ mod tests {
         }
         let listed = folder.list(Path::new(""), 2).unwrap();
         assert_eq!(listed.len(), 1, "{listed:?}");
+    }
+
+    #[test]
+    fn a_name_alone_is_one_of_this_folder() {
+        for (path, folder) in [("x", "."), ("a/x", "a"), ("./x", "."), ("/x", "/"), ("/", "/")] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder), "{path}");
+        }
+    }
+
+    #[test]
+    fn another_file_system_gets_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let steps = std::sync::Mutex::new(Vec::new());
+        let disk = Disk::faulty(move |step, _| {
+            let mut steps = steps.lock().unwrap();
+            steps.push(step);
+            match steps.as_slice() {
+                [Step::Rename] => Err(io::Error::from(io::ErrorKind::CrossesDevices)),
+                _ => Ok(()),
+            }
+        });
+        fs::write(&from, "hers").unwrap();
+        disk.bring(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "hers");
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

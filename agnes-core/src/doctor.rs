@@ -10,10 +10,11 @@ use std::time::Duration;
 use rustix::fs::Access;
 use serde::Serialize;
 
+use crate::access::KEY_FILE;
 use crate::engine::{engine_info, missing_icu};
 use crate::orchestrator::{Generation, check_intact};
 use crate::store::{SCHEMA_VERSION, Store};
-use crate::{Agnes, DiskSpace, Kind, Timestamp};
+use crate::{Agnes, DiskSpace, Key, Kind, Timestamp};
 
 /// Below this a rebuild may fail, bytes.
 const LOW: u64 = 1 << 30;
@@ -95,7 +96,7 @@ impl Agnes {
             ),
         }];
         let state = self.layout().state();
-        let secret = [state.to_path_buf(), self.layout().system_db(), state.join(".jwt_secret")];
+        let secret = [state.to_path_buf(), self.layout().system_db(), state.join(KEY_FILE)];
         let mine = rustix::process::geteuid().as_raw();
         for path in secret {
             let Ok(is) = path.metadata() else { continue };
@@ -135,7 +136,7 @@ impl Agnes {
         if !path.exists() {
             return Finding::ok(about, "there is none yet");
         }
-        match Store::schema_of(&path) {
+        match Store::schema_in(self.layout()) {
             Ok(SCHEMA_VERSION) => Finding::ok(about, format!("schema {SCHEMA_VERSION}")),
             Ok(older) if older < SCHEMA_VERSION => Finding::ok(
                 about,
@@ -146,13 +147,16 @@ impl Agnes {
                 format!("schema {newer}, of a newer version of Agnes"),
                 "use that version, or `agnes restore` a backup of this one",
             ),
-            Err(error) if error.kind() == Kind::Unavailable => {
+            Err(error) if error.context(Key::Reason) == Some("in_use") => {
                 Finding::ok(about, "a process that runs has it open")
             }
             Err(error) => Finding::problem(
                 about,
                 format!("{} can't be opened: {}", path.display(), error.message()),
-                "`agnes restore` a backup; the file is set aside then",
+                match error.kind() {
+                    Kind::Invalid => "`agnes restore` a backup; the file is set aside then",
+                    _ => "see to what is said there: nothing says that the file itself is broken",
+                },
             ),
         }
     }
@@ -212,9 +216,9 @@ impl Agnes {
     /// What a process that was killed has left.
     fn left_lying(&self) -> Option<Finding> {
         let inbox = std::fs::read_dir(self.layout().root().join("inbox")).into_iter().flatten();
-        let state = std::fs::read_dir(self.layout().state()).into_iter().flatten();
-        let state = state
-            .flatten()
+        let asides = [self.layout().state(), self.layout().root()]
+            .into_iter()
+            .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten())
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(".backup-"));
         let now = self.now();
         let is_old = |path: &Path| {
@@ -223,7 +227,7 @@ impl Agnes {
             let at = age.and_then(|age| i64::try_from(age.as_micros()).ok());
             at.is_some_and(|at| now.since(Timestamp::from_micros(at)) > OLD)
         };
-        let paths = inbox.flatten().chain(state).map(|entry| entry.path());
+        let paths = inbox.flatten().chain(asides).map(|entry| entry.path());
         let left: Vec<String> =
             paths.filter(|path| is_old(path)).map(|path| path.display().to_string()).collect();
         (!left.is_empty()).then(|| {

@@ -42,6 +42,9 @@ pub(crate) fn in_memory(limits: &Limits) -> Result<Connection> {
         ("allow_unredacted_secrets", "false"),
         // Its default, `.tmp` in the working directory, would be readable and writable.
         ("temp_directory", ""),
+        // In files of DuckDB 1.0's form, rows that were replaced in a table with a key would stay for
+        // good; so they go with the next checkpoint, of tables with fewer rows than this.
+        ("vacuum_rebuild_indexes", "10000000"),
     ];
     let open = || {
         let mut config = Config::default();
@@ -144,6 +147,21 @@ pub(crate) fn full_message(error: &duckdb::Error) -> String {
 
 pub(crate) fn is_lock_conflict(text: &str) -> bool {
     text.contains("Could not set lock on file") || text.contains("Conflicting lock is held")
+}
+
+/// Whether the engine says of a file that it is no database, or that it was cut off or changed; not
+/// that it can't have it just now.
+pub(crate) fn is_broken(text: &str) -> bool {
+    const BROKEN: [&str; 6] = [
+        "is not a valid duckdb database file",
+        "corrupt database file",
+        "could not read enough bytes from file",
+        "trying to read a database file with",
+        "corrupt wal",
+        "failed to read wal of version",
+    ];
+    let text = text.to_ascii_lowercase();
+    BROKEN.iter().any(|broken| text.contains(broken))
 }
 
 /// The process that holds a lock, where the engine's message names it.

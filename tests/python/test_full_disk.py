@@ -1,5 +1,6 @@
 """A disk that is full at any size of any file: nothing is lost, and the message says why."""
 
+import json
 import resource
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from conftest import write_inbox
 from test_kills import write
+from test_server import serve  # noqa: F401
 
 SIZES = [0, 100, 1000, 4096, 10_000, 20_000, 100_000, 270_000, 600_000]
 
@@ -76,3 +78,33 @@ def test_an_ingest(agnes, tmp_path, size):
     agnes("ingest", "s", inbox)
     assert both(agnes.data / "extracts/s/extract.duckdb") == (2, 2)
     assert sorted(p.name for p in (agnes.data / "extracts").iterdir()) == [".s.lock", "s"]
+
+
+def test_a_checkpoint_that_finds_no_room_ends_nothing_but_itself(agnes, serve, tmp_path):
+    server = serve()
+    backup = tmp_path / "state.tar.zst"
+
+    def add(name):
+        return server.ask("POST", "/api/users", {"email": f"{name}@example.com"}, server.token).status
+
+    def users():
+        answer = server.ask("GET", "/api/users", token=server.token)
+        assert answer.status == 200, answer.body
+        return {user["email"].split("@")[0] for user in json.loads(answer.body)}
+
+    assert add("before") == 201
+    # The log is shorter than this, and every block of the database ends beyond it.
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    for at in range(3):
+        done = agnes("backup", backup, check=False)
+        assert done.returncode == 7 and "takes no more" in done.stderr, done.stderr
+        assert not backup.exists()
+        assert add(f"during{at}") == 201
+        assert f"during{at}" in users()
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    agnes("backup", backup)
+    there = users()
+    assert there >= {"before", "during0", "during1", "during2"}
+    server.end(signal.SIGKILL)
+    server = serve()
+    assert users() == there

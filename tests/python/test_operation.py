@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -12,6 +13,7 @@ import subprocess
 import threading
 import time
 
+import duckdb
 import pytest
 import trustme
 
@@ -259,6 +261,9 @@ def test_a_backup_is_taken_and_given_back_beside_a_server(agnes, serve, tmp_path
     publish(agnes, tmp_path / "inbox")
     server = serve()
     session = sign_in(server)
+    # A token is part of what is given back, a session isn't.
+    token = json.loads(server.ask("POST", "/auth/tokens", {"name": "backups"}, session).body)["token"]
+    server.token = token
     made = server.ask("POST", "/api/users", {"email": "ada@example.com"}, session)
     ada = json.loads(made.body)["id"]
     group = json.loads(server.ask("POST", "/api/admin/groups", {"name": "sales"}, session).body)["id"]
@@ -266,20 +271,25 @@ def test_a_backup_is_taken_and_given_back_beside_a_server(agnes, serve, tmp_path
     server.ask("POST", "/api/admin/grants", {"group_id": group, "resource_type": "table", "resource_id": "orders"}, session)
 
     def state():
-        answers = [server.ask("GET", path, token=session) for path in
+        answers = [server.ask("GET", path, token=token) for path in
                    ("/api/users", "/api/admin/groups", "/api/admin/grants", "/api/admin/registry")]
         assert [answer.status for answer in answers] == [200] * 4
         return [json.loads(answer.body) for answer in answers]
+
+    def assert_held():
+        """Nobody else gets hold of the system database, however often it was copied."""
+        with pytest.raises(duckdb.IOException, match="Could not set lock"):
+            duckdb.connect(str(agnes.data / "state/system.duckdb"), read_only=True)
 
     then = state()
     stop, faults = threading.Event(), []
 
     def ask():
         while not stop.is_set():
-            if server.ask("GET", "/api/data/orders/check-access", token=session).status != 204:
+            if server.ask("GET", "/api/data/orders/check-access", token=token).status != 204:
                 faults.append("denied")
             status, body = server.query("SELECT count(*) FROM orders")
-            # A restore ends every session; whoever asks again has one.
+            # A restore ends every statement; whoever asks again has hers.
             if status != 200 and body.get("code") not in ("Denied", "Unavailable"):
                 faults.append((status, body))
 
@@ -288,6 +298,7 @@ def test_a_backup_is_taken_and_given_back_beside_a_server(agnes, serve, tmp_path
     done = agnes("backup", "monday.tar.zst", cwd=tmp_path)
     assert "monday.tar.zst: 1 file, " in done.stdout
     assert (tmp_path / "monday.tar.zst").stat().st_mode & 0o777 == 0o600
+    assert_held()
     assert server.ask("DELETE", f"/api/users/{ada}", token=session).status == 204
     assert server.ask("DELETE", f"/api/admin/groups/{group}", token=session).status == 204
     assert state() != then
@@ -299,13 +310,30 @@ def test_a_backup_is_taken_and_given_back_beside_a_server(agnes, serve, tmp_path
     asking.join()
     assert not faults
     assert state() == then
-    # A second backup of what was given back holds the same facts.
+    assert server.ask("GET", "/auth/me", token=session).status == 401
+    assert_held()
+    # A second backup, of what was given back, holds the same facts.
+    agnes("backup", "tuesday.tar.zst", cwd=tmp_path)
     server.end()
-    again = serve()
-    session = sign_in(again)
-    server = again
+    shutil.rmtree(agnes.data / "state")
+    agnes("restore", "tuesday.tar.zst", cwd=tmp_path)
+    server = serve()
     assert state() == then
     assert "0 problems" in agnes("doctor").stdout
+
+
+def test_a_backup_by_a_name_alone_says_what_it_leaves_out(agnes, tmp_path):
+    agnes("user", "add", "ada@example.com")
+    # The second one replaces the first.
+    for _ in range(2):
+        assert "monday.tar.zst: 1 file, " in agnes("backup", "monday.tar.zst", cwd=tmp_path).stdout
+    folder = agnes.data / "user_artifacts/x"
+    folder.mkdir(parents=True)
+    (folder / "link").symlink_to("/etc/passwd")
+    done = agnes("backup", "monday.tar.zst", cwd=tmp_path, check=False)
+    assert done.returncode == 9 and "left out: user_artifacts/x/link" in done.stderr
+    assert "1 left out" in agnes("restore", "monday.tar.zst", cwd=tmp_path).stdout
+    assert (folder / "link").is_symlink()
 
 
 def test_a_doctor_says_what_is_wrong_and_changes_nothing(agnes, tmp_path):

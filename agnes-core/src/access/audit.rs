@@ -111,7 +111,7 @@ pub(crate) struct Use {
 struct Waiting {
     events: Vec<AuditEvent>,
     uses: HashMap<TokenId, Use>,
-    /// The last use of each token that was used, written or not.
+    /// The last use of each token that was used and may still hold, written or not.
     last: HashMap<TokenId, Use>,
     lost: usize,
     closing: bool,
@@ -221,6 +221,11 @@ impl Books {
         self.shared.waiting().last.get(token).cloned()
     }
 
+    /// Forgets when tokens were last used that hold no more.
+    pub(crate) fn forget_uses(&self, holds: impl Fn(&TokenId) -> bool) {
+        self.shared.waiting().last.retain(|token, _| holds(token));
+    }
+
     /// Writes what waits, now.
     pub(crate) fn flush(&self) -> Result<()> {
         self.shared.flush()
@@ -277,6 +282,33 @@ impl Drop for Books {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Agnes;
+    use crate::access::{Email, NewToken, Principal, User};
+
+    #[test]
+    fn a_use_is_kept_as_long_as_its_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let agnes = Agnes::open(dir.path()).unwrap();
+        let access = agnes.access().unwrap();
+        let admin = access.admin(&Principal::Operator).unwrap();
+        let known = || access.books.shared.waiting().last.len();
+        let [ada, bob] = ["ada@example.com", "bob@example.com"]
+            .map(|email| admin.add_user(Email::parse(email).unwrap(), None).unwrap());
+        let used = |of: &User| {
+            let (token, secret) = admin.create_token(&of.id, NewToken::named("ci")).unwrap();
+            access.authenticate(secret.expose(), Some("192.0.2.1")).unwrap();
+            token.id
+        };
+        let (first, second, _bobs) = (used(&ada), used(&ada), used(&bob));
+        assert_eq!(known(), 3);
+        admin.revoke_token(&first).unwrap();
+        admin.remove_user(&bob.id).unwrap();
+        assert_eq!(known(), 1);
+        assert!(access.books.last_use(&second).is_some());
+        // What was noted of it is in the list all the same.
+        let listed = admin.tokens().unwrap();
+        assert!(listed.iter().all(|token| token.last_used_at.is_some()) && listed.len() == 2);
+    }
 
     #[test]
     fn secrets_are_masked_wherever_they_stand() {

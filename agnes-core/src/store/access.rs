@@ -1,7 +1,7 @@
 //! Users, groups, memberships, grants, permissions and tokens, as rows.
 
 use duckdb::types::{TimeUnit, Value};
-use duckdb::{Connection, Row, params};
+use duckdb::{Connection, OptionalExt as _, Row, params};
 
 use super::Store;
 use crate::access::change::Change;
@@ -43,26 +43,27 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read. Nothing is decided then.
     pub(crate) fn facts(&self) -> Result<Facts> {
-        let connection = self.lock()?;
-        let mut facts = Facts::default();
-        let mut take = |changes: Result<Vec<Change>>| -> Result<()> {
-            changes?.iter().for_each(|change| facts.apply(change));
-            Ok(())
-        };
-        take(users(&connection))?;
-        take(passwords(&connection))?;
-        take(groups(&connection))?;
-        take(super::registry::tables(&connection))?;
-        take(members(&connection))?;
-        take(grants(&connection))?;
-        take(permissions(&connection))?;
-        take(tokens(&connection))?;
-        Ok(facts)
+        self.read(|connection| {
+            let mut facts = Facts::default();
+            let mut take = |changes: Result<Vec<Change>>| -> Result<()> {
+                changes?.iter().for_each(|change| facts.apply(change));
+                Ok(())
+            };
+            take(users(connection))?;
+            take(passwords(connection))?;
+            take(groups(connection))?;
+            take(super::registry::tables(connection))?;
+            take(members(connection))?;
+            take(grants(connection))?;
+            take(permissions(connection))?;
+            take(tokens(connection))?;
+            Ok(facts)
+        })
     }
 
     /// Every personal token, the newest first.
     pub(crate) fn personal_tokens(&self) -> Result<Vec<PersonalToken>> {
-        let changes = tokens(&*self.lock()?)?;
+        let changes = self.read(tokens)?;
         let token = |change| match change {
             Change::PutToken { token, .. } => Some(*token),
             _ => None,
@@ -72,48 +73,38 @@ impl Store {
         Ok(tokens)
     }
 
+    /// Whose a personal token is, and whether it was revoked; none where there is no such token.
+    pub(crate) fn token(&self, id: &TokenId) -> Result<Option<(UserId, bool)>> {
+        self.read(|c| {
+            let found: Option<(String, bool)> = c
+                .query_row(
+                    "SELECT user_id, revoked_at IS NOT NULL FROM personal_access_tokens \
+                     WHERE id = ?",
+                    [id.as_str()],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()
+                .map_err(|e| engine::error("read a token", e))?;
+            found.map(|(user, revoked)| Ok((UserId::parse(user)?, revoked))).transpose()
+        })
+    }
+
     /// Every access request, the newest first.
     pub(crate) fn requests(&self) -> Result<Vec<AccessRequest>> {
-        rows(
-            &*self.lock()?,
-            "access_requests",
-            "SELECT id, user_id, user_email, table_id, reason, status, reviewed_by, \
-             epoch_us(reviewed_at), epoch_us(created_at) FROM access_requests \
-             ORDER BY created_at DESC, id",
-            |row| {
-                let names: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
-                let status: String = row.get(5)?;
-                let rest = (row.get(4)?, row.get(6)?, moment_if_any(row, 7)?, moment(row, 8)?);
-                Ok((|| {
-                    let [id, user, email, table] = names;
-                    Ok(AccessRequest {
-                        id: RequestId::parse(id)?,
-                        user: UserId::parse(user)?,
-                        user_email: Email::parse(email)?,
-                        table_id: TableId::parse(table)?,
-                        reason: rest.0,
-                        status: RequestStatus::parse(&status).ok_or_else(|| {
-                            Error::new(Kind::Internal, format!("`{status}` is no status"))
-                        })?,
-                        reviewed_by: rest.1,
-                        reviewed_at: rest.2,
-                        created_at: rest.3,
-                    })
-                })())
-            },
-        )
+        self.read(requests)
     }
 
     /// The hash of a user's password, as a PHC string.
     pub(crate) fn password_hash(&self, user: &UserId) -> Result<Option<String>> {
-        self.lock()?
-            .query_row("SELECT password_hash FROM users WHERE id = ?", [user.as_str()], |row| {
+        self.read(|c| {
+            c.query_row("SELECT password_hash FROM users WHERE id = ?", [user.as_str()], |row| {
                 row.get(0)
             })
             .or_else(|e| match e {
                 duckdb::Error::QueryReturnedNoRows => Ok(None),
                 e => Err(engine::error("read a password's hash", e)),
             })
+        })
     }
 
     /// Remembers the hash of a link's token in place of earlier ones for its purpose.
@@ -354,6 +345,37 @@ fn tokens(connection: &Connection) -> Result<Vec<Change>> {
     )
 }
 
+fn requests(connection: &Connection) -> Result<Vec<AccessRequest>> {
+    rows(
+        connection,
+        "access_requests",
+        "SELECT id, user_id, user_email, table_id, reason, status, reviewed_by, \
+         epoch_us(reviewed_at), epoch_us(created_at) FROM access_requests \
+         ORDER BY created_at DESC, id",
+        |row| {
+            let names: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+            let status: String = row.get(5)?;
+            let rest = (row.get(4)?, row.get(6)?, moment_if_any(row, 7)?, moment(row, 8)?);
+            Ok((|| {
+                let [id, user, email, table] = names;
+                Ok(AccessRequest {
+                    id: RequestId::parse(id)?,
+                    user: UserId::parse(user)?,
+                    user_email: Email::parse(email)?,
+                    table_id: TableId::parse(table)?,
+                    reason: rest.0,
+                    status: RequestStatus::parse(&status).ok_or_else(|| {
+                        Error::new(Kind::Internal, format!("`{status}` is no status"))
+                    })?,
+                    reviewed_by: rest.1,
+                    reviewed_at: rest.2,
+                    created_at: rest.3,
+                })
+            })())
+        },
+    )
+}
+
 /// Writes one change. What hangs on a thing goes with it: DuckDB does no cascades.
 fn write(c: &Connection, change: &Change, now: Timestamp) -> duckdb::Result<()> {
     let run = |sql: &'static str, with: &[&dyn duckdb::ToSql]| {
@@ -510,7 +532,7 @@ fn write(c: &Connection, change: &Change, now: Timestamp) -> duckdb::Result<()> 
                 optional(t.revoked_at)
             ],
         ),
-        Change::RevokeToken { id, at } => run(
+        Change::RevokeToken { id, at, .. } => run(
             "UPDATE personal_access_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
             params![timestamp(*at), id.as_str()],
         ),

@@ -54,9 +54,8 @@ impl Store {
     /// # Errors
     /// `Internal` when they can't be read.
     pub(crate) fn told(&self, limit: u32) -> Result<Vec<AuditEvent>> {
-        let connection = self.lock()?;
-        connection
-            .prepare_cached(
+        self.read(|c| {
+            c.prepare_cached(
                 "SELECT epoch_us(timestamp), user_id, action, resource, params, result, \
                  duration_ms FROM audit_log ORDER BY timestamp DESC, rowid DESC LIMIT ?",
             )
@@ -77,5 +76,6 @@ impl Store {
                     .collect()
             })
             .map_err(|e| engine::error("read the audit log", e))
+        })
     }
 }

@@ -11,24 +11,25 @@ impl Store {
     /// What is said of a table's columns, by column.
     pub(crate) fn column_notes(&self, table: &TableId) -> Result<Vec<ColumnNote>> {
         let fail = |e| engine::error("read what is said of columns", e);
-        let connection = self.lock()?;
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT column_name, basetype, description, confidence, source, updated_at \
-                 FROM column_metadata WHERE lower(table_id) = lower(?) ORDER BY column_name",
-            )
-            .map_err(fail)?;
-        let rows = statement.query_map([table.as_str()], |row| {
-            Ok(ColumnNote {
-                column: row.get(0)?,
-                basetype: row.get(1)?,
-                description: row.get(2)?,
-                confidence: row.get(3)?,
-                source: row.get(4)?,
-                updated_at: Timestamp::from_micros(row.get(5)?),
-            })
-        });
-        rows.and_then(Iterator::collect).map_err(fail)
+        self.read(|c| {
+            let mut statement = c
+                .prepare_cached(
+                    "SELECT column_name, basetype, description, confidence, source, updated_at \
+                     FROM column_metadata WHERE lower(table_id) = lower(?) ORDER BY column_name",
+                )
+                .map_err(fail)?;
+            let rows = statement.query_map([table.as_str()], |row| {
+                Ok(ColumnNote {
+                    column: row.get(0)?,
+                    basetype: row.get(1)?,
+                    description: row.get(2)?,
+                    confidence: row.get(3)?,
+                    source: row.get(4)?,
+                    updated_at: Timestamp::from_micros(row.get(5)?),
+                })
+            });
+            rows.and_then(Iterator::collect).map_err(fail)
+        })
     }
 
     /// Keeps what is said of columns, in the place of what was said of the same ones.

@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use duckdb::Connection;
 
@@ -39,12 +39,25 @@ impl Deref for Held<'_> {
 }
 
 impl Held<'_> {
-    /// Notes how a write went: after one of which nobody knows, the connection isn't used again.
+    /// Notes how something went: after a write of which nobody knows, and once the engine has given
+    /// the file up, the connection isn't used again.
     pub(super) fn judge<T>(&mut self, done: &Result<T>) {
+        // As the engine words it: a row that is wrong stays wrong however often the file is opened.
+        const BEGINS: [&str; 3] = ["INTERNAL", "FATAL", "TransactionContext"];
+        const SAYS: [&str; 3] =
+            ["Failed to commit", "has been invalidated", "autocheckpoint failed"];
         let failed = |error: &Error| {
-            error.kind() == Kind::Internal || error.message().contains("Failed to commit")
+            let said = error.message();
+            error.kind() == Kind::Unavailable
+                || BEGINS.iter().any(|begin| said.starts_with(begin))
+                || SAYS.iter().any(|part| said.contains(part))
         };
         self.0.doubtful |= done.as_ref().is_err_and(failed);
+    }
+
+    /// Has the connection made again before anybody uses it.
+    pub(super) fn doubt(&mut self) {
+        self.0.doubtful = true;
     }
 }
 
@@ -61,8 +74,16 @@ impl Line {
     /// # Errors
     /// `Unavailable` when it has to be made again and can't.
     pub(super) fn hold(&self) -> Result<Held<'_>> {
-        // A panic while it was held has rolled its transaction back.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = match self.state.lock() {
+            Ok(state) => state,
+            Err(poisoned) => {
+                // Whoever panicked has left her transaction open.
+                self.state.clear_poison();
+                let mut state = poisoned.into_inner();
+                state.doubtful = true;
+                state
+            }
+        };
         if state.doubtful {
             self.make_again(&mut state, || Ok(()))?;
         }
@@ -73,12 +94,12 @@ impl Line {
     ///
     /// # Errors
     /// Those of `meanwhile`; `Unavailable` when the file can't be opened.
-    pub(super) fn closed<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
-        let mut state = self.hold()?.0;
-        // Its log goes with what is in it.
-        let flushed = state.connection.execute_batch("CHECKPOINT");
-        flushed.map_err(|e| engine::error("close the system database", e))?;
-        self.make_again(&mut state, meanwhile)
+    pub(super) fn closed<T>(
+        &self,
+        mut held: Held<'_>,
+        meanwhile: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.make_again(&mut held.0, meanwhile)
     }
 
     fn make_again<T>(&self, state: &mut State, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -86,10 +107,11 @@ impl Line {
         // The engine lets go of the file with its last connection.
         state.connection =
             engine::in_memory(&engine::Limits { memory_bytes: 64 << 20, threads: 1 })?;
+        // From here on another file may lie there, also where it can't be opened yet.
+        self.made.fetch_add(1, Ordering::SeqCst);
         let done = meanwhile();
         state.connection = (self.open)()?;
         state.doubtful = false;
-        self.made.fetch_add(1, Ordering::SeqCst);
         done
     }
 

@@ -24,41 +24,7 @@ fn number(n: Option<u64>) -> Option<i64> {
 impl Store {
     /// Every row of the metadata cache.
     pub(crate) fn cached_metadata(&self) -> Result<Vec<(TableId, Cached)>> {
-        rows(
-            &*self.lock()?,
-            "bq_metadata_cache",
-            "SELECT table_id, source_name, bucket, source_table, rows, size_bytes, partition_by, \
-             clustered_by, entity_type, known_columns, epoch_us(refreshed_at), epoch_us(error_at), \
-             error_msg FROM bq_metadata_cache",
-            |row| {
-                let id: String = row.get(0)?;
-                let moment = |at: usize| -> duckdb::Result<Option<Timestamp>> {
-                    Ok(row.get::<_, Option<i64>>(at)?.map(Timestamp::from_micros))
-                };
-                let count = |at: usize| -> duckdb::Result<Option<u64>> {
-                    Ok(row.get::<_, Option<i64>>(at)?.and_then(|n| n.try_into().ok()))
-                };
-                let error: Option<String> = row.get(12)?;
-                let error = moment(11)?
-                    .map(|at| RefreshError { at, message: error.unwrap_or_default().into() });
-                let cached = Cached {
-                    source: row.get(1)?,
-                    bucket: row.get(2)?,
-                    source_table: row.get(3)?,
-                    metadata: TableMetadata {
-                        rows: count(4)?,
-                        size_bytes: count(5)?,
-                        partition_by: row.get(6)?,
-                        clustered_by: list(row.get(7)?),
-                        entity_type: row.get(8)?,
-                        known_columns: list(row.get(9)?),
-                    },
-                    refreshed_at: moment(10)?,
-                    error,
-                };
-                Ok(TableId::parse(id).map(|id| (id, cached)))
-            },
-        )
+        self.read(cached)
     }
 
     /// Writes rows of the metadata cache, all of them or none.
@@ -98,6 +64,44 @@ impl Store {
     pub(crate) fn remove_cached_metadata(&self, id: &TableId) -> Result<()> {
         self.transaction("write the metadata cache", |c| remove(c, id))
     }
+}
+
+fn cached(c: &Connection) -> Result<Vec<(TableId, Cached)>> {
+    rows(
+        c,
+        "bq_metadata_cache",
+        "SELECT table_id, source_name, bucket, source_table, rows, size_bytes, partition_by, \
+         clustered_by, entity_type, known_columns, epoch_us(refreshed_at), epoch_us(error_at), \
+         error_msg FROM bq_metadata_cache",
+        |row| {
+            let id: String = row.get(0)?;
+            let moment = |at: usize| -> duckdb::Result<Option<Timestamp>> {
+                Ok(row.get::<_, Option<i64>>(at)?.map(Timestamp::from_micros))
+            };
+            let count = |at: usize| -> duckdb::Result<Option<u64>> {
+                Ok(row.get::<_, Option<i64>>(at)?.and_then(|n| n.try_into().ok()))
+            };
+            let error: Option<String> = row.get(12)?;
+            let error = moment(11)?
+                .map(|at| RefreshError { at, message: error.unwrap_or_default().into() });
+            let cached = Cached {
+                source: row.get(1)?,
+                bucket: row.get(2)?,
+                source_table: row.get(3)?,
+                metadata: TableMetadata {
+                    rows: count(4)?,
+                    size_bytes: count(5)?,
+                    partition_by: row.get(6)?,
+                    clustered_by: list(row.get(7)?),
+                    entity_type: row.get(8)?,
+                    known_columns: list(row.get(9)?),
+                },
+                refreshed_at: moment(10)?,
+                error,
+            };
+            Ok(TableId::parse(id).map(|id| (id, cached)))
+        },
+    )
 }
 
 pub(super) fn remove(c: &Connection, id: &TableId) -> duckdb::Result<()> {

@@ -95,48 +95,52 @@ impl From<&Metric> for MetricRow {
 impl Store {
     /// Every metric, by id.
     pub(crate) fn metrics(&self) -> Result<Vec<Metric>> {
-        rows(
-            &*self.lock()?,
-            "metric_definitions",
-            "SELECT id, name, category, display_name, description, type, unit, grain, table_name, \
-             expression, time_column, sql, source, tables, dimensions, filters, synonyms, notes, \
-             sql_variants, validation FROM metric_definitions ORDER BY lower(id)",
-            |row| {
-                let needed = |at: usize| row.get::<_, String>(at);
-                let text = |at: usize| row.get::<_, Option<String>>(at);
-                // A list of another installation that is none is one that nobody knows.
-                let json = |at: usize| -> duckdb::Result<Option<serde_json::Value>> {
-                    Ok(text(at)?.and_then(|text| serde_json::from_str(&text).ok()))
-                };
-                let list = |at: usize| -> duckdb::Result<Vec<String>> {
-                    let texts = json(at)?.and_then(|value| serde_json::from_value(value).ok());
-                    Ok(texts.unwrap_or_default())
-                };
-                let variants = json(18)?.and_then(|value| serde_json::from_value(value).ok());
-                let (display_name, kind, grain) = (needed(3)?, text(5)?, text(7)?);
-                Ok(Ok(Metric {
-                    id: needed(0)?,
-                    name: needed(1)?,
-                    category: needed(2)?,
-                    display_name,
-                    description: text(4)?,
-                    kind: kind.unwrap_or_else(|| "sum".into()),
-                    unit: text(6)?,
-                    grain: grain.unwrap_or_else(|| "monthly".into()),
-                    table_name: text(8)?,
-                    tables: list(13)?,
-                    expression: text(9)?,
-                    time_column: text(10)?,
-                    dimensions: list(14)?,
-                    filters: list(15)?,
-                    synonyms: list(16)?,
-                    notes: list(17)?,
-                    sql: needed(11)?,
-                    sql_variants: variants.unwrap_or_default(),
-                    validation: json(19)?,
-                    source: text(12)?,
-                }))
-            },
-        )
+        self.read(metrics)
     }
+}
+
+fn metrics(c: &Connection) -> Result<Vec<Metric>> {
+    rows(
+        c,
+        "metric_definitions",
+        "SELECT id, name, category, display_name, description, type, unit, grain, table_name, \
+         expression, time_column, sql, source, tables, dimensions, filters, synonyms, notes, \
+         sql_variants, validation FROM metric_definitions ORDER BY lower(id)",
+        |row| {
+            let needed = |at: usize| row.get::<_, String>(at);
+            let text = |at: usize| row.get::<_, Option<String>>(at);
+            // A list of another installation that is none is one that nobody knows.
+            let json = |at: usize| -> duckdb::Result<Option<serde_json::Value>> {
+                Ok(text(at)?.and_then(|text| serde_json::from_str(&text).ok()))
+            };
+            let list = |at: usize| -> duckdb::Result<Vec<String>> {
+                let texts = json(at)?.and_then(|value| serde_json::from_value(value).ok());
+                Ok(texts.unwrap_or_default())
+            };
+            let variants = json(18)?.and_then(|value| serde_json::from_value(value).ok());
+            let (display_name, kind, grain) = (needed(3)?, text(5)?, text(7)?);
+            Ok(Ok(Metric {
+                id: needed(0)?,
+                name: needed(1)?,
+                category: needed(2)?,
+                display_name,
+                description: text(4)?,
+                kind: kind.unwrap_or_else(|| "sum".into()),
+                unit: text(6)?,
+                grain: grain.unwrap_or_else(|| "monthly".into()),
+                table_name: text(8)?,
+                tables: list(13)?,
+                expression: text(9)?,
+                time_column: text(10)?,
+                dimensions: list(14)?,
+                filters: list(15)?,
+                synonyms: list(16)?,
+                notes: list(17)?,
+                sql: needed(11)?,
+                sql_variants: variants.unwrap_or_default(),
+                validation: json(19)?,
+                source: text(12)?,
+            }))
+        },
+    )
 }

@@ -11,12 +11,11 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read; a rebuild then leaves everything as it is.
     pub(crate) fn ownership(&self) -> Result<Ownership> {
-        let connection = self.lock()?;
-        let fail = |e| engine::error("read who owns which name", e);
-        let rows: Vec<(String, String)> = connection
-            .prepare_cached("SELECT view_name, source_name FROM view_ownership")
-            .and_then(|mut s| s.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-            .map_err(fail)?;
+        let rows: Vec<(String, String)> = self.read(|c| {
+            c.prepare_cached("SELECT view_name, source_name FROM view_ownership")
+                .and_then(|mut s| s.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+                .map_err(|e| engine::error("read who owns which name", e))
+        })?;
         rows.into_iter()
             .map(|(view, source)| Ok((ViewName::parse(view)?, SourceName::parse(source)?)))
             .collect()

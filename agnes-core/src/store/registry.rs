@@ -203,16 +203,17 @@ pub(super) fn remove(c: &Connection, table: &RegisteredTable, at: Timestamp) -> 
 impl Store {
     /// The tables that their sources are not to publish.
     pub(crate) fn withdrawn(&self) -> Result<Withdrawn> {
-        let connection = self.lock()?;
-        rows(
-            &connection,
-            "withdrawn_tables",
-            "SELECT source_name, table_name FROM withdrawn_tables",
-            |row| {
-                let (source, table): (String, String) = (row.get(0)?, row.get(1)?);
-                Ok(SourceName::parse(source).and_then(|s| Ok((s, ViewName::parse(table)?))))
-            },
-        )
-        .map(|rows| rows.into_iter().collect())
+        let found = self.read(|c| {
+            rows(
+                c,
+                "withdrawn_tables",
+                "SELECT source_name, table_name FROM withdrawn_tables",
+                |row| {
+                    let (source, table): (String, String) = (row.get(0)?, row.get(1)?);
+                    Ok(SourceName::parse(source).and_then(|s| Ok((s, ViewName::parse(table)?))))
+                },
+            )
+        })?;
+        Ok(found.into_iter().collect())
     }
 }

@@ -14,19 +14,19 @@ impl Store {
     /// A user's mode, and what she has chosen, by table.
     pub(crate) fn subscriptions(&self, user: &UserId) -> Result<(Mode, Vec<Subscription>)> {
         let fail = |e| engine::error("read what a user wants", e);
-        let connection = self.lock()?;
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT dataset, enabled, table_mode, updated_at FROM user_sync_settings \
-                 WHERE user_id = ? ORDER BY dataset",
-            )
-            .map_err(fail)?;
-        let rows = statement.query_map([user.as_str()], |row| {
-            let (dataset, mode): (String, String) = (row.get(0)?, row.get(2)?);
-            Ok((dataset, row.get(1)?, Mode::of(&mode), Timestamp::from_micros(row.get(3)?)))
-        });
-        let rows: Vec<(String, bool, Mode, Timestamp)> =
-            rows.and_then(Iterator::collect).map_err(fail)?;
+        let rows: Vec<(String, bool, Mode, Timestamp)> = self.read(|c| {
+            let mut statement = c
+                .prepare_cached(
+                    "SELECT dataset, enabled, table_mode, updated_at FROM user_sync_settings \
+                     WHERE user_id = ? ORDER BY dataset",
+                )
+                .map_err(fail)?;
+            let rows = statement.query_map([user.as_str()], |row| {
+                let (dataset, mode): (String, String) = (row.get(0)?, row.get(2)?);
+                Ok((dataset, row.get(1)?, Mode::of(&mode), Timestamp::from_micros(row.get(3)?)))
+            });
+            rows.and_then(Iterator::collect).map_err(fail)
+        })?;
         let mode = rows.first().map_or(Mode::All, |(_, _, mode, _)| *mode);
         let chosen = rows.into_iter().filter_map(|(dataset, enabled, _, updated_at)| {
             Some(Subscription { table: TableId::parse(dataset).ok()?, enabled, updated_at })

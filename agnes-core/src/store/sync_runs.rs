@@ -11,16 +11,18 @@ use crate::{Result, SourceName, Timestamp};
 impl Store {
     /// When each source last brought something over.
     pub(crate) fn last_runs(&self) -> Result<BTreeMap<SourceName, Timestamp>> {
-        let found = rows(
-            &*self.lock()?,
-            "sync_runs",
-            "SELECT any_value(source_name), epoch_us(max(started_at)) FROM sync_runs \
-             WHERE status <> 'failed' GROUP BY lower(source_name)",
-            |row| {
-                let (source, at): (String, i64) = (row.get(0)?, row.get(1)?);
-                Ok(SourceName::parse(source).map(|source| (source, Timestamp::from_micros(at))))
-            },
-        )?;
+        let found = self.read(|c| {
+            rows(
+                c,
+                "sync_runs",
+                "SELECT any_value(source_name), epoch_us(max(started_at)) FROM sync_runs \
+                 WHERE status <> 'failed' GROUP BY lower(source_name)",
+                |row| {
+                    let (source, at): (String, i64) = (row.get(0)?, row.get(1)?);
+                    Ok(SourceName::parse(source).map(|source| (source, Timestamp::from_micros(at))))
+                },
+            )
+        })?;
         Ok(found.into_iter().collect())
     }
 
@@ -95,26 +97,28 @@ impl Store {
     /// # Errors
     /// `Internal` when they can't be read.
     pub fn sync_runs(&self, source: &SourceName, limit: u32) -> Result<Vec<SyncRun>> {
-        let connection = self.lock()?;
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT epoch_us(started_at), duration_ms, status, error FROM sync_runs \
-                 WHERE lower(source_name) = lower(?) ORDER BY started_at DESC LIMIT ?",
-            )
-            .map_err(|e| crate::engine::error("read the sync runs", e))?;
-        let read = statement.query_map(duckdb::params![source.as_str(), limit], |row| {
-            Ok(SyncRun {
-                started_at: Timestamp::from_micros(row.get(0)?),
-                duration_ms: row.get::<_, i32>(1)?.unsigned_abs().into(),
-                status: match row.get::<_, String>(2)?.as_str() {
-                    "ok" => RunStatus::Ok,
-                    "partial" => RunStatus::Partial,
-                    _ => RunStatus::Failed,
-                },
-                error: row.get(3)?,
-            })
-        });
-        read.and_then(Iterator::collect).map_err(|e| crate::engine::error("read the sync runs", e))
+        let fail = |e| crate::engine::error("read the sync runs", e);
+        self.read(|c| {
+            let mut statement = c
+                .prepare_cached(
+                    "SELECT epoch_us(started_at), duration_ms, status, error FROM sync_runs \
+                     WHERE lower(source_name) = lower(?) ORDER BY started_at DESC LIMIT ?",
+                )
+                .map_err(fail)?;
+            let rows = statement.query_map(duckdb::params![source.as_str(), limit], |row| {
+                Ok(SyncRun {
+                    started_at: Timestamp::from_micros(row.get(0)?),
+                    duration_ms: row.get::<_, i32>(1)?.unsigned_abs().into(),
+                    status: match row.get::<_, String>(2)?.as_str() {
+                        "ok" => RunStatus::Ok,
+                        "partial" => RunStatus::Partial,
+                        _ => RunStatus::Failed,
+                    },
+                    error: row.get(3)?,
+                })
+            });
+            rows.and_then(Iterator::collect).map_err(fail)
+        })
     }
 }
 

@@ -62,9 +62,8 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read.
     pub fn sync_states(&self) -> Result<Vec<SyncState>> {
-        let connection = self.lock()?;
-        connection
-            .prepare_cached(
+        self.read(|c| {
+            c.prepare_cached(
                 "SELECT table_id, source_name, epoch_us(last_sync), rows, file_size_bytes, \
                  columns, hash, hash_blake3, status, error FROM sync_state ORDER BY lower(table_id)",
             )
@@ -87,6 +86,7 @@ impl Store {
                     .collect()
             })
             .map_err(|e| engine::error("read the sync state", e))
+        })
     }
 
     /// The syncs of one table, the last first.
@@ -94,9 +94,8 @@ impl Store {
     /// # Errors
     /// `Internal` when it can't be read.
     pub fn sync_history(&self, table: &ViewName, limit: u32) -> Result<Vec<SyncEvent>> {
-        let connection = self.lock()?;
-        connection
-            .prepare_cached(
+        self.read(|c| {
+            c.prepare_cached(
                 "SELECT epoch_us(synced_at), rows, status, error FROM sync_history \
                  WHERE lower(table_id) = lower(?) ORDER BY synced_at DESC, id DESC LIMIT ?",
             )
@@ -113,6 +112,7 @@ impl Store {
                     .collect()
             })
             .map_err(|e| engine::error("read the sync history", e))
+        })
     }
 
     /// Writes what a new generation changed: one transaction, unchanged tables untouched.
@@ -141,10 +141,10 @@ impl Store {
     /// Brings the sync state up to a generation that it has not heard of, as after a crash
     /// between publishing and writing it down.
     pub(crate) fn catch_up(&self, current: &Generation, now: Timestamp) -> Result<()> {
-        let known: i64 = self
-            .lock()?
-            .query_row("SELECT coalesce(max(number), 0) FROM applied_generation", [], |r| r.get(0))
-            .map_err(|e| engine::error("read the sync state", e))?;
+        let known: i64 = self.read(|c| {
+            c.query_row("SELECT coalesce(max(number), 0) FROM applied_generation", [], |r| r.get(0))
+                .map_err(|e| engine::error("read the sync state", e))
+        })?;
         if known == count(current.number) {
             return Ok(());
         }

@@ -301,6 +301,9 @@ fn a_view_in_the_file_is_not_run() {
     let access = agnes.access().unwrap();
     let error = access.admin(OPERATOR).unwrap().import(&own, ImportOptions::default());
     assert!(error.unwrap_err().message().contains("Agnes itself"));
+    let here = place.data().join("state/system.duckdb");
+    let error = access.admin(OPERATOR).unwrap().import(&here, ImportOptions::default());
+    assert!(error.unwrap_err().message().contains("open here"));
 }
 
 /// A time that can't be read may be the one at which something ends.

@@ -384,6 +384,12 @@ fn a_personal_token_shows_its_owner_until_it_ends() {
     assert_eq!(access.tokens(&bob).unwrap().len(), 0);
     access.revoke_token(&ada, &token.id).unwrap();
     assert_eq!(house.reason(secret.expose()), "revoked");
+    // It stays in the list, and twice is as good as once; a stranger's it still isn't.
+    access.revoke_token(&ada, &token.id).unwrap();
+    assert_eq!(access.revoke_token(&bob, &token.id).unwrap_err().kind(), Kind::NotFound);
+    assert!(access.tokens(&ada).unwrap()[0].revoked_at.is_some());
+    let told = admin.audit(100).unwrap();
+    assert_eq!(told.iter().filter(|e| e.action == "token.revoke").count(), 1);
     // What was authenticated before it was revoked stands no more either.
     assert!(house.agnes.session_for(&principal).is_err());
     let (short, secret) = access
@@ -464,7 +470,12 @@ fn a_token_that_was_not_given_out_is_worth_nothing() {
         error.context(Key::Reason).unwrap().to_string()
     };
     assert_eq!(reason(), "mismatch");
-    change("UPDATE s.personal_access_tokens SET expires_at = TIMESTAMP '2000-01-01'");
+    change("UPDATE s.personal_access_tokens SET revoked_at = TIMESTAMP '2026-01-01'");
+    assert_eq!(reason(), "revoked");
+    change(
+        "UPDATE s.personal_access_tokens SET revoked_at = NULL, \
+         expires_at = TIMESTAMP '2000-01-01'",
+    );
     assert_eq!(reason(), "expired");
     change("DELETE FROM s.personal_access_tokens");
     assert_eq!(reason(), "unknown");

@@ -14,14 +14,17 @@ Write what no sync brings back to one file.
 Users, groups, grants, tokens, the registry, profiles, what is known of remote tables, the audit log, \
 the signing key, the configuration's overlay, and what users have uploaded: a compressed tar archive \
 that only its owner may read. Extracts and what is published aren't in it. It works beside a running \
-server, which goes on meanwhile; what was acknowledged before is in it.";
+server, which goes on meanwhile; what was acknowledged before is in it. Links among the uploads, what \
+lies deeper than four folders there, and names that are no UTF-8 are left out: they are named, and the \
+exit code is 9.";
 
 pub(super) const RESTORE_HELP: &str = "\
 Give back what a backup holds.
 
-Users, groups, grants and tokens are then those of the backup, also of a running server, and every \
-session ends. What was there before is kept as `before-restore-….tar.zst` in the state folder. The \
-backup is checked first: one that was changed or cut off changes nothing.";
+Users, groups, grants and tokens are then those of the backup, also of a running server: a token that \
+was revoked since holds again. Every session ends. What was there before is kept as \
+`before-restore-….tar.zst` in the state folder. The backup is checked first: one that was changed or \
+cut off changes nothing.";
 
 #[derive(Debug, Args)]
 pub(super) struct BackupCommand {
@@ -46,8 +49,12 @@ pub(super) struct Restore {
 
 /// A backup in a sentence.
 fn shown(backup: &Backup) -> String {
+    let left_out = match backup.skipped.len() {
+        0 => String::new(),
+        skipped => format!("; {skipped} left out"),
+    };
     format!(
-        "{}, {}, of {} by version {}",
+        "{}, {}, of {} by version {}{left_out}",
         count(backup.files.len(), "file"),
         bytes(backup.size_bytes()),
         backup.created_at,
@@ -63,7 +70,10 @@ impl BackupCommand {
             true => output.json(&backup)?,
             false => output.line(format_args!("{}: {}", self.file.display(), shown(&backup)))?,
         }
-        Ok(Done::Whole)
+        for name in &backup.skipped {
+            output.note(format_args!("left out: {name}"));
+        }
+        Ok(Done::whole_if(backup.skipped.is_empty()))
     }
 }
 
