@@ -109,16 +109,21 @@ impl Now {
 }
 
 /// Everything that is known now.
-///
-/// # Errors
-/// As [`agnes_core::Agnes::generation`].
 pub(crate) fn text(app: &Inner) -> Result<String> {
     let mut now = Now(Registry::default());
     let version = vec![("version", VERSION)];
     now.put("agnes_build", "The version that runs", Info::new(version));
     requests(app, &mut now);
     work(app, &mut now);
-    data(app, &mut now)?;
+    // What can't be had is left out: the rest is most needed then.
+    let readable = data(app, &mut now).inspect_err(|error| {
+        tracing::warn!(error = error.message(), "metrics lack what is published");
+    });
+    now.gauge(
+        "agnes_published_readable",
+        "Whether what is published can be read: 1 or 0",
+        u64::from(readable.is_ok()),
+    );
     process(&mut now);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &now.0)
@@ -159,6 +164,7 @@ fn work(app: &Inner, now: &mut Now) {
         ("rows", &app.rows),
         ("downloads", &*app.files),
         ("jobs", &app.jobs),
+        ("profiles", &app.profiles),
         ("hashing", &app.hashing),
     ];
     let each = |count: fn(&super::pool::Pool) -> usize| {

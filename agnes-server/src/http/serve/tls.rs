@@ -102,26 +102,35 @@ impl Tls {
     /// can't be used change nothing, and are told of.
     pub(crate) async fn follow(self) {
         let mut seen = self.seen;
+        // What couldn't be used is told once, and tried again: what was in the way may pass.
+        let mut told = None;
         loop {
             tokio::time::sleep(EVERY).await;
             let files = self.files.clone();
+            let changed = move || {
+                let now = look(&files);
+                (now != seen).then(|| (now, read(&files)))
+            };
             // A file system may take its time.
-            let Ok(now) = tokio::task::spawn_blocking(move || look(&files)).await else { continue };
-            if now == seen {
+            let Ok(Some((now, read))) = tokio::task::spawn_blocking(changed).await else {
                 continue;
-            }
-            seen = now;
-            match read(&self.files) {
+            };
+            match read {
                 Ok(config) => {
+                    seen = now;
                     let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
                     *current = Arc::new(config);
                     tracing::info!(certificate = %self.files.certificate.display(), "new certificate");
                 }
                 // Whoever renews writes one file after the other.
-                Err(error) => tracing::warn!(
-                    error = error.message(),
-                    "the files of the certificate have changed and can't be used; the old one stays"
-                ),
+                Err(error) if told != Some(now) => {
+                    told = Some(now);
+                    tracing::warn!(
+                        error = error.message(),
+                        "the files of the certificate have changed and can't be used; the old one stays"
+                    );
+                }
+                Err(_) => {}
             }
         }
     }
