@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::answer::Tags;
 use super::limits::RateLimits;
 use super::mail::Mailer;
+use super::memory::Memory;
 use super::metrics::Meters;
 use super::pool::{Pool, Threads};
 use super::pulse::Pulse;
@@ -41,11 +42,14 @@ pub struct Inner {
     pub(crate) rows: Pool,
     /// Where files are opened, and read where they aren't in memory.
     pub(crate) files: Arc<Pool>,
-    /// Where what may take minutes is done: rebuilds, profiles, questions to remote systems.
+    /// Where what may take minutes is done: rebuilds, questions to remote systems.
     pub(crate) jobs: Pool,
+    /// Where profiles are made, each with memory and threads of its own.
+    pub(crate) profiles: Pool,
     pub(crate) connections: Connections,
     /// Hashing a password takes 64 MiB.
     pub(crate) hashing: Pool,
+    pub(crate) memory: Memory,
     pub(crate) meters: Meters,
     pub(crate) pulse: Pulse,
     pub(crate) tags: Tags,
@@ -113,9 +117,11 @@ impl App {
             rows: pool(running),
             files: Arc::new(pool(settings.download_threads)),
             jobs: pool(8),
+            profiles: pool(2),
             connections: Connections::new(settings.connections.clone()),
             hashing: pool(2),
             long: long.clone(),
+            memory: Memory::default(),
             meters: Meters::new(),
             tags: Tags::default(),
             pulse: Pulse::new(agnes.store()?.schema_version()?),

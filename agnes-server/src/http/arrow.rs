@@ -1,5 +1,6 @@
 //! Rows as an Arrow IPC stream, made as it is read.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agnes_core::arrow::error::ArrowError;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
+use tokio::task::AbortHandle;
 
 use super::answer::personal;
 use super::app::App;
@@ -44,39 +46,85 @@ struct Sending {
 
 /// How long whoever reads takes. A statement holds its place until its last row is taken.
 struct Reader {
-    patience: Duration,
+    /// How long she may take nothing.
+    pause: Duration,
     /// Since when it is hers to go on.
     since: Instant,
     took: Duration,
     bytes: u64,
+    /// Those of them that she was given since she last asked.
+    new: u64,
 }
 
 /// How long a reader may take in all, and how much each second more has to bring, bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RATE: u64 = 64 << 10;
+/// How much she takes in a second of a pause, at least: lines are slow for a while.
+const SLOW: u64 = 16 << 10;
 
 impl Reader {
-    fn new(patience: Duration) -> Reader {
-        Reader { patience, since: Instant::now(), took: Duration::ZERO, bytes: 0 }
+    fn new(pause: Duration) -> Reader {
+        Reader { pause, since: Instant::now(), took: Duration::ZERO, bytes: 0, new: 0 }
     }
 
     /// Notes that she has been given so much more.
     fn given(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+        self.new += bytes as u64;
         self.since = Instant::now();
     }
 
-    /// Notes that she wants more.
-    ///
-    /// # Errors
-    /// `Limit` when that took too long.
-    fn asks(&mut self) -> Result<()> {
-        self.took += self.since.elapsed();
-        match self.took > self.patience + Duration::from_secs(self.bytes / RATE) {
-            true => Err(Error::new(Kind::Limit, "the rows were read too slowly")),
-            false => Ok(()),
-        }
+    /// How long she may take until she asks for more.
+    fn time(&self) -> Duration {
+        let pause = self.pause + Duration::from_secs(self.new / SLOW);
+        pause.min((PATIENCE + Duration::from_secs(self.bytes / RATE)).saturating_sub(self.took))
     }
+
+    /// Notes that she wants more.
+    fn asks(&mut self) {
+        self.took += self.since.elapsed();
+        self.new = 0;
+    }
+}
+
+/// Rows that their reader may have, for so long.
+struct Offered {
+    rows: Arc<Mutex<Option<Box<Sending>>>>,
+    end: AbortHandle,
+}
+
+impl Offered {
+    /// They are dropped when she doesn't ask for them in time: whoever leaves an answer where it is
+    /// is never asked to take more of it, so that nothing else would tell.
+    fn new(sending: Box<Sending>) -> Offered {
+        let time = sending.reader.time();
+        let rows = Arc::new(Mutex::new(Some(sending)));
+        let held = rows.clone();
+        let end = tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            drop(taken(&held));
+        });
+        Offered { rows, end: end.abort_handle() }
+    }
+
+    /// # Errors
+    /// `Limit` when she took too long.
+    fn take(self) -> Result<Box<Sending>> {
+        let mut sending = taken(&self.rows)
+            .ok_or_else(|| Error::new(Kind::Limit, "the rows were read too slowly"))?;
+        sending.reader.asks();
+        Ok(sending)
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        self.end.abort();
+    }
+}
+
+fn taken(rows: &Mutex<Option<Box<Sending>>>) -> Option<Box<Sending>> {
+    rows.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// What comes next of them.
@@ -155,7 +203,7 @@ pub(crate) async fn stream(
 ) -> Result<Response> {
     let writer = StreamWriter::try_new(Vec::new(), rows.schema())
         .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
-    let reader = Reader::new(PATIENCE);
+    let reader = Reader::new(app.settings.connections.stall);
     let sending = Sending { rows, writer: Some(writer), count, reader, _waits: waits };
     let (made, begun) = app.rows.run(move || begin(sending)).await?;
     let mut headers = HeaderMap::new();
@@ -168,18 +216,20 @@ pub(crate) async fn stream(
         }
         Begun::Part(sending) => {
             headers.insert(header::TRAILER, HeaderValue::from_static("x-agnes-truncated"));
-            Some(sending)
+            Some(Offered::new(sending))
         }
     };
-    let rest = futures_util::stream::try_unfold(rest, move |sending| {
+    let rest = futures_util::stream::try_unfold(rest, move |offered| {
         let app = app.clone();
         async move {
-            let Some(mut sending) = sending else { return Ok(None) };
-            sending.reader.asks().map_err(|error| std::io::Error::other(error.to_string()))?;
+            let Some(offered) = offered else { return Ok(None) };
+            let broken = |error: Error| std::io::Error::other(error.to_string());
+            let mut sending = offered.take().map_err(broken)?;
             let step = app.rows.go_on(move || sending.next().map(|next| (next, sending))).await;
-            match step.map_err(|error| std::io::Error::other(error.to_string()))? {
+            match step.map_err(broken)? {
                 (Next::Bytes(bytes), sending) => {
-                    std::io::Result::Ok(Some((Frame::data(Bytes::from(bytes)), Some(sending))))
+                    let frame = Frame::data(Bytes::from(bytes));
+                    std::io::Result::Ok(Some((frame, Some(Offered::new(sending)))))
                 }
                 (Next::End { truncated }, _) => {
                     let trailers = HeaderMap::from_iter([(TRUNCATED, told(truncated))]);
@@ -199,15 +249,18 @@ mod tests {
 
     #[test]
     fn a_reader_who_drips_is_given_up_and_one_on_a_slow_line_is_not() {
-        let after = |took: u64, bytes: u64| {
-            let mut reader = Reader::new(PATIENCE);
-            reader.took = Duration::from_secs(took);
-            reader.bytes = bytes;
-            reader.asks()
+        let second = Duration::from_secs(1);
+        let after = |took: u32, bytes: u64, new: u64| {
+            let mut reader = Reader::new(30 * second);
+            (reader.took, reader.bytes, reader.new) = (took * second, bytes, new);
+            reader.time()
         };
-        assert!(after(119, 0).is_ok());
-        assert_eq!(after(121, 1000).unwrap_err().kind(), Kind::Limit);
-        assert!(after(3600, 3600 * RATE).is_ok());
-        assert!(after(3600, 3000 * RATE).is_err());
+        assert_eq!(after(0, 0, 0), 30 * second);
+        assert_eq!(after(100, 1000, 1000), 20 * second);
+        assert_eq!(after(121, 1000, 1000), Duration::ZERO);
+        // Much that was read long ago earns no time for a pause.
+        assert_eq!(after(3600, 3600 * RATE, 0), 30 * second);
+        assert_eq!(after(3600, 3600 * RATE, 16 * SLOW), 46 * second);
+        assert_eq!(after(3600, 3000 * RATE, 16 * SLOW), Duration::ZERO);
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use agnes_core::access::{Principal, User, Via};
 use agnes_core::{Error, Key, Kind};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
@@ -13,6 +15,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::CookieJar;
+use http_body::Body as _;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -20,6 +23,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use super::answer::personal;
 use super::app::App;
 use super::error::{Answer, Failure};
+use super::limits::counted_as;
+use super::memory::{Counted, Holder, until_taken};
 
 /// The cookie of a session.
 pub(crate) const COOKIE: &str = "access_token";
@@ -166,15 +171,29 @@ async fn pass(app: &App, guard: Guard, mut request: Request, next: Next) -> Resp
         let refused = "another site's page sent this request; send a token, or call from this site";
         return Failure::new(StatusCode::FORBIDDEN, refused).into_response();
     }
+    let mut holder = Holder::Address(counted_as(from.0));
     if guard != Guard::Public {
         match authenticated(app, from, &request).and_then(|caller| permitted(app, guard, caller)) {
             Ok(caller) => {
+                holder = Holder::User(caller.user.id.clone());
                 request.extensions_mut().insert(caller);
             }
             Err(failure) => return failure.into_response(),
         }
     }
-    let mut response = next.run(request).await;
+    // What has come of a body is there until it has been answered.
+    let mut held = None;
+    if !request.body().is_end_stream() {
+        let holding = Arc::new(app.memory.of(holder.clone()));
+        held = Some(holding.clone());
+        request = request.map(|body| Body::new(Counted { body, holding }));
+    }
+    let response = next.run(request).await;
+    drop(held);
+    let mut response = match until_taken(response, app.memory.of(holder)) {
+        Ok(response) => response,
+        Err(too_much) => return Failure::from(too_much).into_response(),
+    };
     // What one caller is told is nobody else's, whatever it is.
     if guard != Guard::Public && !response.headers().contains_key(header::CACHE_CONTROL) {
         personal(response.headers_mut());

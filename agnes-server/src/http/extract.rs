@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::error::Failure;
+use super::memory::TooMuch;
 use super::serve::TooSlow;
 
 /// A JSON body.
@@ -29,19 +30,19 @@ fn unread(rejection: BytesRejection) -> Failure {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large")
         }
-        _ if is_too_slow(&rejection) => unread_in_time(),
-        status => Failure::new(status, "the request's body can't be read"),
+        status => given_up(&rejection)
+            .unwrap_or_else(|| Failure::new(status, "the request's body can't be read")),
     }
 }
 
-/// Nobody waited for the rest of a body.
-pub(crate) fn unread_in_time() -> Failure {
-    Failure::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string())
-}
-
-/// Whether that is what an error comes from.
-pub(crate) fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
+/// Why the server has read no more of a body, where it was the server that ended it.
+pub(crate) fn given_up(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+        let too_slow =
+            |too_slow: &TooSlow| Failure::new(StatusCode::REQUEST_TIMEOUT, too_slow.to_string());
+        let too_slow = error.downcast_ref().map(too_slow);
+        too_slow.or_else(|| error.downcast_ref::<TooMuch>().map(|too_much| (*too_much).into()))
+    })
 }
 
 /// A value from the text of a body.

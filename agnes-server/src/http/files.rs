@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::answer::personal;
 use super::error::{Answer, Failure};
+use super::memory::ReadAsTaken;
 use super::pool::Pool;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -154,5 +155,6 @@ fn sent(content: Content) -> Response {
     let length = content.left();
     let mut response = Body::new(content).into_response();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.extensions_mut().insert(ReadAsTaken);
     response
 }

@@ -47,7 +47,7 @@ pub(crate) struct RateLimits {
 }
 
 /// What one customer of a provider is given of IPv6 counts as one address.
-fn counted_as(address: IpAddr) -> IpAddr {
+pub(crate) fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);

@@ -10,6 +10,7 @@ mod extract;
 mod files;
 mod limits;
 mod mail;
+mod memory;
 mod metrics;
 mod page;
 mod pool;

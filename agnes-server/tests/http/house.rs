@@ -111,6 +111,11 @@ impl Ask<'_> {
         self
     }
 
+    /// An answer of which nobody reads more than the head.
+    pub(crate) async fn begin(self) -> axum::response::Response {
+        self.house.router.clone().oneshot(self.request).await.unwrap()
+    }
+
     pub(crate) async fn send(self) -> Answer {
         self.send_with_trailers().await.0
     }

@@ -128,3 +128,27 @@ async fn what_is_refused_and_how() {
         assert_eq!(answer.json()["detail"][0]["loc"], json!(["body", "limit"]), "{limit}");
     }
 }
+
+/// Time stands still while somebody works, and passes at once while everybody waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_takes_nothing_gives_back_her_place() {
+    let settings =
+        ServerSettings { rate_limits: false, max_rows: 2_000_000, ..ServerSettings::default() };
+    let house = House::with(settings);
+    let ada = house.token("ada");
+    let sql = "SELECT * FROM orders, range(2000000)";
+    // All the places that a user has. The bodies are there, and nobody asks for more of them.
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let body = json!({"sql": sql, "limit": 2_000_000});
+        let ask = house.post("/api/query").token(&ada).json(&body);
+        let answer = ask.header("accept", "application/vnd.apache.arrow.stream").begin().await;
+        held.push(answer);
+    }
+    let small = json!({"sql": "SELECT count(*) FROM orders"});
+    let none = ask(&house, &ada, small.clone()).await;
+    assert_eq!(none.status, StatusCode::TOO_MANY_REQUESTS, "all places are held");
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert_eq!(ask(&house, &ada, small).await.status, StatusCode::OK);
+    drop(held);
+}

@@ -83,7 +83,8 @@ pub(super) async fn profile(
 
 /// The profile of a table, made anew where it has changed.
 async fn made(app: &App, caller: Caller, table: String) -> Answer<Profile> {
-    with_table_in(app, &app.jobs, caller, table, |app, _, permit| app.agnes.profile(permit)).await
+    with_table_in(app, &app.profiles, caller, table, |app, _, permit| app.agnes.profile(permit))
+        .await
 }
 
 /// What a refresh of a profile comes to.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::http::app::{App, Inner};
 use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
-use crate::http::extract::{Body, is_too_slow, unread_in_time};
+use crate::http::extract::{Body, given_up};
 
 /// The most bytes of a request with an upload: what is around it needs room, too.
 pub(super) const BODY_MAX: usize = UPLOAD_MAX + (1 << 20);
@@ -54,8 +54,9 @@ async fn file_of(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("an upload has at most {UPLOAD_MAX} bytes"),
         ),
-        _ if is_too_slow(&e) => unread_in_time(),
-        _ => Failure::new(StatusCode::BAD_REQUEST, format!("the form can't be read: {e}")),
+        _ => given_up(&e).unwrap_or_else(|| {
+            Failure::new(StatusCode::BAD_REQUEST, format!("the form can't be read: {e}"))
+        }),
     };
     while let Some(part) = form.next_field().await.map_err(unread)? {
         if part.name() == Some("file") {

@@ -1,12 +1,15 @@
 //! A request's body, which has to come at a certain rate.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
+
+use super::connections::AtWork;
 
 /// What a second has to bring once the first time is over, bytes.
 const RATE: u64 = 16 << 10;
@@ -19,13 +22,21 @@ pub(super) struct Timely<B = Incoming> {
     first: Duration,
     come: u64,
     over: Pin<Box<Sleep>>,
+    /// The request that it belongs to.
+    at_work: Arc<AtWork>,
 }
 
 impl<B> Timely<B> {
-    pub(super) fn new(body: B, first: Duration) -> Timely<B> {
+    pub(super) fn new(body: B, first: Duration, at_work: Arc<AtWork>) -> Timely<B> {
         let begun = Instant::now();
         let over = Box::pin(tokio::time::sleep_until(begun + first));
-        Timely { body, begun, first, come: 0, over }
+        Timely { body, begun, first, come: 0, over, at_work }
+    }
+}
+
+impl<B> Drop for Timely<B> {
+    fn drop(&mut self) {
+        self.at_work.asked_for_more(true);
     }
 }
 
@@ -40,7 +51,9 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.at_work.asked_for_more(frame.is_ready());
+        if let Poll::Ready(frame) = frame {
             if let Some(Ok(frame)) = &frame {
                 self.come += frame.data_ref().map_or(0, |data| data.len() as u64);
                 let earned = Duration::from_secs(self.come / RATE);
@@ -81,6 +94,7 @@ impl std::error::Error for TooSlow {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::serve::{ConnectionSettings, Connections};
     use http_body_util::{BodyExt as _, StreamBody};
 
     /// A body that brings `bytes` after each `pause`.
@@ -96,7 +110,9 @@ mod tests {
     }
 
     async fn read(bytes: usize, pause: Duration, frames: usize) -> Result<(), axum::BoxError> {
-        let mut body = Timely::new(dripping(bytes, pause), Duration::from_secs(30));
+        let connections = Connections::new(ConnectionSettings::default());
+        let at_work = connections.enter().unwrap().begin(hyper::Version::HTTP_11);
+        let mut body = Timely::new(dripping(bytes, pause), Duration::from_secs(30), at_work);
         for _ in 0..frames {
             body.frame().await.expect("it never ends")?;
         }

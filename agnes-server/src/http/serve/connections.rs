@@ -3,15 +3,19 @@
 //! A connection waits for a request, sends the head of one, or has requests at work. Whoever sends
 //! a head too slowly, asks nothing for long, or doesn't take what she asked for is ended by
 //! [`Connections::sweep`]; when there are as many as there may be, whoever has asked nothing for the
-//! longest time makes room.
+//! longest time makes room, or else whoever takes the longest over her part of a request.
+//!
+//! A request is at work until the last byte of its answer has been written, and each piece of an
+//! answer has a time of its own to be taken in: HTTP/2 lets a reader leave an answer where it is
+//! while the line itself takes everything.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Buf as _;
+use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -48,15 +52,61 @@ struct State {
     idle: AtomicU64,
     /// Since when the head of a request has been coming.
     head: AtomicU64,
-    /// Since when the other end has taken nothing of what is ready for it.
-    stalled: AtomicU64,
-    at_work: AtomicUsize,
-    /// Those of them whose answers are large.
+    at_work: Mutex<Vec<Arc<Turn>>>,
+    /// Requests at work whose answers are large.
     large: AtomicUsize,
     is_http2: AtomicBool,
-    told: AtomicBool,
+    /// When it was told to end once nothing is at work.
+    told: AtomicU64,
+    is_cut: AtomicBool,
     end: Notify,
     cut: Notify,
+}
+
+impl State {
+    fn at_work(&self) -> MutexGuard<'_, Vec<Arc<Turn>>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when it has waited for the other end alone; none while the server has something to do.
+    fn waits_since(&self) -> Option<Waits> {
+        let at_work = self.at_work();
+        if at_work.is_empty() {
+            return Some(Waits::ForARequest(self.idle.load(Ordering::Relaxed)));
+        }
+        let mut latest = 0;
+        for turn in at_work.iter() {
+            latest = latest.max(turn.hers_since()?);
+        }
+        Some(Waits::ForTheRest(latest))
+    }
+}
+
+/// For what a connection waits, and since when: who makes room first comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Waits {
+    ForARequest(u64),
+    ForTheRest(u64),
+}
+
+/// Whose turn it is with a request: the server's, or the other end's, who has to send the rest of it
+/// or to take what is ready of its answer.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Since when it is hers; 0 is never.
+    since: AtomicU64,
+    /// Until when she has to go on.
+    until: AtomicU64,
+}
+
+impl Turn {
+    fn hers_since(&self) -> Option<u64> {
+        Some(self.since.load(Ordering::Acquire)).filter(|since| *since > 0)
+    }
+
+    fn is_over(&self, now: u64) -> bool {
+        self.hers_since().is_some() && now > self.until.load(Ordering::Relaxed)
+    }
 }
 
 /// How many connections there are, and have been.
@@ -101,7 +151,7 @@ impl Connections {
         let now = self.now();
         self.0.accepted.fetch_add(1, Ordering::Relaxed);
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that was told leaves soon: its place is free.
+        // One that was cut leaves at once: its place is free.
         if open.all.len() >= self.0.settings.most && !self.make_room(&open) {
             drop(open);
             self.0.refused.fetch_add(1, Ordering::Relaxed);
@@ -122,17 +172,17 @@ impl Connections {
         open.all.len() > self.0.settings.most.saturating_add(LEAVING)
     }
 
-    /// Ends the connection that has asked nothing for the longest time, where there is one.
+    /// Ends the connection that has waited for its other end for the longest time, where there is
+    /// one.
     fn make_room(&self, open: &Open) -> bool {
-        let waits = |state: &&Arc<State>| {
-            state.at_work.load(Ordering::Relaxed) == 0 && !state.told.load(Ordering::Relaxed)
-        };
-        let idle = |state: &&Arc<State>| state.idle.load(Ordering::Relaxed);
-        let longest = open.all.values().filter(waits).min_by_key(idle);
-        longest.inspect(|state| self.end(state, true)).is_some()
+        let stays = |state: &&Arc<State>| !state.is_cut.load(Ordering::Relaxed);
+        let waits = |state| Some((State::waits_since(state)?, state));
+        let longest = open.all.values().filter(stays).filter_map(|state| waits(state));
+        let longest = longest.min_by_key(|(since, _)| *since);
+        longest.inspect(|(_, state)| self.end(state, true)).is_some()
     }
 
-    /// Ends those that have been idle for the longest time, to have file descriptors again.
+    /// Ends those that have waited for the longest time, to have file descriptors again.
     pub(super) fn make_some_room(&self) {
         let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..8 {
@@ -141,11 +191,13 @@ impl Connections {
     }
 
     fn end(&self, state: &State, at_once: bool) {
-        let was_told = state.told.swap(true, Ordering::Relaxed);
-        self.0.ended.fetch_add(u64::from(!was_told), Ordering::Relaxed);
-        match at_once {
-            true => state.cut.notify_one(),
-            false => state.end.notify_one(),
+        let told = state.told.swap(self.now(), Ordering::Relaxed);
+        self.0.ended.fetch_add(u64::from(told == 0), Ordering::Relaxed);
+        if at_once {
+            state.is_cut.store(true, Ordering::Relaxed);
+            state.cut.notify_one();
+        } else {
+            state.end.notify_one();
         }
     }
 
@@ -158,12 +210,21 @@ impl Connections {
                 let since = since.load(Ordering::Relaxed);
                 since > 0 && u128::from(now.saturating_sub(since)) > most.as_millis()
             };
-            let is_told = state.told.load(Ordering::Relaxed);
-            let at_work = state.at_work.load(Ordering::Relaxed) > 0;
-            if is_over(&state.stalled, settings.stall) {
+            let (is_at_work, is_stuck) = {
+                let turns = state.at_work();
+                (!turns.is_empty(), turns.iter().any(|turn| turn.is_over(now)))
+            };
+            if state.is_cut.load(Ordering::Relaxed) {
+                // It is on its way out.
+            } else if is_stuck {
                 self.end(state, true);
-            } else if is_told || at_work {
+            } else if is_at_work {
                 // What is at work ends by its own limits.
+            } else if state.told.load(Ordering::Relaxed) > 0 {
+                // What is left of an answer may be on its way.
+                if is_over(&state.told, settings.stall) {
+                    self.end(state, true);
+                }
             } else if is_over(&state.head, settings.head) {
                 self.end(state, true);
             } else if is_over(&state.idle, settings.idle) {
@@ -174,7 +235,7 @@ impl Connections {
 
     pub(crate) fn counts(&self) -> Counts {
         let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_work = open.all.values().map(|state| state.at_work.load(Ordering::Relaxed)).sum();
+        let at_work = open.all.values().map(|state| state.at_work().len()).sum();
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
             open: open.all.len(),
@@ -201,13 +262,15 @@ impl Connection {
     }
 
     /// Counts a request, until what this gives is dropped.
-    pub(super) fn begin(&self, version: hyper::Version) -> AtWork {
+    pub(super) fn begin(&self, version: hyper::Version) -> Arc<AtWork> {
         if version == hyper::Version::HTTP_2 {
             self.state.is_http2.store(true, Ordering::Relaxed);
         }
-        self.state.at_work.fetch_add(1, Ordering::Relaxed);
+        let turn = Arc::<Turn>::default();
+        self.state.at_work().push(turn.clone());
         self.state.head.store(0, Ordering::Relaxed);
-        AtWork { all: self.all.clone(), state: self.state.clone(), is_large: false }
+        let (all, state) = (self.all.clone(), self.state.clone());
+        Arc::new(AtWork { all, state, turn, is_large: AtomicBool::new(false) })
     }
 
     /// Tells on which threads it belongs.
@@ -252,58 +315,149 @@ impl Lane {
 pub(super) struct AtWork {
     all: Connections,
     state: Arc<State>,
-    is_large: bool,
+    turn: Arc<Turn>,
+    is_large: AtomicBool,
+}
+
+impl AtWork {
+    /// It is the server's turn.
+    fn ours(&self) {
+        self.turn.since.store(0, Ordering::Release);
+    }
+
+    /// It is the other end's turn, for so long.
+    fn hers(&self, time: Duration) {
+        let now = self.all.now();
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.turn.until.store(now.saturating_add(time), Ordering::Relaxed);
+        self.turn.since.store(now, Ordering::Release);
+    }
+
+    /// The body of the request has been asked for, and is there or isn't.
+    pub(super) fn asked_for_more(&self, is_there: bool) {
+        match is_there {
+            true => self.ours(),
+            // How long a body may take is its own affair.
+            false if self.turn.hers_since().is_none() => self.hers(Duration::MAX),
+            false => {}
+        }
+    }
+
+    fn is_large(&self) {
+        if !self.is_large.swap(true, Ordering::Relaxed) {
+            self.state.large.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
         self.state.idle.store(self.all.now(), Ordering::Relaxed);
-        self.state.at_work.fetch_sub(1, Ordering::Relaxed);
-        self.state.large.fetch_sub(usize::from(self.is_large), Ordering::Relaxed);
+        self.state.at_work().retain(|turn| !Arc::ptr_eq(turn, &self.turn));
+        if *self.is_large.get_mut() {
+            self.state.large.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-/// An answer's body, at work until its last byte is handed over.
+/// An answer's body, at work until its last byte is written.
 pub(super) struct Answering<B> {
     body: B,
-    at_work: AtWork,
+    /// What is left of a piece that was too large to be handed over at once.
+    rest: Bytes,
+    at_work: Arc<AtWork>,
+    /// How many bytes more are made where it began, before it goes over to the threads for what is
+    /// large; none when it doesn't any more.
+    here: Option<u64>,
 }
 
 /// From how many bytes on an answer is large. One whose length nobody knows may be.
 const LARGE: u64 = 1 << 20;
+/// The most bytes that are handed over at once.
+const PIECE: usize = 256 << 10;
+/// What a second has to take of a piece once the first time is over, bytes.
+const RATE: u64 = 16 << 10;
 
-impl<B: Body> Answering<B> {
-    pub(super) fn new(body: B, mut at_work: AtWork) -> Answering<B> {
-        at_work.is_large = body.size_hint().exact().is_none_or(|bytes| bytes >= LARGE);
-        at_work.state.large.fetch_add(usize::from(at_work.is_large), Ordering::Relaxed);
-        Answering { body, at_work }
+/// Bytes of an answer on their way.
+struct Piece {
+    bytes: Bytes,
+    /// It is at work until they are written.
+    _at_work: Arc<AtWork>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
-impl<B: Body + Unpin> Body for Answering<B> {
-    type Data = B::Data;
+impl<B: Body> Answering<B> {
+    pub(super) fn new(body: B, at_work: Arc<AtWork>) -> Answering<B> {
+        let here = match body.size_hint().exact() {
+            // It may turn out to be small.
+            None => Some(PIECE as u64),
+            Some(bytes) => (bytes >= LARGE).then_some(0),
+        };
+        if here.is_some() {
+            at_work.is_large();
+        }
+        at_work.hers(at_work.all.0.settings.stall);
+        Answering { body, rest: Bytes::new(), at_work, here }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let sent = data.remaining() as u64;
-            self.at_work.all.0.sent.fetch_add(sent, Ordering::Relaxed);
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        if this.here == Some(0) {
+            this.here = None;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        frame
+        if this.rest.is_empty() {
+            let frame = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Pending => {
+                    this.at_work.ours();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(last) => return Poll::Ready(last),
+            };
+            match frame.into_data() {
+                Ok(data) => this.rest = data,
+                Err(trailers) => {
+                    this.at_work.hers(this.at_work.all.0.settings.stall);
+                    return Poll::Ready(Some(Ok(trailers)));
+                }
+            }
+        }
+        let bytes = this.rest.split_to(this.rest.len().min(PIECE));
+        let (shared, length) = (&this.at_work.all.0, bytes.len() as u64);
+        shared.sent.fetch_add(length, Ordering::Relaxed);
+        this.here = this.here.map(|bytes| bytes.saturating_sub(length));
+        this.at_work.hers(shared.settings.stall + Duration::from_secs(length / RATE));
+        let piece = Piece { bytes, _at_work: this.at_work.clone() };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
@@ -312,20 +466,6 @@ pub(super) struct Watched<I> {
     io: I,
     all: Connections,
     state: Arc<State>,
-}
-
-impl<I> Watched<I> {
-    /// Notes whether the other end takes what it is sent.
-    fn written<T>(&self, done: &Poll<std::io::Result<T>>) {
-        let stalled = &self.state.stalled;
-        match done {
-            Poll::Pending if stalled.load(Ordering::Relaxed) == 0 => {
-                stalled.store(self.all.now(), Ordering::Relaxed);
-            }
-            Poll::Pending => {}
-            Poll::Ready(_) => stalled.store(0, Ordering::Relaxed),
-        }
-    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
@@ -340,8 +480,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         // Between two requests the next one's head begins.
         if into.filled().len() > before
             && state.head.load(Ordering::Relaxed) == 0
-            && state.at_work.load(Ordering::Relaxed) == 0
             && !state.is_http2.load(Ordering::Relaxed)
+            && state.at_work().is_empty()
         {
             state.head.store(self.all.now(), Ordering::Relaxed);
         }
@@ -355,9 +495,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        let done = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.written(&done);
-        done
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -365,9 +503,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        let done = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
-        self.written(&done);
-        done
+        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -380,5 +516,79 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt as _, Full};
+
+    fn connections(most: usize) -> Connections {
+        let stall = Duration::from_millis(20);
+        Connections::new(ConnectionSettings { most, stall, ..ConnectionSettings::default() })
+    }
+
+    /// An answer of two pieces, of which the first is on its way.
+    async fn answering(place: &Connection) -> (Bytes, Answering<Full<Bytes>>) {
+        let body = Full::new(Bytes::from(vec![7; PIECE + 5]));
+        let mut answer = Answering::new(body, place.begin(hyper::Version::HTTP_2));
+        assert_eq!(answer.size_hint().exact(), Some(PIECE as u64 + 5));
+        let piece = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!((piece.len(), answer.size_hint().exact()), (PIECE, Some(5)));
+        assert!(!answer.is_end_stream());
+        (piece, answer)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_at_work_until_its_last_byte_is_written() {
+        let all = connections(5);
+        let place = all.enter().unwrap();
+        let (first, mut answer) = answering(&place).await;
+        let last = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(answer.is_end_stream());
+        drop((first, answer));
+        assert_eq!(all.counts().at_work, 1);
+        drop(last);
+        assert_eq!(all.counts().at_work, 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_a_piece_is_cut_off() {
+        let all = connections(5);
+        let (place, other) = (all.enter().unwrap(), all.enter().unwrap());
+        let (piece, _answer) = answering(&place).await;
+        // The server works on that one.
+        let _ours = other.begin(hyper::Version::HTTP_11);
+        let is_cut = || place.state.is_cut.load(Ordering::Relaxed);
+        all.sweep();
+        assert!(!is_cut());
+        // It has the time of a slow line, too.
+        place.state.at_work()[0].until.fetch_sub(PIECE as u64 / RATE * 1000, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(30));
+        all.sweep();
+        assert!(is_cut() && !other.state.is_cut.load(Ordering::Relaxed));
+        drop(piece);
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_makes_room_first_and_then_who_takes_long() {
+        let all = connections(3);
+        let (slow, ours, idle) = (all.enter().unwrap(), all.enter().unwrap(), all.enter().unwrap());
+        let held = answering(&slow).await;
+        let at_work = ours.begin(hyper::Version::HTTP_11);
+        let is_cut = |place: &Connection| place.state.is_cut.load(Ordering::Relaxed);
+        let fourth = all.enter().unwrap();
+        assert!(is_cut(&idle) && !is_cut(&slow));
+        drop(idle);
+        let _busy = fourth.begin(hyper::Version::HTTP_11);
+        std::thread::sleep(Duration::from_millis(5));
+        // A body that doesn't come is its sender's affair.
+        at_work.asked_for_more(false);
+        let fifth = all.enter().unwrap();
+        assert!(is_cut(&slow) && !is_cut(&ours));
+        drop((slow, held));
+        let _busy = fifth.begin(hyper::Version::HTTP_11);
+        assert!(all.enter().is_some() && is_cut(&ours));
     }
 }

@@ -18,8 +18,9 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -27,7 +28,7 @@ use tokio::sync::watch;
 use tower::Service as _;
 
 use body::Timely;
-use connections::{Answering, Connection};
+use connections::{Answering, Connection, Lane};
 
 pub(crate) use body::TooSlow;
 pub(crate) use connections::Connections;
@@ -39,7 +40,7 @@ pub(crate) use tls::{Tls, check};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionSettings {
     /// Connections at the same time. When there are as many, the one that has asked nothing for the
-    /// longest time ends for the next one.
+    /// longest time ends for the next one, or else the one that has waited for its other end.
     pub most: usize,
     /// How long the head of a request may take, or a connection until its first one.
     pub head: Duration,
@@ -47,7 +48,8 @@ pub struct ConnectionSettings {
     pub body: Duration,
     /// How long a connection may ask nothing.
     pub idle: Duration,
-    /// How long the other end may take nothing of what it asked for.
+    /// How long the other end may leave the next 256 KiB of what it asked for, before a second has to
+    /// take 16 KiB of them.
     pub stall: Duration,
     /// How long what runs may take once the server was told to end.
     pub shutdown: Duration,
@@ -69,6 +71,8 @@ impl Default for ConnectionSettings {
 
 /// The most bytes of a request's head.
 const HEAD_MAX: usize = 64 << 10;
+/// How much of an answer waits in the kernel for the line, bytes.
+const UNSENT: u32 = 512 << 10;
 /// The most requests at once on one connection of HTTP/2.
 const STREAMS_MAX: u32 = 100;
 
@@ -104,11 +108,14 @@ pub(crate) async fn serve(
         }
         // Small answers aren't held back for more to come.
         let _ = stream.set_nodelay(true);
+        // Otherwise the kernel takes megabytes at a time, and whoever reads slowly but steadily would
+        // seem to take nothing in between.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         let Some(place) = connections.enter() else { continue };
         let (tls, router, ending) = (tls.clone(), router.clone(), ending.clone());
         let lane = place.lane();
-        let work = Box::pin(connection(place, stream, peer, tls, router, ending));
-        tokio::spawn(lanes::work(work, lane, large.clone()));
+        let work = connection(place, stream, peer, tls, router, ending, large.clone());
+        tokio::spawn(lanes::work(Box::pin(work), lane, large.clone()));
     }
     drop((listener, ending));
     let _ = told.send(true);
@@ -155,15 +162,16 @@ async fn connection(
     tls: Option<Tls>,
     router: Router,
     ending: watch::Receiver<bool>,
+    large: Handle,
 ) {
     let io = place.watch(stream);
     let place = &place;
     let served = async {
         match tls {
-            None => exchange(place, io, peer, router, ending).await,
+            None => exchange(place, io, peer, router, ending, large).await,
             // Whoever speaks no TLS, or none that is still safe, is nobody to talk to.
             Some(tls) => match tls.accept(io).await {
-                Ok(io) => exchange(place, io, peer, router, ending).await,
+                Ok(io) => exchange(place, io, peer, router, ending, large).await,
                 Err(error) => tracing::debug!(%peer, %error, "no TLS"),
             },
         }
@@ -181,13 +189,14 @@ async fn exchange(
     peer: SocketAddr,
     router: Router,
     mut ending: watch::Receiver<bool>,
+    large: Handle,
 ) {
     let body_time = place.body_time();
     let answer = |request: Request<Incoming>| {
         let at_work = place.begin(request.version());
         let mut request = request.map(|body| match hyper::body::Body::is_end_stream(&body) {
             true => Body::empty(),
-            false => Body::new(Timely::new(body, body_time)),
+            false => Body::new(Timely::new(body, body_time, at_work.clone())),
         });
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = router.clone().call(request);
@@ -196,7 +205,7 @@ async fn exchange(
             Ok::<Response<_>, Infallible>(response.map(|body| Answering::new(body, at_work)))
         }
     };
-    let builder = builder();
+    let builder = builder(OnLane { lane: place.lane(), small: Handle::current(), large });
     let exchange = builder.serve_connection(TokioIo::new(io), service_fn(answer));
     let mut exchange = std::pin::pin!(exchange);
     // Asked once: from then on it only waits for what is at work.
@@ -221,8 +230,22 @@ async fn exchange(
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// Answers of HTTP/2 are made side by side, each on the threads where its connection belongs.
+#[derive(Clone)]
+struct OnLane {
+    lane: Lane,
+    small: Handle,
+    large: Handle,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnLane {
+    fn execute(&self, work: F) {
+        self.small.spawn(lanes::work(Box::pin(work), self.lane.clone(), self.large.clone()));
+    }
+}
+
+fn builder(on: OnLane) -> Builder<OnLane> {
+    let mut builder = Builder::new(on);
     // Heads that are too slow are the sweep's.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_MAX);
     let most = u32::try_from(HEAD_MAX).unwrap_or(u32::MAX);
