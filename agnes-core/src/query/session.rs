@@ -523,6 +523,12 @@ impl Interrupting {
     }
 }
 
+/// Begins or ends a transaction.
+fn run(connection: &Connection, sql: &'static str) -> Result<()> {
+    let run = || connection.prepare_cached(sql)?.execute([]).map(drop);
+    run().map_err(|e| engine::error("run the query", e))
+}
+
 /// A statement that the guard has accepted, on its own thread.
 struct Work {
     shown: Arc<Shown>,
@@ -543,15 +549,26 @@ impl Work {
     fn run(self, messages: SyncSender<Message>, ended: Ended) -> Told {
         let done = self.work(&messages).map_err(|error| self.shown.told(error));
         // Whoever hears of the end may begin the next one at once.
-        let Work { _turn, _running, .. } = self;
+        let Work { _turn, _running, shown, .. } = self;
         drop((_turn, _running));
+        let (done, again) = match done {
+            Ok(again) => (Ok(()), again),
+            Err(error) => (Err(error), None),
+        };
         Box::new(move || {
             ended.set(done);
             drop(messages);
+            // Nobody waits for this.
+            if let Some(connection) = again
+                && run(&connection, sql::ROLLBACK).is_ok()
+            {
+                shown.give_back(connection);
+            }
         })
     }
 
-    fn work(&self, messages: &SyncSender<Message>) -> Result<()> {
+    /// Gives the connection, in its transaction, where another statement may have it.
+    fn work(&self, messages: &SyncSender<Message>) -> Result<Option<Connection>> {
         let names = &self.checked.names;
         self.shown.intact(names)?;
         // Whoever waits for a remote system that doesn't answer is let go by her time limit.
@@ -565,11 +582,9 @@ impl Work {
         let done = self.watch.check().and_then(|()| self.in_transaction(&connection, messages));
         self.interrupt.set(None);
         done?;
-        if self.checked.runs == Runs::Shared {
-            self.shown.give_back(connection);
-        }
         // A file that was rewritten in place meanwhile has given rows of two contents.
-        self.shown.intact(names)
+        self.shown.intact(names)?;
+        Ok((self.checked.runs == Runs::Shared).then_some(connection))
     }
 
     /// Runs the statement where the catalog and attached databases can't be written.
@@ -578,12 +593,8 @@ impl Work {
         connection: &Connection,
         messages: &SyncSender<Message>,
     ) -> Result<()> {
-        let fail = |e| engine::error("run the query", e);
-        let run = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
-        run(sql::BEGIN_READ_ONLY).map_err(fail)?;
-        let done = self.stream(connection, messages);
-        let ended = run(sql::ROLLBACK).map_err(fail);
-        done.and(ended)
+        run(connection, sql::BEGIN_READ_ONLY)?;
+        self.stream(connection, messages)
     }
 
     fn stream(&self, connection: &Connection, messages: &SyncSender<Message>) -> Result<()> {
