@@ -188,9 +188,10 @@ async fn pass(app: &App, guard: Guard, mut request: Request, next: Next) -> Resp
         held = Some(holding.clone());
         request = request.map(|body| Body::new(Counted { body, holding }));
     }
+    let only_reads = request.method().is_safe();
     let response = next.run(request).await;
     drop(held);
-    let mut response = match until_taken(response, app.memory.of(holder)) {
+    let mut response = match until_taken(response, app.memory.of(holder), only_reads) {
         Ok(response) => response,
         Err(too_much) => return Failure::from(too_much).into_response(),
     };

@@ -111,19 +111,27 @@ impl Holding {
     /// Where so much was held before that there should be no more.
     pub(crate) fn add(&self, bytes: usize) -> Result<(), TooMuch> {
         let bytes = bytes as u64;
-        let mut held = self.memory.held();
+        let held = self.memory.held();
         if held.each.get(&self.holder).is_some_and(|hers| *hers >= self.holder.most()) {
             return Err(TooMuch::OfHers);
         }
         if held.all >= OF_ALL {
             return Err(TooMuch::OfAll);
         }
-        if bytes > 0 {
-            held.all += bytes;
-            *held.each.entry(self.holder.clone()).or_default() += bytes;
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+        drop(held);
+        self.count(bytes);
         Ok(())
+    }
+
+    /// Counts them, however much there is.
+    fn count(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let mut held = self.memory.held();
+        held.all += bytes;
+        *held.each.entry(self.holder.clone()).or_default() += bytes;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -185,17 +193,25 @@ pub(crate) struct ReadAsTaken;
 /// From how many bytes on an answer counts.
 const SMALL: u64 = 64 << 10;
 
-/// Counts an answer until its last byte is on its way.
+/// Counts an answer until its last byte is on its way. Where something may have been done for it, it
+/// is given in any case: her next request is refused.
 ///
 /// # Errors
 /// As [`Holding::add`].
-pub(crate) fn until_taken(response: Response, holding: Holding) -> Result<Response, TooMuch> {
+pub(crate) fn until_taken(
+    response: Response,
+    holding: Holding,
+    only_read: bool,
+) -> Result<Response, TooMuch> {
     if response.extensions().get::<ReadAsTaken>().is_some() {
         return Ok(response);
     }
     let size = response.body().size_hint().exact().filter(|size| *size >= SMALL);
     let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else { return Ok(response) };
-    holding.add(size)?;
+    match only_read {
+        true => holding.add(size)?,
+        false => holding.count(size as u64),
+    }
     let holding = Arc::new(holding);
     Ok(response.map(|body| axum::body::Body::new(Untaken { body, holding })))
 }
@@ -268,22 +284,25 @@ mod tests {
         let memory = Memory::default();
         let ada = || memory.of(Holder::User(UserId::parse("ada").unwrap()));
         let answer = |bytes: usize| Response::new(axum::body::Body::from(vec![1; bytes]));
-        let body = until_taken(answer(100_000), ada()).unwrap().into_body();
+        let body = until_taken(answer(100_000), ada(), true).unwrap().into_body();
         let mut part = body.collect().await.unwrap().to_bytes();
         let _ = part.split_to(99_999);
         assert_eq!(memory.held().all, 100_000);
         drop(part);
         assert_eq!(memory.held().all, 0);
         // What is small, or on the disk, takes no memory to speak of.
-        let _small = until_taken(answer(1000), ada()).unwrap();
+        let _small = until_taken(answer(1000), ada(), true).unwrap();
         let mut file = answer(100_000);
         file.extensions_mut().insert(ReadAsTaken);
-        let _file = until_taken(file, ada()).unwrap();
+        let _file = until_taken(file, ada(), true).unwrap();
         assert_eq!(memory.held().all, 0);
         ada().add(0).unwrap();
         let held = ada();
         held.add(300 << 20).unwrap();
-        assert_eq!(until_taken(answer(100_000), ada()).unwrap_err(), TooMuch::OfHers);
+        assert_eq!(until_taken(answer(100_000), ada(), true).unwrap_err(), TooMuch::OfHers);
+        // What was done is never told as refused.
+        let _done = until_taken(answer(100_000), ada(), false).unwrap();
+        assert_eq!(memory.held().all, (300 << 20) + 100_000);
     }
 
     #[tokio::test]
