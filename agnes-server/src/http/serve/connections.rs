@@ -563,9 +563,10 @@ mod tests {
         let is_cut = || place.state.is_cut.load(Ordering::Relaxed);
         all.sweep();
         assert!(!is_cut());
-        // It has the time of a slow line, too.
-        place.state.at_work()[0].until.fetch_sub(PIECE as u64 / RATE * 1000, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(30));
+        let turn = place.state.at_work()[0].clone();
+        let time = turn.until.load(Ordering::Relaxed) - turn.hers_since().unwrap();
+        assert_eq!(time, 20 + 16_000, "the time of a slow line, too");
+        turn.until.store(0, Ordering::Relaxed);
         all.sweep();
         assert!(is_cut() && !other.state.is_cut.load(Ordering::Relaxed));
         drop(piece);
@@ -582,9 +583,10 @@ mod tests {
         assert!(is_cut(&idle) && !is_cut(&slow));
         drop(idle);
         let _busy = fourth.begin(hyper::Version::HTTP_11);
-        std::thread::sleep(Duration::from_millis(5));
         // A body that doesn't come is its sender's affair.
         at_work.asked_for_more(false);
+        slow.state.at_work()[0].since.store(1, Ordering::Relaxed);
+        at_work.turn.since.store(2, Ordering::Relaxed);
         let fifth = all.enter().unwrap();
         assert!(is_cut(&slow) && !is_cut(&ours));
         drop((slow, held));
