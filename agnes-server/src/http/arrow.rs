@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use super::answer::personal;
 use super::app::App;
+use super::serve::SLOW_LINE;
 
 /// What an Arrow IPC stream is called.
 pub(crate) const TYPE: &str = "application/vnd.apache.arrow.stream";
@@ -59,8 +60,6 @@ struct Reader {
 /// How long a reader may take in all, and how much each second more has to bring, bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RATE: u64 = 64 << 10;
-/// How much she takes in a second of a pause, at least: lines are slow for a while.
-const SLOW: u64 = 16 << 10;
 
 impl Reader {
     fn new(pause: Duration) -> Reader {
@@ -76,7 +75,7 @@ impl Reader {
 
     /// How long she may take until she asks for more.
     fn time(&self) -> Duration {
-        let pause = self.pause + Duration::from_secs(self.new / SLOW);
+        let pause = self.pause + Duration::from_secs(self.new / SLOW_LINE);
         pause.min((PATIENCE + Duration::from_secs(self.bytes / RATE)).saturating_sub(self.took))
     }
 
@@ -260,7 +259,7 @@ mod tests {
         assert_eq!(after(121, 1000, 1000), Duration::ZERO);
         // Much that was read long ago earns no time for a pause.
         assert_eq!(after(3600, 3600 * RATE, 0), 30 * second);
-        assert_eq!(after(3600, 3600 * RATE, 16 * SLOW), 46 * second);
-        assert_eq!(after(3600, 3000 * RATE, 16 * SLOW), Duration::ZERO);
+        assert_eq!(after(3600, 3600 * RATE, 16 * SLOW_LINE), 46 * second);
+        assert_eq!(after(3600, 3000 * RATE, 16 * SLOW_LINE), Duration::ZERO);
     }
 }

@@ -18,6 +18,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::carried::carrying;
 use super::error::Failure;
 
 /// What a user may have held, bytes: five uploads.
@@ -222,18 +223,6 @@ struct Untaken<B> {
     holding: Arc<Holding>,
 }
 
-/// A part of it.
-struct Part {
-    bytes: Bytes,
-    _holding: Arc<Holding>,
-}
-
-impl AsRef<[u8]> for Part {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 impl<B: Body<Data = Bytes> + Unpin> Body for Untaken<B> {
     type Data = Bytes;
     type Error = B::Error;
@@ -243,7 +232,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Untaken<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let part = |bytes| Bytes::from_owner(Part { bytes, _holding: self.holding.clone() });
+        let part = |bytes| carrying(bytes, self.holding.clone());
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(part))))
     }
 

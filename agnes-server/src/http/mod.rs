@@ -4,6 +4,7 @@ mod answer;
 mod api;
 mod app;
 mod arrow;
+mod carried;
 mod door;
 mod error;
 mod extract;

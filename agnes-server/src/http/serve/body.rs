@@ -9,10 +9,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::SLOW_LINE;
 use super::connections::AtWork;
-
-/// What a second has to bring once the first time is over, bytes.
-const RATE: u64 = 16 << 10;
 
 /// A body that is given up when it comes too slowly, whatever it does in between.
 pub(super) struct Timely<B = Incoming> {
@@ -56,7 +54,7 @@ where
         if let Poll::Ready(frame) = frame {
             if let Some(Ok(frame)) = &frame {
                 self.come += frame.data_ref().map_or(0, |data| data.len() as u64);
-                let earned = Duration::from_secs(self.come / RATE);
+                let earned = Duration::from_secs(self.come / SLOW_LINE);
                 let until = self.begun + self.first + earned;
                 if until != self.over.deadline() {
                     self.over.as_mut().reset(until);
@@ -122,12 +120,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_is_given_up_and_a_slow_line_is_not() {
         let second = Duration::from_secs(1);
-        assert!(read(RATE as usize, second, 1000).await.is_ok());
+        assert!(read(SLOW_LINE as usize, second, 1000).await.is_ok());
         assert!(read(1, second, 29).await.is_ok());
         let error = read(1, second, 60).await.unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&TooSlow));
         assert!(read(0, Duration::from_secs(3600), 1).await.is_err());
         // One large piece doesn't earn the time for a pause of any length.
-        assert!(read(10 * RATE as usize, Duration::from_secs(60), 3).await.is_err());
+        assert!(read(10 * SLOW_LINE as usize, Duration::from_secs(60), 3).await.is_err());
     }
 }

@@ -20,7 +20,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::ConnectionSettings;
+use super::{ConnectionSettings, SLOW_LINE};
+use crate::http::carried::carrying;
 
 /// All that are open. Cheap to clone.
 #[derive(Clone)]
@@ -375,21 +376,6 @@ pub(super) struct Answering<B> {
 const LARGE: u64 = 1 << 20;
 /// The most bytes that are handed over at once.
 const PIECE: usize = 256 << 10;
-/// What a second has to take of a piece once the first time is over, bytes.
-const RATE: u64 = 16 << 10;
-
-/// Bytes of an answer on their way.
-struct Piece {
-    bytes: Bytes,
-    /// It is at work until they are written.
-    _at_work: Arc<AtWork>,
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
 
 impl<B: Body> Answering<B> {
     pub(super) fn new(body: B, at_work: Arc<AtWork>) -> Answering<B> {
@@ -441,9 +427,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
         let (shared, length) = (&this.at_work.all.0, bytes.len() as u64);
         shared.sent.fetch_add(length, Ordering::Relaxed);
         this.here = this.here.map(|bytes| bytes.saturating_sub(length));
-        this.at_work.hers(shared.settings.stall + Duration::from_secs(length / RATE));
-        let piece = Piece { bytes, _at_work: this.at_work.clone() };
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
+        this.at_work.hers(shared.settings.stall + Duration::from_secs(length / SLOW_LINE));
+        // It is at work until they are written.
+        let piece = carrying(bytes, this.at_work.clone());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

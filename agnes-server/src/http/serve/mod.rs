@@ -69,6 +69,8 @@ impl Default for ConnectionSettings {
     }
 }
 
+/// What a slow line brings or takes in a second, bytes: who is slower is given up.
+pub(crate) const SLOW_LINE: u64 = 16 << 10;
 /// The most bytes of a request's head.
 const HEAD_MAX: usize = 64 << 10;
 /// How much of an answer waits in the kernel for the line, bytes.
