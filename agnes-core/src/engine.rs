@@ -109,6 +109,8 @@ pub(crate) fn error(operation: &str, error: duckdb::Error) -> Error {
     } else if is_lock_conflict(&text)
         || text.starts_with("Resource In Use")
         || text.contains("No space left on device")
+        // A file that couldn't be written; it is there again once it is opened again.
+        || text.contains("has been invalidated")
     {
         Kind::Unavailable
     } else if text.starts_with("Catalog Error") {

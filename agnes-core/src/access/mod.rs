@@ -384,12 +384,16 @@ impl Access {
         self.books.tell([event]);
     }
 
-    /// Writes what of the audit log waits to be written, as for a process that is about to end.
+    /// For a process that is about to end: writes what of the audit log waits to be written, and
+    /// leaves the system database as the next start reads it soonest.
     ///
     /// # Errors
-    /// `Unavailable` when it can't be written; it waits on.
+    /// `Unavailable` when the audit log can't be written; it waits on.
     pub fn flush(&self) -> Result<()> {
-        self.books.flush()
+        self.books.flush()?;
+        // Where that fails nothing is lost: the next start does it again.
+        let _ = self.store.checkpoint();
+        Ok(())
     }
 
     /// Has the system database replaced while nobody writes, and believes what it says from then on.
