@@ -150,7 +150,9 @@ pub fn wrk(url: &str, client: Option<&Client>, connections: u32, seconds: u32) -
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(!text.contains("Non-2xx"), "{text}");
     let word = |before: &str| {
-        let rest = &text[text.find(before).unwrap_or_else(|| panic!("{text}")) + before.len()..];
+        // Before the distribution stand other percentages.
+        let (_, told) = text.split_once("Latency Distribution").unwrap_or_else(|| panic!("{text}"));
+        let (_, rest) = told.split_once(before).unwrap_or_else(|| panic!("{text}"));
         rest.split_whitespace().next().expect("a word").to_string()
     };
     let requests = text.lines().find(|line| line.contains(" requests in ")).expect("a line");

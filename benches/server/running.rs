@@ -61,7 +61,7 @@ pub fn serve(home: &Path, server: &str) -> Running {
     Running { child, url, start: begun.elapsed() }
 }
 
-/// nginx over a folder, with sendfile; none where there is none.
+/// nginx over a folder, with sendfile, and with an answer at `/ok`; none where there is none.
 pub fn nginx(home: &Path, files: &Path) -> Option<Running> {
     let found = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"];
     let program = found.iter().map(Path::new).find(|path| path.exists())?;
@@ -75,7 +75,8 @@ pub fn nginx(home: &Path, files: &Path) -> Option<Running> {
          http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {0}/body;
            proxy_temp_path {0}/proxy; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u;
            scgi_temp_path {0}/s;
-           server {{ listen 127.0.0.1:{port}; root {1}; }} }}",
+           server {{ listen 127.0.0.1:{port}; root {1};
+             location = /ok {{ return 200 ok; }} }} }}",
         place.display(),
         files.display()
     );
