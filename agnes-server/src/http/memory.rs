@@ -111,25 +111,23 @@ impl Holding {
     /// # Errors
     /// Where so much was held before that there should be no more.
     pub(crate) fn add(&self, bytes: usize) -> Result<(), TooMuch> {
-        let bytes = bytes as u64;
-        let held = self.memory.held();
+        let mut held = self.memory.held();
         if held.each.get(&self.holder).is_some_and(|hers| *hers >= self.holder.most()) {
             return Err(TooMuch::OfHers);
         }
         if held.all >= OF_ALL {
             return Err(TooMuch::OfAll);
         }
-        drop(held);
-        self.count(bytes);
+        self.count(&mut held, bytes);
         Ok(())
     }
 
     /// Counts them, however much there is.
-    fn count(&self, bytes: u64) {
+    fn count(&self, held: &mut Held, bytes: usize) {
         if bytes == 0 {
             return;
         }
-        let mut held = self.memory.held();
+        let bytes = bytes as u64;
         held.all += bytes;
         *held.each.entry(self.holder.clone()).or_default() += bytes;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -211,7 +209,7 @@ pub(crate) fn until_taken(
     let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else { return Ok(response) };
     match only_read {
         true => holding.add(size)?,
-        false => holding.count(size as u64),
+        false => holding.count(&mut holding.memory.held(), size),
     }
     let holding = Arc::new(holding);
     Ok(response.map(|body| axum::body::Body::new(Untaken { body, holding })))
