@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from test_faults import configured, drain, of_process, sign_in, until
-from test_server import PASSWORD, Server, publish, serve  # noqa: F401
+from test_server import PASSWORD, Server, many, publish, serve  # noqa: F401
 
 
 def begin_download(server, session):
@@ -37,17 +37,6 @@ def refused(server):
     except OSError:
         return True
     return False
-
-
-def many(agnes, folder):
-    """A table of 40 MB, which no socket's buffer holds."""
-    folder.mkdir(exist_ok=True)
-    import random
-    rng = random.Random(3)
-    lines = "\n".join(f"{rng.getrandbits(62)},{rng.getrandbits(62)},{rng.getrandbits(62)}" for _ in range(1_500_000))
-    (folder / "orders.csv").write_text(f"a,b,c\n{lines}\n")
-    agnes("ingest", "shop", folder)
-    agnes("rebuild")
 
 
 def test_a_server_that_is_told_to_end_finishes_its_downloads(agnes, serve, tmp_path):

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import stat
@@ -73,6 +74,16 @@ def publish(agnes, folder, rows=3):
     folder.mkdir(exist_ok=True)
     lines = "\n".join(f"{i},{i * 7919 % 65521}" for i in range(rows))
     (folder / "orders.csv").write_text(f"id,hash\n{lines}\n")
+    agnes("ingest", "shop", folder)
+    agnes("rebuild")
+
+
+def many(agnes, folder, rows=1_500_000):
+    """A table that can't be packed: 40 MB, which no socket's buffer holds."""
+    folder.mkdir(exist_ok=True)
+    rng = random.Random(3)
+    lines = "\n".join(f"{rng.getrandbits(62)},{rng.getrandbits(62)},{rng.getrandbits(62)}" for _ in range(rows))
+    (folder / "orders.csv").write_text(f"a,b,c\n{lines}\n")
     agnes("ingest", "shop", folder)
     agnes("rebuild")
 
@@ -243,6 +254,30 @@ def test_a_download_is_one_content_whatever_is_rebuilt(agnes, serve, tmp_path):
     assert hashlib.md5(body).hexdigest() == wanted
     again = json.loads(server.ask("GET", "/api/sync/manifest", token=server.token).body)
     assert again["tables"]["orders"]["hash"] != wanted
+
+
+def test_downloads_that_are_asked_for_all_at_once_on_one_connection(agnes, serve, tmp_path):
+    many(agnes, tmp_path / "inbox", rows=200_000)
+    server = serve()
+    whole = server.ask("GET", "/api/data/orders/download", token=server.token).body
+    manifest = json.loads(server.ask("GET", "/api/sync/manifest", token=server.token).body)
+    assert hashlib.md5(whole).hexdigest() == manifest["tables"]["orders"]["hash"]
+    assert len(whole) > 3 << 20, "large enough to be sent as it lies on the disk"
+    health = server.ask("GET", "/api/health").body
+    download = "/api/data/orders/download"
+    expected = {"bytes=0-": whole, "bytes=1001-2500000": whole[1001:2500001], "bytes=5-9": whole[5:10],
+                "bytes=-1500000": whole[-1500000:], "bytes=999999-": whole[999999:]}
+    asked = [(path, part) for part in expected for path in (download, "/api/health")]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        for path, part in asked:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: {part}\r\n"
+                           f"Authorization: Bearer {server.token}\r\n\r\n".encode())
+        with client.makefile("rb") as answers:
+            for path, part in asked:
+                assert answers.readline().split()[1] == (b"206" if path == download else b"200")
+                head = http.client.parse_headers(answers)
+                body = answers.read(int(head["content-length"]))
+                assert body == (expected[part] if path == download else health), (path, part)
 
 
 def test_a_log_that_nobody_reads_holds_up_no_request(serve):

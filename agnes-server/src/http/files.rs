@@ -11,6 +11,7 @@ use super::answer::personal;
 use super::error::{Answer, Failure};
 use super::memory::ReadAsTaken;
 use super::pool::Pool;
+use super::serve::Direct;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +34,8 @@ pub(crate) struct Served<'a> {
     pub(crate) name: &'a str,
     /// Where it is read when it isn't in memory.
     pub(crate) pool: &'a Arc<Pool>,
+    /// Where the line takes it as it is.
+    pub(crate) direct: Option<Direct>,
 }
 
 /// What the conditions of a request come to, in the order of RFC 9110, 13.2.2.
@@ -100,7 +103,8 @@ fn wanted(headers: &HeaderMap, size: u64, tag: &ETag, modified: Option<SystemTim
 
 /// Sends a file, or as much of it as is asked for.
 pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) -> Answer<Response> {
-    let Served { file, size, tag, modified, content_type, name, pool } = served;
+    let Served { file, size, tag, modified, content_type, name, pool, direct } = served;
+    let content = |at, length| Content::new(file, at, length, pool, direct);
     let tag: ETag = format!("\"{tag}\"")
         .parse()
         .map_err(|_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the file has no tag"))?;
@@ -113,7 +117,7 @@ pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) ->
             ));
         }
         // Ranges are of GET alone.
-        Condition::Send if method == Method::HEAD => sent(Content::new(file, 0, size, pool)),
+        Condition::Send if method == Method::HEAD => sent(content(0, size)),
         Condition::Send => match wanted(headers, size, &tag, modified) {
             Wanted::Nothing => {
                 let range = HeaderValue::from_str(&format!("bytes */{size}"));
@@ -126,9 +130,9 @@ pub(crate) fn serve(served: Served<'_>, method: &Method, headers: &HeaderMap) ->
                     Err(_) => failure,
                 });
             }
-            Wanted::All => sent(Content::new(file, 0, size, pool)),
+            Wanted::All => sent(content(0, size)),
             Wanted::Part(from, to) => {
-                let mut part = sent(Content::new(file, from, to - from + 1, pool));
+                let mut part = sent(content(from, to - from + 1));
                 *part.status_mut() = StatusCode::PARTIAL_CONTENT;
                 if let Ok(range) = ContentRange::bytes(from..=to, size) {
                     part.headers_mut().typed_insert(range);

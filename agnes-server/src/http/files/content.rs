@@ -2,7 +2,7 @@
 //!
 //! What is in memory already is read where the connection is served, which takes some microseconds;
 //! what has to come from the disk is read on a thread of a pool, so that nobody waits for it but who
-//! asked for it.
+//! asked for it. Where the line takes it as it is, what is in memory isn't read at all.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use agnes_core::{Error, Kind};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::http::pool::Pool;
+use crate::http::serve::{Direct, is_at_hand};
 
 /// How much is read at a time, bytes.
 const CHUNK: usize = 256 << 10;
+/// How much is handed on at a time where it isn't read, bytes.
+const DIRECT: usize = 1 << 20;
 
 /// Memory that is used again once what was in it is sent: fresh memory costs more than the copy.
 type Shelf = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -52,19 +55,30 @@ pub(super) struct Content {
     file: Arc<File>,
     at: u64,
     left: u64,
+    /// What is left of it as the line takes it.
+    mapped: Option<Bytes>,
     shelf: Shelf,
     pool: Arc<Pool>,
     reading: Option<Reading>,
-    /// Whether the last piece was in memory: others have their turn before the next.
+    /// Whether the last piece was copied from memory: others have their turn before the next.
     gave: bool,
 }
 
 impl Content {
-    pub(super) fn new(file: File, at: u64, left: u64, pool: &Arc<Pool>) -> Content {
+    pub(super) fn new(
+        file: File,
+        at: u64,
+        left: u64,
+        pool: &Arc<Pool>,
+        direct: Option<Direct>,
+    ) -> Content {
+        let file = Arc::new(file);
+        let mapped = direct.and_then(|direct| direct.map(&file, at, left));
         Content {
-            file: Arc::new(file),
+            file,
             at,
             left,
+            mapped,
             shelf: Shelf::default(),
             pool: pool.clone(),
             reading: None,
@@ -80,12 +94,12 @@ impl Content {
     fn memory(&self) -> Vec<u8> {
         let kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner).pop();
         // The first piece is the largest.
-        kept.unwrap_or_else(|| vec![0; self.wanted()])
+        kept.unwrap_or_else(|| vec![0; self.wanted(CHUNK)])
     }
 
-    /// How much of a piece is wanted.
-    fn wanted(&self) -> usize {
-        usize::try_from(self.left).map_or(CHUNK, |left| left.min(CHUNK))
+    /// How much of a piece is wanted, of which there is so much at most.
+    fn wanted(&self, most: usize) -> usize {
+        usize::try_from(self.left).map_or(most, |left| left.min(most))
     }
 
     fn frame(&mut self, memory: Vec<u8>, length: usize) -> io::Result<Frame<Bytes>> {
@@ -93,10 +107,26 @@ impl Content {
             // Published files never change; somebody has cut this one off.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.at += length as u64;
-        self.left = self.left.saturating_sub(length as u64);
+        self.go_on(length);
         let piece = Piece { memory, length, shelf: self.shelf.clone() };
         Ok(Frame::data(Bytes::from_owner(piece)))
+    }
+
+    /// The next piece as the line takes it, where that is possible.
+    fn direct(&mut self) -> Option<Bytes> {
+        let piece = self.mapped.as_ref()?.slice(..self.wanted(DIRECT));
+        is_at_hand(&piece).then(|| {
+            self.go_on(piece.len());
+            piece
+        })
+    }
+
+    fn go_on(&mut self, length: usize) {
+        self.at += length as u64;
+        self.left = self.left.saturating_sub(length as u64);
+        if let Some(mapped) = &mut self.mapped {
+            mapped.advance(length);
+        }
     }
 
     /// Reads on a thread that may wait.
@@ -133,7 +163,10 @@ impl Body for Content {
             return Poll::Pending;
         }
         if me.reading.is_none() {
-            let (mut memory, wanted) = (me.memory(), me.wanted());
+            if let Some(piece) = me.direct() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let (mut memory, wanted) = (me.memory(), me.wanted(CHUNK));
             let into = memory.get_mut(..wanted).unwrap_or_default();
             match preadv2(&me.file, &mut [IoSliceMut::new(into)], me.at, ReadWriteFlags::NOWAIT) {
                 Ok(length) => {

@@ -3,6 +3,7 @@
 use std::path::Path as FilePath;
 
 use agnes_core::{Error, Kind, Result};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,7 @@ use crate::http::door::Caller;
 use crate::http::error::{Answer, Failure};
 use crate::http::extract::Path;
 use crate::http::files::{self, Served};
+use crate::http::serve::Direct;
 use crate::http::settings::SendFile;
 
 /// Names the file that a program in front may send, below the data folder.
@@ -84,6 +86,7 @@ pub(super) async fn download(
     State(app): State<App>,
     caller: Caller,
     Path(table): Path<String>,
+    direct: Option<Extension<Direct>>,
     method: Method,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -106,6 +109,7 @@ pub(super) async fn download(
             content_type: "application/octet-stream",
             name: &name,
             pool: &app.files,
+            direct: direct.map(|Extension(direct)| direct),
         },
         &method,
         &headers,

@@ -9,18 +9,22 @@
 //! answer has a time of its own to be taken in: HTTP/2 lets a reader leave an answer where it is
 //! while the line itself takes everything.
 
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::runtime;
 use tokio::sync::Notify;
 
-use super::{ConnectionSettings, SLOW_LINE};
+use super::ConnectionSettings;
+use super::direct::{Direct, Mapped, Part};
 use crate::http::carried::carrying;
 
 /// All that are open. Cheap to clone.
@@ -81,6 +85,18 @@ impl State {
         }
         Some(Waits::ForTheRest(latest))
     }
+
+    /// The first of these bytes that are a part of a file, how many come before, and whose they are.
+    fn part(&self, bytes: &[IoSlice<'_>]) -> Option<(usize, Part, Arc<Turn>)> {
+        if self.large.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let at_work = self.at_work();
+        at_work.iter().find_map(|turn| {
+            let (before, part) = turn.file.get()?.first_of(bytes)?;
+            Some((before, part, turn.clone()))
+        })
+    }
 }
 
 /// For what a connection waits, and since when: who makes room first comes first.
@@ -93,16 +109,25 @@ enum Waits {
 /// Whose turn it is with a request: the server's, or the other end's, who has to send the rest of it
 /// or to take what is ready of its answer.
 #[derive(Debug, Default)]
-struct Turn {
+pub(super) struct Turn {
     /// Since when it is hers; 0 is never.
     since: AtomicU64,
     /// Until when she has to go on.
     until: AtomicU64,
+    /// The file of which the answer hands on parts.
+    pub(super) file: OnceLock<Mapped>,
 }
 
 impl Turn {
     fn hers_since(&self) -> Option<u64> {
         Some(self.since.load(Ordering::Acquire)).filter(|since| *since > 0)
+    }
+
+    /// It is the other end's turn, for so long.
+    fn hers(&self, now: u64, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.until.store(now.saturating_add(time), Ordering::Relaxed);
+        self.since.store(now, Ordering::Release);
     }
 
     fn is_over(&self, now: u64) -> bool {
@@ -258,8 +283,10 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Has its reads and writes looked at.
-    pub(super) fn watch<I>(&self, io: I) -> Watched<I> {
-        Watched { io, all: self.all.clone(), state: self.state.clone() }
+    pub(super) fn watch(&self, line: TcpStream) -> Watched {
+        let (all, state) = (self.all.clone(), self.state.clone());
+        let home = runtime::Handle::current().id();
+        Watched { line: Some(line), home, is_large: false, all, state }
     }
 
     /// Counts a request, until what this gives is dropped.
@@ -328,10 +355,12 @@ impl AtWork {
 
     /// It is the other end's turn, for so long.
     fn hers(&self, time: Duration) {
-        let now = self.all.now();
-        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.turn.until.store(now.saturating_add(time), Ordering::Relaxed);
-        self.turn.since.store(now, Ordering::Release);
+        self.turn.hers(self.all.now(), time);
+    }
+
+    /// Takes the file of its answer, for a line that takes it as it is.
+    pub(super) fn direct(&self) -> Direct {
+        Direct(self.turn.clone())
     }
 
     /// The body of the request has been asked for, and is there or isn't.
@@ -423,11 +452,13 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
                 }
             }
         }
-        let bytes = this.rest.split_to(this.rest.len().min(PIECE));
+        // What a file gives is seen to be taken where it is sent.
+        let most = if this.at_work.turn.file.get().is_some() { usize::MAX } else { PIECE };
+        let bytes = this.rest.split_to(this.rest.len().min(most));
         let (shared, length) = (&this.at_work.all.0, bytes.len() as u64);
         shared.sent.fetch_add(length, Ordering::Relaxed);
         this.here = this.here.map(|bytes| bytes.saturating_sub(length));
-        this.at_work.hers(shared.settings.stall + Duration::from_secs(length / SLOW_LINE));
+        this.at_work.hers(shared.settings.to_take(PIECE.min(bytes.len())));
         // It is at work until they are written.
         let piece = carrying(bytes, this.at_work.clone());
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -449,20 +480,44 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
 }
 
 /// The bytes of a connection on their way.
-pub(super) struct Watched<I> {
-    io: I,
+pub(super) struct Watched {
+    /// None once it couldn't go over to other threads.
+    line: Option<TcpStream>,
+    /// The threads to which its events come.
+    home: runtime::Id,
+    is_large: bool,
     all: Connections,
     state: Arc<State>,
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+impl Watched {
+    /// The line, whose events come to the threads on which its connection is served: otherwise each of
+    /// them would wake one thread of the small ones for one of the large.
+    fn line(&mut self, cx: &Context<'_>) -> io::Result<&mut TcpStream> {
+        let is_large = self.state.large.load(Ordering::Relaxed) > 0;
+        if is_large != self.is_large && runtime::Handle::current().id() != self.home {
+            (self.is_large, self.home) = (is_large, runtime::Handle::current().id());
+            let line = self.line.take().map(|line| TcpStream::from_std(line.into_std()?));
+            self.line = line.transpose()?;
+            if let Some(line) = &self.line {
+                // What is large goes in full packets, what is small isn't held back for more to come.
+                let _ = line.set_nodelay(!is_large);
+            }
+            // Whoever waits for it has to ask again.
+            cx.waker().wake_by_ref();
+        }
+        self.line.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        let done = Pin::new(&mut self.io).poll_read(cx, into);
+        let done = Pin::new(self.line(cx)?).poll_read(cx, into);
         let state = &self.state;
         // Between two requests the next one's head begins.
         if into.filled().len() > before
@@ -476,33 +531,43 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl AsyncWrite for Watched {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.line(cx)?).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+        mut bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.state.part(bytes) {
+            None => {}
+            Some((0, part, turn)) => {
+                if let Some(sent) = ready!(part.poll_send(self.line(cx)?, cx))? {
+                    turn.hers(self.all.now(), self.all.0.settings.to_take(PIECE));
+                    return Poll::Ready(Ok(sent));
+                }
+            }
+            Some((before, ..)) => bytes = bytes.get(..before).unwrap_or(bytes),
+        }
+        Pin::new(self.line(cx)?).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.line(cx)?).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.line(cx)?).poll_shutdown(cx)
     }
 }
 

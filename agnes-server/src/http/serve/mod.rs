@@ -5,6 +5,7 @@
 
 mod body;
 mod connections;
+mod direct;
 mod lanes;
 mod tls;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -32,6 +33,7 @@ use connections::{Answering, Connection, Lane};
 
 pub(crate) use body::TooSlow;
 pub(crate) use connections::Connections;
+pub(crate) use direct::{Direct, is_at_hand};
 pub(crate) use lanes::Large;
 pub use tls::TlsFiles;
 pub(crate) use tls::{Tls, check};
@@ -66,6 +68,13 @@ impl Default for ConnectionSettings {
             stall: Duration::from_secs(30),
             shutdown: Duration::from_secs(30),
         }
+    }
+}
+
+impl ConnectionSettings {
+    /// How long the other end may take over so many bytes.
+    fn to_take(&self, bytes: usize) -> Duration {
+        self.stall + Duration::from_secs(bytes as u64 / SLOW_LINE)
     }
 }
 
@@ -170,10 +179,10 @@ async fn connection(
     let place = &place;
     let served = async {
         match tls {
-            None => exchange(place, io, peer, router, ending, large).await,
+            None => exchange(place, io, true, peer, router, ending, large).await,
             // Whoever speaks no TLS, or none that is still safe, is nobody to talk to.
             Some(tls) => match tls.accept(io).await {
-                Ok(io) => exchange(place, io, peer, router, ending, large).await,
+                Ok(io) => exchange(place, io, false, peer, router, ending, large).await,
                 Err(error) => tracing::debug!(%peer, %error, "no TLS"),
             },
         }
@@ -188,6 +197,7 @@ async fn connection(
 async fn exchange(
     place: &Connection,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_plain: bool,
     peer: SocketAddr,
     router: Router,
     mut ending: watch::Receiver<bool>,
@@ -195,12 +205,16 @@ async fn exchange(
 ) {
     let body_time = place.body_time();
     let answer = |request: Request<Incoming>| {
-        let at_work = place.begin(request.version());
+        let version = request.version();
+        let at_work = place.begin(version);
         let mut request = request.map(|body| match hyper::body::Body::is_end_stream(&body) {
             true => Body::empty(),
             false => Body::new(Timely::new(body, body_time, at_work.clone())),
         });
         request.extensions_mut().insert(ConnectInfo(peer));
+        if is_plain && version != Version::HTTP_2 {
+            request.extensions_mut().insert(at_work.direct());
+        }
         let answer = router.clone().call(request);
         async move {
             let Ok(response) = answer.await;
