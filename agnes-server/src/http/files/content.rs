@@ -55,12 +55,14 @@ pub(super) struct Content {
     file: Arc<File>,
     at: u64,
     left: u64,
+    /// Where the line may take it as it is.
+    direct: Option<Direct>,
     /// What is left of it as the line takes it.
     mapped: Option<Bytes>,
     shelf: Shelf,
     pool: Arc<Pool>,
     reading: Option<Reading>,
-    /// Whether the last piece was copied from memory: others have their turn before the next.
+    /// Whether the last piece was in memory: others have their turn before the next.
     gave: bool,
 }
 
@@ -72,13 +74,12 @@ impl Content {
         pool: &Arc<Pool>,
         direct: Option<Direct>,
     ) -> Content {
-        let file = Arc::new(file);
-        let mapped = direct.and_then(|direct| direct.map(&file, at, left));
         Content {
-            file,
+            file: Arc::new(file),
             at,
             left,
-            mapped,
+            direct,
+            mapped: None,
             shelf: Shelf::default(),
             pool: pool.clone(),
             reading: None,
@@ -102,7 +103,7 @@ impl Content {
         usize::try_from(self.left).map_or(most, |left| left.min(most))
     }
 
-    fn frame(&mut self, memory: Vec<u8>, length: usize) -> io::Result<Frame<Bytes>> {
+    fn copied(&mut self, memory: Vec<u8>, length: usize) -> io::Result<Frame<Bytes>> {
         if length == 0 {
             // Published files never change; somebody has cut this one off.
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -114,6 +115,10 @@ impl Content {
 
     /// The next piece as the line takes it, where that is possible.
     fn direct(&mut self) -> Option<Bytes> {
+        // Not before somebody takes it: of a HEAD nobody does.
+        if let Some(direct) = self.direct.take() {
+            self.mapped = direct.map(&self.file, self.at, self.left);
+        }
         let piece = self.mapped.as_ref()?.slice(..self.wanted(DIRECT));
         is_at_hand(&piece).then(|| {
             self.go_on(piece.len());
@@ -164,6 +169,7 @@ impl Body for Content {
         }
         if me.reading.is_none() {
             if let Some(piece) = me.direct() {
+                me.gave = true;
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let (mut memory, wanted) = (me.memory(), me.wanted(CHUNK));
@@ -171,7 +177,7 @@ impl Body for Content {
             match preadv2(&me.file, &mut [IoSliceMut::new(into)], me.at, ReadWriteFlags::NOWAIT) {
                 Ok(length) => {
                     me.gave = true;
-                    return Poll::Ready(Some(me.frame(memory, length)));
+                    return Poll::Ready(Some(me.copied(memory, length)));
                 }
                 // It isn't in memory, or the file system can't tell.
                 Err(_) => me.reading = Some(me.read(memory, wanted)),
@@ -183,7 +189,7 @@ impl Body for Content {
             Poll::Ready(read) => {
                 me.reading = None;
                 let read = read.map_err(|error| io::Error::other(error.to_string()));
-                Poll::Ready(Some(read.and_then(|(memory, length)| me.frame(memory, length))))
+                Poll::Ready(Some(read.and_then(|(memory, length)| me.copied(memory, length))))
             }
         }
     }
@@ -194,5 +200,31 @@ impl Body for Content {
 
     fn is_end_stream(&self) -> bool {
         self.left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::pool::Threads;
+    use http_body_util::BodyExt as _;
+    use std::io::Write as _;
+
+    #[tokio::test]
+    async fn what_is_in_memory_is_handed_on_as_the_line_takes_it() {
+        let bytes: Vec<u8> = (0..3 << 20).map(|i| (i % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let pool = Arc::new(Pool::new(1, Threads::default()));
+        for (direct, first) in [(Some(Direct::default()), DIRECT), (None, CHUNK)] {
+            let file = file.try_clone().unwrap();
+            let mut content = Content::new(file, 7, (3 << 20) - 7, &pool, direct.clone());
+            assert!(content.mapped.is_none());
+            let piece = content.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(piece.len(), first);
+            assert_eq!(direct.is_some_and(|direct| direct.has(&piece)), first == DIRECT);
+            let rest = content.collect().await.unwrap().to_bytes();
+            assert!([&piece[..], &rest].concat() == bytes[7..]);
+        }
     }
 }

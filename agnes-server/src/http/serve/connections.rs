@@ -116,6 +116,8 @@ pub(super) struct Turn {
     until: AtomicU64,
     /// The file of which the answer hands on parts.
     pub(super) file: OnceLock<Mapped>,
+    /// Bytes of it that were taken since it was last said until when.
+    taken: AtomicUsize,
 }
 
 impl Turn {
@@ -128,6 +130,14 @@ impl Turn {
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.until.store(now.saturating_add(time), Ordering::Relaxed);
         self.since.store(now, Ordering::Release);
+    }
+
+    /// The other end has taken some of the file. What counts as a piece gives her time for another.
+    fn took(&self, bytes: usize, shared: &Connections) {
+        if self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes >= PIECE {
+            self.taken.store(0, Ordering::Relaxed);
+            self.hers(shared.now(), shared.0.settings.to_take(PIECE));
+        }
     }
 
     fn is_over(&self, now: u64) -> bool {
@@ -286,7 +296,7 @@ impl Connection {
     pub(super) fn watch(&self, line: TcpStream) -> Watched {
         let (all, state) = (self.all.clone(), self.state.clone());
         let home = runtime::Handle::current().id();
-        Watched { line: Some(line), home, is_large: false, all, state }
+        Watched { line: Some(line), home, is_large: false, fills: false, all, state }
     }
 
     /// Counts a request, until what this gives is dropped.
@@ -452,7 +462,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
                 }
             }
         }
-        // What a file gives is seen to be taken where it is sent.
+        // Of a file it is seen where it is sent what was taken.
         let most = if this.at_work.turn.file.get().is_some() { usize::MAX } else { PIECE };
         let bytes = this.rest.split_to(this.rest.len().min(most));
         let (shared, length) = (&this.at_work.all.0, bytes.len() as u64);
@@ -486,6 +496,8 @@ pub(super) struct Watched {
     /// The threads to which its events come.
     home: runtime::Id,
     is_large: bool,
+    /// Whether what doesn't fill a packet waits for more to come.
+    fills: bool,
     all: Connections,
     state: Arc<State>,
 }
@@ -499,14 +511,19 @@ impl Watched {
             (self.is_large, self.home) = (is_large, runtime::Handle::current().id());
             let line = self.line.take().map(|line| TcpStream::from_std(line.into_std()?));
             self.line = line.transpose()?;
-            if let Some(line) = &self.line {
-                // What is large goes in full packets, what is small isn't held back for more to come.
-                let _ = line.set_nodelay(!is_large);
-            }
+            self.fill(false);
             // Whoever waits for it has to ask again.
             cx.waker().wake_by_ref();
         }
         self.line.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Has a file's parts go in full packets. What is small isn't held back for more to come.
+    fn fill(&mut self, fills: bool) {
+        if fills != self.fills {
+            self.fills = fills;
+            let _ = self.line.as_ref().map(|line| line.set_nodelay(!fills));
+        }
     }
 }
 
@@ -548,13 +565,18 @@ impl AsyncWrite for Watched {
         match self.state.part(bytes) {
             None => {}
             Some((0, part, turn)) => {
-                if let Some(sent) = ready!(part.poll_send(self.line(cx)?, cx))? {
-                    turn.hers(self.all.now(), self.all.0.settings.to_take(PIECE));
-                    return Poll::Ready(Ok(sent));
-                }
+                self.fill(true);
+                let line = self.line(cx)?;
+                let sent = match ready!(part.poll_send(line, cx))? {
+                    Some(sent) => sent,
+                    None => ready!(Pin::new(line).poll_write_vectored(cx, bytes))?,
+                };
+                turn.took(sent, &self.all);
+                return Poll::Ready(Ok(sent));
             }
             Some((before, ..)) => bytes = bytes.get(..before).unwrap_or(bytes),
         }
+        self.fill(false);
         Pin::new(self.line(cx)?).poll_write_vectored(cx, bytes)
     }
 
@@ -622,6 +644,20 @@ mod tests {
         all.sweep();
         assert!(is_cut() && !other.state.is_cut.load(Ordering::Relaxed));
         drop(piece);
+    }
+
+    #[tokio::test]
+    async fn of_a_file_a_whole_piece_has_to_be_taken_for_more_time() {
+        let all = connections(5);
+        let place = all.enter().unwrap();
+        let (_piece, _answer) = answering(&place).await;
+        let turn = place.state.at_work()[0].clone();
+        turn.until.store(0, Ordering::Relaxed);
+        turn.took(PIECE - 1, &all);
+        assert_eq!(turn.until.load(Ordering::Relaxed), 0);
+        turn.took(1, &all);
+        let time = turn.until.load(Ordering::Relaxed) - turn.hers_since().unwrap();
+        assert_eq!(time, 20 + 16_000);
     }
 
     #[tokio::test]

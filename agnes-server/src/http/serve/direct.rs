@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -26,14 +27,19 @@ const LEAST: u64 = 1 << 20;
 const PAGES: usize = 256;
 
 /// Takes the file of a request's answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Direct(pub(super) Arc<Turn>);
 
 impl Direct {
     /// `length` bytes of a file, from `at` on, of which parts can be handed on. They aren't to be
-    /// looked into. None where that isn't possible, or not worth it.
+    /// looked into. None where that isn't possible, or not worth it; nor of somebody else's file, of
+    /// which the system doesn't tell what is at hand (mincore(2)).
     pub(crate) fn map(&self, file: &Arc<File>, at: u64, length: u64) -> Option<Bytes> {
         let length = usize::try_from(length).ok().filter(|_| length >= LEAST)?;
+        let me = rustix::process::geteuid();
+        if !me.is_root() && file.metadata().ok()?.uid() != me.as_raw() {
+            return None;
+        }
         // SAFETY: published files are never written to, and nobody reads this but the kernel.
         let memory =
             unsafe { MmapOptions::new().offset(at).len(length).map(file.as_ref()) }.ok()?;
@@ -42,10 +48,15 @@ impl Direct {
         // A request has one answer.
         self.0.file.set(mapped).ok().map(|()| memory)
     }
+
+    /// Whether these bytes would be known as a part of the file.
+    #[cfg(test)]
+    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
+        self.0.file.get().is_some_and(|file| file.part(bytes).is_some())
+    }
 }
 
-/// Whether the kernel has all of these parts of a mapping at hand, so that nobody waits for a disk.
-/// Of a file that isn't this user's it says so in any case.
+/// Whether the kernel has all of this part of a mapping at hand, so that nobody waits for a disk.
 pub(crate) fn is_at_hand(part: &[u8]) -> bool {
     let page = rustix::param::page_size();
     let before = part.as_ptr().addr() % page;
