@@ -23,6 +23,8 @@ use crate::http::serve::{Direct, is_at_hand};
 const CHUNK: usize = 256 << 10;
 /// How much is handed on at a time where it isn't read, bytes.
 const DIRECT: usize = 1 << 20;
+/// After how much of that others have their turn, bytes.
+const IN_A_ROW: usize = 4 << 20;
 
 /// Memory that is used again once what was in it is sent: fresh memory costs more than the copy.
 type Shelf = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -62,8 +64,10 @@ pub(super) struct Content {
     shelf: Shelf,
     pool: Arc<Pool>,
     reading: Option<Reading>,
-    /// Whether the last piece was in memory: others have their turn before the next.
+    /// Whether others have their turn before the next piece, because the last was in memory.
     gave: bool,
+    /// Bytes that were handed on in a row.
+    in_a_row: usize,
 }
 
 impl Content {
@@ -84,6 +88,7 @@ impl Content {
             pool: pool.clone(),
             reading: None,
             gave: false,
+            in_a_row: 0,
         }
     }
 
@@ -169,7 +174,11 @@ impl Body for Content {
         }
         if me.reading.is_none() {
             if let Some(piece) = me.direct() {
-                me.gave = true;
+                me.in_a_row += piece.len();
+                me.gave = me.in_a_row >= IN_A_ROW;
+                if me.gave {
+                    me.in_a_row = 0;
+                }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let (mut memory, wanted) = (me.memory(), me.wanted(CHUNK));
