@@ -16,11 +16,12 @@ use crate::orchestrator::{
 };
 use crate::profile::ProfileSettings;
 use crate::query::{
-    Gate, HybridLimits, Means, QueryLimits, RemoteEngines, Session, Shelf, Statements, Workers,
+    Gate, HybridLimits, Means, QueryLimits, RemoteEngines, Session, Shelf, Statements, Threads,
 };
 use crate::registry::IngestReport;
 use crate::store::Store;
 use crate::sync::{Connectors, SyncSettings};
+use crate::worker::{Pool, Wall, WorkerCounts, WorkerSettings};
 use crate::{NoSecrets, Result, Secrets, SourceName};
 
 /// How Agnes works: plain data, the same for every call.
@@ -50,6 +51,8 @@ pub struct Settings {
     pub profiler: ProfileSettings,
     /// What the rows of remote statements may take.
     pub hybrid: HybridLimits,
+    /// The processes in which statements run; in this one when absent.
+    pub workers: Option<WorkerSettings>,
 }
 
 impl Default for Settings {
@@ -68,6 +71,7 @@ impl Default for Settings {
             sync: SyncSettings::default(),
             profiler: ProfileSettings::default(),
             hybrid: HybridLimits::default(),
+            workers: None,
         }
     }
 }
@@ -139,7 +143,8 @@ pub struct Agnes {
     metadata: Mutex<Option<Arc<metadata::Cache>>>,
     shelf: Arc<Shelf>,
     gate: Arc<Gate>,
-    workers: Arc<Workers>,
+    threads: Arc<Threads>,
+    pool: Option<Arc<Pool>>,
 }
 
 impl Agnes {
@@ -163,6 +168,7 @@ impl Agnes {
     ) -> Result<Agnes> {
         let layout = Layout::new(data_dir.as_ref(), settings.state_dir.as_deref())?;
         let nice = settings.query.nice;
+        let pool = settings.workers.clone().map(Pool::new);
         Ok(Agnes {
             gate: Gate::new(settings.query.clone()),
             layout,
@@ -172,7 +178,8 @@ impl Agnes {
             access: Mutex::new(None),
             metadata: Mutex::new(None),
             shelf: Arc::default(),
-            workers: Arc::new(Workers::new(nice)),
+            threads: Arc::new(Threads::new(nice)),
+            pool: pool.transpose()?,
         })
     }
 
@@ -264,6 +271,20 @@ impl Agnes {
     /// How many statements run and wait now.
     pub fn statements(&self) -> Statements {
         self.gate.counts()
+    }
+
+    /// How many workers there are and have been; none where statements run in this process.
+    pub fn workers(&self) -> Option<WorkerCounts> {
+        self.pool.as_ref().map(|pool| pool.counts())
+    }
+
+    /// Starts a worker and says which walls stand around it; none where statements run in this
+    /// process.
+    ///
+    /// # Errors
+    /// `Unavailable` when none can be started, or one is missing that is needed.
+    pub fn worker_walls(&self) -> Result<Option<Vec<Wall>>> {
+        self.pool.as_ref().map(|pool| pool.walls(&self.settings.query)).transpose()
     }
 
     /// What it was opened with.
@@ -386,7 +407,8 @@ impl Agnes {
             layout: &self.layout,
             shelf: &self.shelf,
             gate: &self.gate,
-            workers: &self.workers,
+            threads: &self.threads,
+            pool: self.pool.as_ref(),
             limits: &self.settings.query,
             policy: &self.settings.attach_policy,
             secrets: &self.components.secrets,

@@ -67,6 +67,7 @@ mod layout;
 mod name;
 mod secret;
 mod sql;
+mod worker;
 mod yaml;
 
 pub use agnes::{Agnes, Components, Settings};
@@ -87,6 +88,7 @@ pub use orchestrator::{
 pub use query::{QueryOptions, Rows, Session};
 pub use schedule::Schedule;
 pub use secret::{NoSecrets, Secret, Secrets};
+pub use worker::{Wall, WorkerCounts, WorkerProgram, WorkerSettings, serve_as_worker};
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

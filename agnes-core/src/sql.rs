@@ -24,7 +24,10 @@ use crate::store::old::As;
 use crate::{AttachAlias, ColumnName, Error, ExtensionName, Kind, Result, TableName, ViewName};
 
 /// A piece of SQL that was put together from checked parts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+///
+/// On its way to a worker it is its text: what comes off that line there was put together here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Sql(String);
 
 impl Sql {

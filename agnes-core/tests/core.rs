@@ -45,3 +45,5 @@ mod support;
 mod sync;
 #[path = "core/tokens.rs"]
 mod tokens;
+#[path = "core/workers.rs"]
+mod workers;

@@ -427,8 +427,7 @@ impl Reader {
 
     /// What stands in for the remote table of a view that is nothing but `SELECT *` from it.
     pub(crate) fn stand_in(&self, query: &Sql, columns: &[(String, String)]) -> Option<Vec<Sql>> {
-        let tree = Tree::parse_many(&self.connection, &[query.as_str()], view::VIEW_MAX).ok()?;
-        let tree = tree.into_iter().next()?.ok()?;
+        let tree = Tree::parse_long(&self.connection, query.as_str(), view::VIEW_MAX).ok()?;
         let name = tree::name_parts(tree.plain_source()?);
         let (alias, path) = name.split_first()?;
         let path = path.iter().map(|part| ColumnName::parse(part.clone()).ok());

@@ -103,9 +103,8 @@ impl<'a> Objects<'a> {
             };
             objects.views.insert(name.clone(), query);
         }
-        let texts: Vec<&str> = parse.iter().map(|(_, query)| *query).collect();
-        let trees = Tree::parse_many(connection, &texts, VIEW_MAX)?;
-        for ((name, _), tree) in parse.into_iter().zip(trees) {
+        for (name, query) in parse {
+            let tree = Tree::parse_long(connection, query, VIEW_MAX);
             let query = tree.map(Query::Parsed).map_err(|e| e.message().to_string());
             objects.views.insert(name.clone(), query);
         }

@@ -130,7 +130,7 @@ impl Guard {
                 return (is_fault || said.contains("Table with name")).then_some(said);
             }
         };
-        let tables = checked.tables().iter();
+        let tables = checked.names().iter();
         let tables = tables.map(|name| format!("memory.main.rows_of_{name}").to_lowercase());
         fault_of(&plan, &tables.collect(), checked.lists())
     }

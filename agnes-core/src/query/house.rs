@@ -79,5 +79,5 @@ impl House {
 
 fn show(agnes: &Agnes, visibility: &crate::access::Visibility) -> Arc<Shown> {
     let limits = QueryLimits { memory_bytes: 256 << 20, ..QueryLimits::default() };
-    Shelf::default().show(agnes.layout(), visibility, &limits).unwrap()
+    Shelf::default().show(agnes.layout(), visibility, &limits, None).unwrap()
 }

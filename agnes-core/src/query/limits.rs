@@ -8,7 +8,7 @@ use crate::access::Principal;
 use crate::{Error, Key, Kind, Result};
 
 /// What queries may take: each statement, each principal, and all together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct QueryLimits {
     /// The time that a caller waits for a statement's rows. Time in which the caller does
     /// something else doesn't count.

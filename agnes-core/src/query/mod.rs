@@ -39,6 +39,7 @@ pub(crate) mod guard;
 #[cfg(any(test, fuzzing))]
 mod house;
 mod hybrid;
+mod instance;
 mod limits;
 mod pivot;
 mod remote;
@@ -46,12 +47,12 @@ mod rows;
 mod scan;
 mod session;
 mod shown;
+mod threads;
 mod tokens;
 pub(crate) mod tree;
 mod types;
 #[cfg(test)]
 mod walls;
-mod workers;
 
 pub use columns::TYPE_KEY;
 pub use hybrid::{HybridLimits, HybridSession, Registered};
@@ -61,7 +62,8 @@ pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
 pub use scan::{Order, Scan};
 pub use session::Session;
 
+pub(crate) use instance::{Has, Instance, Job, Place, Sink};
 pub(crate) use limits::Gate;
 pub(crate) use session::Means;
 pub(crate) use shown::Shelf;
-pub(crate) use workers::Workers;
+pub(crate) use threads::Threads;

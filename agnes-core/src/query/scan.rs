@@ -8,11 +8,10 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use duckdb::Connection;
 use serde_json::Value;
 
 use super::functions::{self, Verdict};
-use super::tree::Tree;
+use super::tree::{Parser, Tree};
 use super::{QueryOptions, Rows, Session, arguments};
 use crate::sql::{self, Sorted};
 use crate::{ColumnName, Error, Key, Kind, Result, ViewName, engine};
@@ -130,7 +129,7 @@ fn unknown_column(table: &ViewName, column: &str, columns: &[String]) -> Error {
 
 /// The condition of a text, as the engine has parsed it.
 fn condition(
-    parser: &Connection,
+    parser: &dyn Parser,
     text: &str,
     table: &ViewName,
     columns: &[String],
@@ -173,7 +172,7 @@ fn condition(
              no place in it",
         ));
     }
-    let aggregates = aggregates(parser)?;
+    let aggregates = aggregates()?;
     let mut condition = Value::Null;
     parsed.walk(|statement| {
         let found = statement.pointer_mut("/statements/0/node/where_clause");
@@ -183,12 +182,13 @@ fn condition(
     Ok(condition)
 }
 
-/// The names of the aggregate functions, which have no place in a condition.
-fn aggregates(connection: &Connection) -> Result<&'static BTreeSet<String>> {
+/// The names of the aggregate functions of the linked engine, which have no place in a condition.
+fn aggregates() -> Result<&'static BTreeSet<String>> {
     static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
     if let Some(names) = NAMES.get() {
         return Ok(names);
     }
+    let connection = engine::in_memory(&engine::Limits::default())?;
     let fail = |e| engine::error("list the aggregate functions", e);
     let mut statement = connection.prepare(sql::AGGREGATES).map_err(fail)?;
     let names = statement.query_map([], |row| row.get(0)).map_err(fail)?;

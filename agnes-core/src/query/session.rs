@@ -7,23 +7,24 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::AsArray;
-use arrow::datatypes::DataType;
-use duckdb::{Connection, Statement};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
-use super::columns::{self, Columns};
 use super::guard::{self, Judge};
+use super::instance::{Has, Sink, Used};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
 use super::rows::{Cancel, Ended, Message, Parameter, QueryOptions, Rows, Time};
-use super::shown::{Shelf, Shown};
-use super::tree::{self, Tree};
-use super::workers::{Told, Workers};
+use super::shown::{Home, Shelf, Shown};
+use super::threads::{Threads, Told};
+use super::tree::{self, Parser, Tree};
 use crate::Secrets;
 use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
 use crate::orchestrator::{AttachPolicy, View};
-use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
+use crate::worker::{Pool, Taken};
+use crate::{Error, Key, Kind, Result, ViewName, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.
 ///
@@ -37,7 +38,7 @@ pub struct Session {
     /// Asked before each statement whether the principal still stands; none for the operator.
     access: Option<Arc<Access>>,
     gate: Arc<Gate>,
-    workers: Arc<Workers>,
+    threads: Arc<Threads>,
     limits: QueryLimits,
     policy: AttachPolicy,
     secrets: Arc<dyn Secrets>,
@@ -63,6 +64,15 @@ pub(super) struct Checked {
 }
 
 impl Checked {
+    /// The tables that it reads.
+    pub(super) fn names(&self) -> &BTreeSet<ViewName> {
+        &self.names
+    }
+
+    pub(super) fn runs(&self) -> Runs {
+        self.runs
+    }
+
     /// Whether it holds whatever the values of the parameters are.
     pub(super) fn of_the_text(&self) -> bool {
         !self.of_values
@@ -71,10 +81,6 @@ impl Checked {
 
 #[cfg(fuzzing)]
 impl Checked {
-    pub(super) fn tables(&self) -> &BTreeSet<ViewName> {
-        &self.names
-    }
-
     /// Whether it lists tables or columns.
     pub(super) fn lists(&self) -> bool {
         self.runs == Runs::Catalog
@@ -83,7 +89,7 @@ impl Checked {
 
 /// Where a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Runs {
+pub(super) enum Runs {
     /// In the instance that is shared by all who see the same.
     Shared,
     /// In one of its own, because it reads from remote systems.
@@ -97,7 +103,8 @@ pub(crate) struct Means<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) shelf: &'a Arc<Shelf>,
     pub(crate) gate: &'a Arc<Gate>,
-    pub(crate) workers: &'a Arc<Workers>,
+    pub(crate) threads: &'a Arc<Threads>,
+    pub(crate) pool: Option<&'a Arc<Pool>>,
     pub(crate) limits: &'a QueryLimits,
     pub(crate) policy: &'a AttachPolicy,
     pub(crate) secrets: &'a Arc<dyn Secrets>,
@@ -211,13 +218,14 @@ impl Session {
         watch: Arc<Watch>,
         access: Option<Arc<Access>>,
     ) -> Result<Session> {
+        let shown = means.shelf.show(means.layout, watch.visible(), means.limits, means.pool)?;
         Ok(Session {
-            shown: Mutex::new(means.shelf.show(means.layout, watch.visible(), means.limits)?),
+            shown: Mutex::new(shown),
             shelf: means.shelf.clone(),
             watch,
             access,
             gate: means.gate.clone(),
-            workers: means.workers.clone(),
+            threads: means.threads.clone(),
             limits: means.limits.clone(),
             policy: means.policy.clone(),
             secrets: means.secrets.clone(),
@@ -233,7 +241,7 @@ impl Session {
             watch: self.watch.clone(),
             access: self.access.clone(),
             gate: self.gate.clone(),
-            workers: self.workers.clone(),
+            threads: self.threads.clone(),
             limits: self.limits.clone(),
             policy: self.policy.clone(),
             secrets: self.secrets.clone(),
@@ -277,7 +285,8 @@ impl Session {
         let mut names = BTreeSet::new();
         let mut judge = |text: &str| -> Result<()> {
             let query = guard::explained(text)?.unwrap_or(text);
-            let judge = || self.shelf.parse(|parser| check(&shown, parser, query, &[]));
+            let judge =
+                || self.parse(&shown, &mut None, |parser| check(&shown, parser, query, &[]));
             names.extend(shown.verdict(query, judge)?.names.iter().cloned());
             Ok(())
         };
@@ -331,9 +340,25 @@ impl Session {
         Ok(view?.columns.iter().map(|column| column.name.clone()).collect())
     }
 
-    /// Does something with a connection that parses.
-    pub(super) fn with_parser<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.shelf.parse(work)
+    /// Does something with what parses.
+    pub(super) fn with_parser<T>(&self, work: impl FnOnce(&dyn Parser) -> Result<T>) -> Result<T> {
+        self.parse(&*self.sound()?, &mut None, work)
+    }
+
+    /// Does something with what parses: in a worker, which is kept, or in this process.
+    fn parse<T>(
+        &self,
+        shown: &Shown,
+        kept: &mut Option<Taken>,
+        work: impl FnOnce(&dyn Parser) -> Result<T>,
+    ) -> Result<T> {
+        if kept.is_none() {
+            *kept = shown.worker(Runs::Shared)?;
+        }
+        match kept {
+            Some(taken) => taken.worker()?.parse(self.limits.time, work),
+            None => self.shelf.parse(|connection| work(connection)),
+        }
     }
 
     /// The statement with the values that its PIVOTs find, all within one time limit.
@@ -390,8 +415,12 @@ impl Session {
             Some(query) => (query, true),
             None => (text, false),
         };
-        let judge = || self.shelf.parse(|parser| check(shown, parser, query, &options.parameters));
+        let mut worker = None;
+        let given = &options.parameters;
+        let judge = || self.parse(shown, &mut worker, |parser| check(shown, parser, query, given));
         let checked = shown.verdict(query, judge)?;
+        // One that reads tables has no use for a list of them.
+        let worker = worker.filter(|_| checked.runs == Runs::Shared);
         let statement = match explained {
             true => sql::explain(query),
             false => sql::guarded(query.to_string()),
@@ -402,13 +431,13 @@ impl Session {
             shown: shown.clone(),
             checked,
             statement,
-            parameters: options.parameters.iter().map(duckdb::types::Value::from).collect(),
-            given: options.parameters.clone(),
+            parameters: options.parameters.clone(),
             shelf: self.shelf.clone(),
             policy: self.policy.clone(),
             secrets: self.secrets.clone(),
             watch: self.watch.clone(),
             interrupt: interrupt.clone(),
+            limits: self.limits.clone(),
             _turn: turn,
             _running: running,
         };
@@ -416,7 +445,7 @@ impl Session {
         let (messages, received) = mpsc::sync_channel(2);
         let ended = Ended::default();
         let end = ended.clone();
-        self.workers.run(Box::new(move || work.run(messages, end)))?;
+        self.threads.run(Box::new(move || work.run(worker, messages, end)))?;
         let cancel = Cancel::new(interrupt.of_now());
         Rows::begin(received, ended, cancel, self.watch.clone(), options, time)
     }
@@ -463,11 +492,11 @@ fn values(rows: &mut Rows, expression: &str, room: &mut usize) -> Result<Vec<Str
 /// to be known that isn't written out, such as a pattern.
 pub(super) fn check(
     shown: &Shown,
-    connection: &Connection,
+    parser: &dyn Parser,
     text: &str,
     parameters: &[Parameter],
 ) -> Result<Checked> {
-    let mut tree = Tree::parse(connection, text)?;
+    let mut tree = Tree::parse(parser, text)?;
     let filled = (!parameters.is_empty()).then(|| tree.clone());
     match (judged(shown, &mut tree), filled) {
         (Err(error), Some(mut filled)) if error.kind() == Kind::Denied => {
@@ -506,27 +535,21 @@ fn number() -> u64 {
 /// The way to interrupt a statement: nothing before it has a connection and after it has ended,
 /// when the connection may serve another one.
 #[derive(Clone, Default)]
-struct Interrupting(Arc<Mutex<Option<Arc<duckdb::InterruptHandle>>>>);
+struct Interrupting(Arc<Mutex<Option<Interrupt>>>);
 
 impl Interrupting {
-    fn set(&self, handle: Option<Arc<duckdb::InterruptHandle>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    fn set(&self, interrupt: Option<Interrupt>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
     }
 
     fn of_now(&self) -> Interrupt {
         let slot = self.0.clone();
         Arc::new(move || {
-            if let Some(handle) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
-                handle.interrupt();
+            if let Some(interrupt) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+                interrupt();
             }
         })
     }
-}
-
-/// Begins or ends a transaction.
-fn run(connection: &Connection, sql: &'static str) -> Result<()> {
-    let run = || connection.prepare_cached(sql)?.execute([]).map(drop);
-    run().map_err(|e| engine::error("run the query", e))
 }
 
 /// A statement that the guard has accepted, on its own thread.
@@ -534,122 +557,148 @@ struct Work {
     shown: Arc<Shown>,
     checked: Arc<Checked>,
     statement: sql::Sql,
-    parameters: Vec<duckdb::types::Value>,
-    given: Vec<Parameter>,
+    parameters: Vec<Parameter>,
     shelf: Arc<Shelf>,
     policy: AttachPolicy,
     secrets: Arc<dyn Secrets>,
     watch: Arc<Watch>,
     interrupt: Interrupting,
+    limits: QueryLimits,
     _turn: Turn,
     _running: Running,
 }
 
+/// What may serve another statement once everybody has heard of the end of this one.
+enum Again {
+    /// Its connection.
+    Here(Used),
+    /// Its worker.
+    Worker(Taken),
+    Nothing,
+}
+
 impl Work {
-    fn run(self, messages: SyncSender<Message>, ended: Ended) -> Told {
-        let done = self.work(&messages).map_err(|error| self.shown.told(error));
+    fn run(self, worker: Option<Taken>, messages: SyncSender<Message>, ended: Ended) -> Told {
+        let done = self.work(worker, &messages).map_err(|error| self.shown.told(error));
         // Whoever hears of the end may begin the next one at once.
         let Work { _turn, _running, shown, .. } = self;
         drop((_turn, _running));
         let (done, again) = match done {
             Ok(again) => (Ok(()), again),
-            Err(error) => (Err(error), None),
+            Err(error) => (Err(error), Again::Nothing),
         };
         Box::new(move || {
             ended.set(done);
             drop(messages);
             // Nobody waits for this.
-            if let Some(connection) = again
-                && run(&connection, sql::ROLLBACK).is_ok()
-            {
-                shown.give_back(connection);
+            match (again, shown.home()) {
+                (Again::Here(used), Home::Here(instance)) => instance.give_back(used),
+                (Again::Worker(taken), _) => drop(taken),
+                _ => {}
             }
         })
     }
 
-    /// Gives the connection, in its transaction, where another statement may have it.
-    fn work(&self, messages: &SyncSender<Message>) -> Result<Option<Connection>> {
-        let names = &self.checked.names;
-        self.shown.intact(names)?;
-        // Whoever waits for a remote system that doesn't answer is let go by her time limit.
-        let connection = match self.checked.runs {
-            Runs::Shared => self.shown.connection(names)?,
-            Runs::Remote => self.shown.remote(names, &self.policy, &*self.secrets)?,
-            Runs::Catalog => self.shown.catalog()?,
-        };
-        self.interrupt.set(Some(connection.interrupt_handle()));
-        // What ended before could not be interrupted.
-        let done = self.watch.check().and_then(|()| self.in_transaction(&connection, messages));
-        self.interrupt.set(None);
-        done?;
+    fn work(&self, worker: Option<Taken>, messages: &SyncSender<Message>) -> Result<Again> {
+        let (shown, names) = (&self.shown, self.checked.names());
+        shown.intact(names)?;
+        let done = self.anywhere(worker, &mut Hearing { work: self, messages });
+        let again = done.map_err(|error| match error.context(Key::View) {
+            // A view that can't be made may be one of a file that was changed.
+            Some(_) => shown.intact(names).err().unwrap_or(error),
+            None => error,
+        })?;
         // A file that was rewritten in place meanwhile has given rows of two contents.
-        self.shown.intact(names)?;
-        Ok((self.checked.runs == Runs::Shared).then_some(connection))
+        shown.intact(names)?;
+        Ok(again)
     }
 
-    /// Runs the statement where the catalog and attached databases can't be written.
-    fn in_transaction(
-        &self,
-        connection: &Connection,
-        messages: &SyncSender<Message>,
-    ) -> Result<()> {
-        run(connection, sql::BEGIN_READ_ONLY)?;
-        self.stream(connection, messages)
-    }
-
-    fn stream(&self, connection: &Connection, messages: &SyncSender<Message>) -> Result<()> {
-        let fail = |e| engine::error("run the query", e);
-        let mut statement = connection.prepare(self.statement.as_str()).map_err(fail)?;
-        let wanted = statement.parameter_count();
-        if wanted != self.parameters.len() {
-            return Err(Error::new(
-                Kind::Invalid,
-                format!(
-                    "the statement takes {wanted} parameters, {} were given",
-                    self.parameters.len()
-                ),
-            ));
-        }
-        columns::are_shallow(&statement)?;
-        let lacking = Columns::of(&statement);
-        if let Some(columns) = lacking.as_ref().filter(|columns| columns.are_bent()) {
-            let names = {
-                let mut none =
-                    self.derived(connection, &Columns::names(self.statement.as_str()))?;
-                none.stream_arrow(self.values()).map_err(fail)?.get_schema()
-            };
-            let as_text = columns.as_text(self.statement.as_str(), &names)?;
-            statement = self.derived(connection, &as_text)?;
-        }
-        let stream = statement.stream_arrow(self.values()).map_err(fail)?;
-        let schema = stream.get_schema();
-        let schema = lacking.map_or_else(|| schema.clone(), |columns| columns.told(&schema));
-        if messages.send(Message::Columns(schema.clone())).is_err() {
-            return Ok(());
-        }
-        for batch in stream {
-            let batch = batch.map_err(fail)?.with_schema(schema.clone());
-            let batch = batch.map_err(|e| Error::internal("rows don't fit").because(e))?;
-            if messages.send(Message::Rows(batch)).is_err() {
-                // Nobody reads any more.
-                return Ok(());
+    fn anywhere(&self, worker: Option<Taken>, sink: &mut Hearing<'_>) -> Result<Again> {
+        let job = |has: &dyn Has| {
+            let (statement, parameters) = (self.statement.clone(), self.parameters.clone());
+            let remote = (&self.policy, &*self.secrets);
+            self.shown.job(&self.checked, statement, parameters, remote, has)
+        };
+        // Whoever waits for a remote system that doesn't answer is let go by her time limit.
+        match (self.shown.home(), self.checked.runs) {
+            (Home::Here(instance), _) => {
+                let used = instance.run(&job(&**instance)?, sink)?;
+                Ok(used.map_or(Again::Nothing, Again::Here))
+            }
+            (Home::Workers(_), Runs::Remote) => {
+                super::instance::run_remote(&self.limits, &job(&Nothing)?, sink)?;
+                Ok(Again::Nothing)
+            }
+            (Home::Workers(_), runs) => {
+                let taken = match worker {
+                    Some(taken) => Some(taken),
+                    None => self.shown.worker(runs)?,
+                };
+                let mut taken = taken.ok_or_else(|| Error::internal("there is no worker"))?;
+                let mut run = |taken: &mut Taken| {
+                    let worker = taken.worker()?;
+                    worker.run(job(worker)?, sink)
+                };
+                let mut done = run(&mut taken);
+                // One that was killed while it had nothing to do was ended by no statement.
+                if done.is_err() && taken.worker()?.is_lost() {
+                    let another = self.shown.worker(runs)?;
+                    taken = another.ok_or_else(|| Error::internal("there is no worker"))?;
+                    done = run(&mut taken);
+                }
+                done.map(|()| Again::Worker(taken))
             }
         }
-        Ok(())
+    }
+}
+
+/// What has no view yet.
+struct Nothing;
+
+impl Has for Nothing {
+    fn lacks(&self, names: &BTreeSet<ViewName>) -> Vec<ViewName> {
+        names.iter().cloned().collect()
     }
 
-    fn values(&self) -> impl duckdb::Params {
-        duckdb::params_from_iter(self.parameters.iter())
+    fn lacks_catalog(&self) -> bool {
+        true
+    }
+}
+
+/// Passes on what a statement gives.
+struct Hearing<'w> {
+    work: &'w Work,
+    messages: &'w SyncSender<Message>,
+}
+
+impl Sink for Hearing<'_> {
+    fn begins(&mut self, interrupt: Interrupt) -> Result<()> {
+        self.work.interrupt.set(Some(interrupt));
+        self.work.watch.check()
     }
 
-    /// Prepares a statement that was made of the one that the guard has accepted. It has to accept
-    /// this one, too: that a part of a text stays what it was is believed of no text.
-    fn derived<'c>(&self, connection: &'c Connection, made: &sql::Sql) -> Result<Statement<'c>> {
-        let checked =
-            self.shelf.parse(|parser| check(&self.shown, parser, made.as_str(), &self.given))?;
-        if checked.names != self.checked.names || checked.runs != self.checked.runs {
-            return Err(Error::internal("a statement reads something else as a part of another"));
+    fn has_ended(&mut self) {
+        self.work.interrupt.set(None);
+    }
+
+    fn may_run(&mut self, made: &sql::Sql, parser: Option<&dyn Parser>) -> Result<()> {
+        let Work { shown, shelf, checked, parameters, .. } = self.work;
+        let judge = |parser: &dyn Parser| check(shown, parser, made.as_str(), parameters);
+        let again = match parser {
+            Some(parser) => judge(parser),
+            None => shelf.parse(|connection| judge(connection)),
+        }?;
+        match again.names == checked.names && again.runs == checked.runs {
+            true => Ok(()),
+            false => Err(Error::internal("a statement reads something else as a part of another")),
         }
-        connection.prepare(made.as_str()).map_err(|e| engine::error("run the query", e))
+    }
+
+    fn columns(&mut self, columns: &SchemaRef) -> bool {
+        self.messages.send(Message::Columns(columns.clone())).is_ok()
+    }
+
+    fn rows(&mut self, rows: RecordBatch) -> bool {
+        self.messages.send(Message::Rows(rows)).is_ok()
     }
 }

@@ -5,14 +5,16 @@
 //! lives in it. A view is made when a statement first names its table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use duckdb::Connection;
 
+use super::instance::{Has, Instance, Job, Place};
 use super::limits::QueryLimits;
-use super::session::Checked;
-use super::workers::stand_back;
+use super::rows::Parameter;
+use super::session::{Checked, Runs};
 use crate::Key as ErrorKey;
 use crate::access::Visibility;
 use crate::disk::Fingerprint;
@@ -20,6 +22,8 @@ use crate::layout::Layout;
 use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
+use crate::sql::Sql;
+use crate::worker::{Open, Pool, Taken};
 use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered, and the most bytes of their texts.
@@ -42,11 +46,37 @@ pub(super) struct Shown {
     /// What is published of them, where there is more.
     published: Option<BTreeMap<ViewName, Arc<View>>>,
     limits: QueryLimits,
-    local: Mutex<Local>,
-    /// Connections that nobody uses just now.
-    idle: Mutex<Vec<Connection>>,
-    catalog: Mutex<Option<Connection>>,
+    home: Home,
     verdicts: Mutex<Verdicts>,
+}
+
+/// Where statements run.
+pub(super) enum Home {
+    /// In this process.
+    Here(Box<Instance>),
+    /// In workers.
+    Workers(Keys),
+}
+
+/// The workers of those who see the same, which end when nobody sees it any more: those that read the
+/// tables, and those that know nothing but their names and columns.
+pub(super) struct Keys {
+    pool: Arc<Pool>,
+    rows: u64,
+    lists: u64,
+}
+
+impl Keys {
+    fn new(pool: &Arc<Pool>) -> Keys {
+        Keys { rows: pool.key(), lists: pool.key(), pool: pool.clone() }
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.pool.forget(self.rows);
+        self.pool.forget(self.lists);
+    }
 }
 
 /// What the guard said of statements, by their text.
@@ -54,12 +84,6 @@ pub(super) struct Shown {
 struct Verdicts {
     known: HashMap<Box<str>, Arc<Checked>>,
     bytes: usize,
-}
-
-/// The instance for local tables, with the views that it has so far.
-struct Local {
-    connection: Connection,
-    made: BTreeSet<ViewName>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,9 +97,16 @@ impl Shown {
         key: Key,
         only: Option<BTreeMap<ViewName, Arc<View>>>,
         limits: &QueryLimits,
+        pool: Option<&Arc<Pool>>,
     ) -> Result<Shown> {
         let views = only.as_ref().unwrap_or(&held.generation.views);
-        let connection = instance(layout, limits, views.values())?;
+        let home = match pool {
+            None => {
+                let files = files(layout, views.values());
+                Home::Here(Box::new(Instance::open(&files, limits)?))
+            }
+            Some(pool) => Home::Workers(Keys::new(pool)),
+        };
         Ok(Shown {
             layout: layout.clone(),
             held,
@@ -85,9 +116,7 @@ impl Shown {
             only,
             published: None,
             limits: limits.clone(),
-            local: Mutex::new(Local { connection, made: BTreeSet::new() }),
-            idle: Mutex::default(),
-            catalog: Mutex::default(),
+            home,
             verdicts: Mutex::default(),
         })
     }
@@ -95,7 +124,8 @@ impl Shown {
     /// The same in an instance of its own.
     pub(super) fn again(&self) -> Result<Shown> {
         let (held, only) = (self.held.clone(), self.only.clone());
-        let shown = Shown::open(&self.layout, held, self.key.clone(), only, &self.limits)?;
+        let shown =
+            Shown::open(&self.layout, held, self.key.clone(), only, &self.limits, self.pool())?;
         Ok(Shown { all: self.all, published: self.published.clone(), ..shown })
     }
 
@@ -105,7 +135,7 @@ impl Shown {
         let published = Some(views.clone());
         views.extend(more);
         let (held, key) = (self.held.clone(), self.key.clone());
-        let shown = Shown::open(&self.layout, held, key, Some(views), &self.limits)?;
+        let shown = Shown::open(&self.layout, held, key, Some(views), &self.limits, self.pool())?;
         Ok(Shown { all: self.all, published, ..shown })
     }
 
@@ -147,67 +177,86 @@ impl Shown {
         Ok(statement)
     }
 
-    /// A connection in which these views can be read.
-    pub(super) fn connection(&self, names: &BTreeSet<ViewName>) -> Result<Connection> {
-        let mut local = lock(&self.local);
-        let missing: Vec<&ViewName> = names.iter().filter(|n| !local.made.contains(*n)).collect();
-        if !missing.is_empty() {
-            self.make_views(&local.connection, missing.iter().copied())?;
-            local.made.extend(missing.into_iter().cloned());
-        }
-        if let Some(idle) = lock(&self.idle).pop() {
-            return Ok(idle);
-        }
-        local.connection.try_clone().map_err(|e| engine::error("open a session", e))
+    /// Where its statements run.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
-    /// Takes a connection back.
-    pub(super) fn give_back(&self, connection: Connection) {
-        let mut idle = lock(&self.idle);
-        if idle.len() < self.limits.running_each {
-            idle.push(connection);
+    fn pool(&self) -> Option<&Arc<Pool>> {
+        match &self.home {
+            Home::Here(_) => None,
+            Home::Workers(keys) => Some(&keys.pool),
         }
     }
 
-    /// A connection to an instance that holds an empty table in place of each visible one, and
-    /// nothing else: it answers what there is, with which columns, and knows no path.
-    pub(super) fn catalog(&self) -> Result<Connection> {
-        let mut catalog = lock(&self.catalog);
-        let connection = match &*catalog {
-            Some(connection) => connection,
-            None => {
-                let views = self.views().iter();
-                let tables = views.map(|(name, view)| {
-                    let column = |c: &crate::orchestrator::Column| {
-                        Ok((
-                            crate::ColumnName::parse(c.name.clone())?,
-                            sql::ColumnType::parse(&c.kind)?,
-                        ))
-                    };
-                    let columns = view.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
-                    Ok(sql::create_table(name, &columns))
-                });
-                let tables = tables.collect::<Result<Vec<_>>>()?;
-                let connection = bounded(&self.limits)?;
-                engine::run(&connection, "list the tables", &sql::in_one_transaction(&tables))?;
-                engine::run(&connection, "lock the session", &sql::lock::<&str>(&[])?)?;
-                catalog.insert(connection)
+    /// A worker that shows this, or the names of its tables and columns alone; none where statements
+    /// run in this process.
+    pub(super) fn worker(&self, runs: Runs) -> Result<Option<Taken>> {
+        let Home::Workers(keys) = &self.home else { return Ok(None) };
+        let (key, files) = match runs {
+            Runs::Catalog => (keys.lists, Vec::new()),
+            Runs::Shared | Runs::Remote => (keys.rows, files(&self.layout, self.views().values())),
+        };
+        let limits = self.limits.clone();
+        let open = move || Open { files, limits, needs: Vec::new() };
+        keys.pool.take(key, open).map(Some)
+    }
+
+    /// What the instance is told to run of a statement that was judged.
+    pub(super) fn job(
+        &self,
+        checked: &Checked,
+        statement: Sql,
+        parameters: Vec<Parameter>,
+        (policy, secrets): (&AttachPolicy, &dyn Secrets),
+        has: &dyn Has,
+    ) -> Result<Job> {
+        let names = checked.names();
+        let (place, lacking) = match checked.runs() {
+            Runs::Shared => (Place::Shared, has.lacks(names)),
+            Runs::Remote => (self.remote(names, policy, secrets)?, names.iter().cloned().collect()),
+            Runs::Catalog => {
+                let tables = has.lacks_catalog().then(|| self.stand_ins());
+                (Place::Catalog(tables.transpose()?), Vec::new())
             }
         };
-        connection.try_clone().map_err(|e| engine::error("open a session", e))
+        let views: Result<_> = lacking.into_iter().filter_map(|name| self.select(name)).collect();
+        Ok(Job { place, views: views?, statement, parameters })
     }
 
-    /// An instance of its own in which the remote systems of some views are attached, because a
-    /// scanner extension reads whatever it is told to.
-    pub(super) fn remote(
+    /// A view by its name, and what it selects.
+    pub(super) fn select(&self, name: ViewName) -> Option<Result<(ViewName, Sql)>> {
+        let view = self.views().get(&name)?;
+        let query = match &view.data {
+            Data::Files { by_name, .. } => {
+                sql::select_parquet(&Generation::paths(&self.layout, view), *by_name)
+            }
+            Data::Remote { query, .. } => Ok(sql::guarded(query.clone())),
+        };
+        Some(query.map(|query| (name, query)))
+    }
+
+    /// An empty table in place of each visible one.
+    fn stand_ins(&self) -> Result<Vec<Sql>> {
+        let tables = self.views().iter().map(|(name, view)| {
+            let column = |c: &crate::orchestrator::Column| {
+                Ok((crate::ColumnName::parse(c.name.clone())?, sql::ColumnType::parse(&c.kind)?))
+            };
+            let columns = view.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+            Ok(sql::create_table(name, &columns))
+        });
+        tables.collect()
+    }
+
+    /// The remote systems of some views, and the files of the others.
+    fn remote(
         &self,
         names: &BTreeSet<ViewName>,
         policy: &AttachPolicy,
         secrets: &dyn Secrets,
-    ) -> Result<Connection> {
+    ) -> Result<Place> {
         let views = || names.iter().filter_map(|n| self.views().get(n));
-        let connection = bounded(&self.limits)?;
-        let mut attached = BTreeSet::new();
+        let (mut attaches, mut attached) = (Vec::new(), BTreeSet::new());
         for view in views() {
             let Data::Remote { aliases, .. } = &view.data else { continue };
             let Some(record) = self.generation().sources.get(&view.source) else { continue };
@@ -215,13 +264,11 @@ impl Shown {
                 // Asked for each source, also where another has attached the same system.
                 let attach = resolve_attach(policy, secrets, &view.source, row)?;
                 if attached.insert(attach.alias().clone()) {
-                    attach.run(&connection, false)?;
+                    attaches.push(attach);
                 }
             }
         }
-        wall_in(&self.layout, &connection, views())?;
-        self.make_views(&connection, names.iter())?;
-        Ok(connection)
+        Ok(Place::Remote { attaches, files: files(&self.layout, views()) })
     }
 
     pub(super) fn is_remote(&self, name: &ViewName) -> bool {
@@ -238,7 +285,8 @@ impl Shown {
     /// account of how it failed, which names the files of the machine.
     pub(super) fn told(&self, error: Error) -> Error {
         if error.kind() == Kind::Internal {
-            self.spoiled.store(true, Ordering::SeqCst);
+            // A worker is replaced by itself.
+            self.spoiled.store(matches!(self.home, Home::Here(_)), Ordering::SeqCst);
             return Error::new(
                 Kind::Internal,
                 "the engine failed on this statement; nothing was lost, but it can't be run",
@@ -266,41 +314,6 @@ impl Shown {
     fn is_spoiled(&self) -> bool {
         self.spoiled.load(Ordering::SeqCst)
     }
-
-    fn make_views<'n>(
-        &self,
-        connection: &Connection,
-        names: impl Iterator<Item = &'n ViewName>,
-    ) -> Result<()> {
-        let fail = |e| engine::error("make a view", e);
-        connection.execute_batch("BEGIN").map_err(fail)?;
-        let make = || -> Result<()> {
-            for name in names {
-                let Some(view) = self.views().get(name) else { continue };
-                let body = match &view.data {
-                    Data::Files { by_name, .. } => {
-                        sql::select_parquet(&Generation::paths(&self.layout, view), *by_name)?
-                    }
-                    Data::Remote { query, .. } => sql::guarded(query.clone()),
-                };
-                let statement = sql::create_view(name, &body);
-                engine::run(connection, "open a table", &statement).map_err(
-                    |e| match check_intact(&self.layout, name, view) {
-                        Err(changed) => changed,
-                        Ok(()) => e.with(ErrorKey::View, name),
-                    },
-                )?;
-            }
-            Ok(())
-        };
-        match make() {
-            Ok(()) => connection.execute_batch("COMMIT").map_err(fail),
-            Err(error) => {
-                let _ = connection.execute_batch("ROLLBACK");
-                Err(error)
-            }
-        }
-    }
 }
 
 /// What the engine says of a file, without the file.
@@ -326,47 +339,9 @@ fn over_a_limit(error: Error) -> Error {
     }
 }
 
-fn engine_limits(limits: &QueryLimits) -> engine::Limits {
-    engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads }
-}
-
-/// An instance with bounds on what some functions cost.
-fn bounded(limits: &QueryLimits) -> Result<Connection> {
-    let connection = engine::in_memory(&engine_limits(limits))?;
-    // A build without ICU has no zones.
-    let _ = connection.execute_batch(sql::UTC);
-    engine::run(&connection, "open a session", &sql::bounds())?;
-    Ok(connection)
-}
-
-fn instance<'v>(
-    layout: &Layout,
-    limits: &QueryLimits,
-    views: impl Iterator<Item = &'v Arc<View>>,
-) -> Result<Connection> {
-    // The engine's threads stand back as far as the one that starts them.
-    let open = || {
-        stand_back(limits.nice);
-        bounded(limits)
-    };
-    let connection = match limits.nice {
-        0 => open(),
-        _ => std::thread::scope(|scope| scope.spawn(open).join()).unwrap_or_else(|_| {
-            Err(Error::new(Kind::Internal, "the thread that opens the engine panicked"))
-        }),
-    }?;
-    wall_in(layout, &connection, views)?;
-    Ok(connection)
-}
-
-/// Leaves an instance the files of these views, and nothing else.
-fn wall_in<'v>(
-    layout: &Layout,
-    connection: &Connection,
-    views: impl Iterator<Item = &'v Arc<View>>,
-) -> Result<()> {
-    let files: Vec<_> = views.flat_map(|view| Generation::paths(layout, view)).collect();
-    engine::run(connection, "lock the session", &sql::lock(&files)?)
+/// The files of some views.
+fn files<'v>(layout: &Layout, views: impl Iterator<Item = &'v Arc<View>>) -> Vec<PathBuf> {
+    views.flat_map(|view| Generation::paths(layout, view)).collect()
 }
 
 /// What is visible of a generation, to find an instance that shows the same.
@@ -436,6 +411,7 @@ impl Shelf {
         layout: &Layout,
         visibility: &Visibility,
         limits: &QueryLimits,
+        pool: Option<&Arc<Pool>>,
     ) -> Result<Arc<Shown>> {
         let held = self.current(layout)?;
         let (key, only) = match visibility {
@@ -468,8 +444,10 @@ impl Shelf {
             }
         }
         let shown = std::thread::scope(|scope| {
-            scope.spawn(|| self.warm_up());
-            Shown::open(layout, held, key, only, limits)
+            if pool.is_none() {
+                scope.spawn(|| self.warm_up());
+            }
+            Shown::open(layout, held, key, only, limits, pool)
         });
         let shown = Arc::new(shown?);
         self.keep(&shown, limits);

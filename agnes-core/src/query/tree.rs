@@ -18,6 +18,34 @@ const SHALLOW: usize = 40;
 /// Where a SELECT has its condition.
 const CONDITION: &str = "/statements/0/node/where_clause";
 
+/// The engine, as far as it turns texts into parse trees and back. What it does runs nothing.
+pub(crate) trait Parser {
+    /// The parse tree of a text, or what is wrong with it, as the engine's JSON.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn tree_of(&self, text: &str) -> Result<String>;
+
+    /// The text of a parse tree.
+    ///
+    /// # Errors
+    /// When it is none.
+    fn text_of(&self, tree: &str) -> Result<String>;
+}
+
+impl Parser for Connection {
+    fn tree_of(&self, text: &str) -> Result<String> {
+        self.prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
+            .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
+            .map_err(|e| engine::error("parse a statement", e))
+    }
+
+    fn text_of(&self, tree: &str) -> Result<String> {
+        self.query_row("SELECT json_deserialize_sql(?::JSON)", [tree], |row| row.get(0))
+            .map_err(|e| engine::error("write a statement", e))
+    }
+}
+
 /// The engine's parse tree of exactly one SELECT.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
@@ -45,31 +73,19 @@ impl Tree {
     /// # Errors
     /// `Invalid` for a syntax error, no or several statements; `Denied` for a statement
     /// that is no query; `Limit` for one that is too long or nested too deeply.
-    pub(crate) fn parse(connection: &Connection, text: &str) -> Result<Tree> {
-        let trees = Tree::parse_many(connection, std::slice::from_ref(&text), TEXT_MAX)?;
-        trees.into_iter().next().unwrap_or_else(|| Err(Error::internal("no tree came back")))
+    pub(crate) fn parse(parser: &dyn Parser, text: &str) -> Result<Tree> {
+        Tree::parse_long(parser, text, TEXT_MAX)
     }
 
-    /// Parses many texts of at most `longest` bytes, each on its own.
-    pub(crate) fn parse_many(
-        connection: &Connection,
-        texts: &[&str],
-        longest: usize,
-    ) -> Result<Vec<Result<Tree>>> {
-        let mut trees = Vec::with_capacity(texts.len());
-        let mut statement = connection
-            .prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
-            .map_err(|e| engine::error("parse a statement", e))?;
-        for text in texts {
-            trees.push(fits(text, longest).and_then(|nesting| {
-                let json: String = statement
-                    .query_row([text], |row| row.get(0))
-                    .map_err(|e| engine::error("parse a statement", e))?;
-                let value = with_stack(nesting, || Tree::from_json(&json, text))?;
-                Ok(Tree { value, nesting })
-            }));
-        }
-        Ok(trees)
+    /// Parses one statement of at most `longest` bytes.
+    ///
+    /// # Errors
+    /// As [`Tree::parse`].
+    pub(crate) fn parse_long(parser: &dyn Parser, text: &str, longest: usize) -> Result<Tree> {
+        let nesting = fits(text, longest)?;
+        let json = parser.tree_of(text)?;
+        let value = with_stack(nesting, || Tree::from_json(&json, text))?;
+        Ok(Tree { value, nesting })
     }
 
     fn from_json(json: &str, text: &str) -> Result<Value> {
@@ -187,12 +203,8 @@ impl Tree {
     }
 
     /// The statement as SQL text again, with what the judge replaced.
-    pub(crate) fn to_sql(&self, connection: &Connection) -> Result<String> {
-        connection
-            .query_row("SELECT json_deserialize_sql(?::JSON)", [self.value.to_string()], |row| {
-                row.get(0)
-            })
-            .map_err(|e| engine::error("write a statement", e))
+    pub(crate) fn to_sql(&self, parser: &dyn Parser) -> Result<String> {
+        parser.text_of(&self.value.to_string())
     }
 }
 

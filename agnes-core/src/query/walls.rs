@@ -1,14 +1,12 @@
 //! Each wall alone: the attacks of `tests/cases/query-attacks.json` on the guard without what
 //! stands behind it, and on the session's instance without the guard.
 
-use std::collections::BTreeSet;
-
 use duckdb::Connection;
 
 use super::guard;
 use super::house::{House, SECRET};
 use super::session::check;
-use crate::ViewName;
+use super::shown::Home;
 
 /// What the engine alone doesn't keep whole: the granted file itself, which is read-only on disk
 /// for everybody but root.
@@ -45,8 +43,13 @@ struct Case {
 
 /// An instance with both views, without a guard before it.
 fn unguarded(house: &House) -> Connection {
-    let names: BTreeSet<ViewName> = house.shown.views().keys().cloned().collect();
-    house.shown.again().unwrap().connection(&names).unwrap()
+    let shown = house.shown.again().unwrap();
+    let names = shown.views().keys().cloned();
+    let views: crate::Result<Vec<_>> = names.filter_map(|name| shown.select(name)).collect();
+    match shown.home() {
+        Home::Here(instance) => instance.shared(&views.unwrap()).unwrap(),
+        Home::Workers(_) => panic!("it runs elsewhere"),
+    }
 }
 
 fn cases() -> Vec<Case> {

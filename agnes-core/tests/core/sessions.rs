@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agnes_core::access::{Access, Principal, UserId};
 use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, Stop, TYPE_KEY};
-use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings};
+use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings, WorkerSettings};
 
 use crate::access::{email, group, resource, user};
 use crate::support::{Place, query_error, query_in, rebuild, run, shown, source, table};
@@ -24,11 +24,15 @@ pub struct Shop {
 
 impl Shop {
     pub fn open(place: &Place, query: QueryLimits) -> Shop {
+        Shop::open_with(place, query, None)
+    }
+
+    pub fn open_with(place: &Place, query: QueryLimits, workers: Option<WorkerSettings>) -> Shop {
         let sql = table("orders", ORDERS)
             + &table("customers", "SELECT i AS id, 'c' || i AS name FROM range(3) t(i)")
             + &table("salaries", "SELECT 1 AS id, 'secret' AS name, 100 AS salary");
         place.foreign("hr", &sql);
-        let settings = Settings { query, ..Settings::default() };
+        let settings = Settings { query, workers, ..Settings::default() };
         let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
         rebuild(&agnes);
         agnes.adopt(OPERATOR, None).unwrap();

@@ -209,8 +209,15 @@ impl Json {
     }
 }
 
+/// What the server starts this program with to have statements run in it. It isn't for people.
+pub(crate) const WORKER: &str = "worker";
+
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
+    // Before there is anything else: nothing may have begun a second thread.
+    if std::env::args_os().skip(1).eq([WORKER]) {
+        return agnes_core::serve_as_worker();
+    }
     ExitCode::from(run_with(std::env::args_os().collect()))
 }
 

@@ -32,16 +32,16 @@ pub(super) fn stand_back(nice: u8) {
 
 /// The threads that wait for work.
 #[derive(Debug, Default)]
-pub(crate) struct Workers {
+pub(crate) struct Threads {
     /// How far they stand back.
     nice: u8,
     idle: Mutex<Vec<(u64, SyncSender<Job>)>>,
     next: AtomicU64,
 }
 
-impl Workers {
-    pub(crate) fn new(nice: u8) -> Workers {
-        Workers { nice, ..Workers::default() }
+impl Threads {
+    pub(crate) fn new(nice: u8) -> Threads {
+        Threads { nice, ..Threads::default() }
     }
 
     /// Runs a job on a thread that has nothing to do, or on a new one.
@@ -49,8 +49,8 @@ impl Workers {
         let mut job = job;
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some((_, worker)) = idle else { return self.start(job) };
-            match worker.send(job) {
+            let Some((_, thread)) = idle else { return self.start(job) };
+            match thread.send(job) {
                 Ok(()) => return Ok(()),
                 // It has just gone.
                 Err(mpsc::SendError(back)) => job = back,
@@ -60,12 +60,12 @@ impl Workers {
 
     fn start(self: &Arc<Self>, job: Job) -> Result<()> {
         let (give, jobs) = mpsc::sync_channel::<Job>(1);
-        let workers = self.clone();
+        let threads = self.clone();
         let me = (self.next.fetch_add(1, Ordering::Relaxed), give);
         let work = move || {
-            stand_back(workers.nice);
+            stand_back(threads.nice);
             let told = job();
-            workers.wait_for(&me, &jobs, told);
+            threads.wait_for(&me, &jobs, told);
         };
         let thread = std::thread::Builder::new().name("agnes-query".into()).stack_size(STACK);
         thread.spawn(work).map(drop).map_err(|e| {
@@ -116,16 +116,16 @@ mod tests {
 
     #[test]
     fn a_thread_is_used_again_and_none_waits_for_another() {
-        let workers = Arc::new(Workers::default());
+        let threads = Arc::new(Threads::default());
         let (told, hear) = mpsc::channel();
         for _ in 0..20 {
             let told = told.clone();
             let job = move || -> Told { Box::new(move || told.send(()).unwrap()) };
-            workers.run(Box::new(job)).unwrap();
+            threads.run(Box::new(job)).unwrap();
             // Whoever hears that it is done finds it ready for more.
             hear.recv().unwrap();
         }
-        assert_eq!(workers.next.load(Ordering::Relaxed), 1);
+        assert_eq!(threads.next.load(Ordering::Relaxed), 1);
         // Jobs that wait for each other run at the same time.
         let barrier = Arc::new(std::sync::Barrier::new(5));
         for _ in 0..4 {
@@ -134,7 +134,7 @@ mod tests {
                 barrier.wait();
                 Box::new(|| {})
             };
-            workers.run(Box::new(wait)).unwrap();
+            threads.run(Box::new(wait)).unwrap();
         }
         barrier.wait();
     }

@@ -1,0 +1,315 @@
+//! An instance of the engine that may read exactly some files, and the statements that run in it.
+//!
+//! It knows nothing of principals, of generations and of the guard: what it is told to run was judged
+//! before, and who hears of the rows is its [`Sink`]'s affair.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use duckdb::{Connection, Statement};
+
+use super::columns::{self, Columns};
+use super::limits::QueryLimits;
+use super::rows::Parameter;
+use super::threads::stand_back;
+use super::tree::Parser;
+use crate::access::Interrupt;
+use crate::orchestrator::Attach;
+use crate::sql::Sql;
+use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
+
+/// A statement that was judged, with what it needs.
+pub(crate) struct Job {
+    pub(crate) place: Place,
+    /// The tables that it reads, as far as the instance lacks them, and what they select.
+    pub(crate) views: Vec<(ViewName, Sql)>,
+    pub(crate) statement: Sql,
+    pub(crate) parameters: Vec<Parameter>,
+}
+
+/// Where a statement runs.
+pub(crate) enum Place {
+    /// In the instance that is shared by all who see the same.
+    Shared,
+    /// In one of its own with these systems attached, which may read these files: a scanner
+    /// extension reads whatever it is told to.
+    Remote { attaches: Vec<Attach>, files: Vec<PathBuf> },
+    /// Where there is nothing but the names of tables and columns, made by these statements where
+    /// the instance lacks them.
+    Catalog(Option<Vec<Sql>>),
+}
+
+/// Hears of a statement.
+pub(crate) trait Sink {
+    /// It is about to run, and can be interrupted from now on.
+    ///
+    /// # Errors
+    /// When it isn't wanted any more.
+    fn begins(&mut self, interrupt: Interrupt) -> Result<()>;
+
+    /// It has ended, and its connection may serve another one.
+    fn has_ended(&mut self);
+
+    /// Whether a statement may run that was made of the one that was judged; parsed by this one, where
+    /// there is one.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn may_run(&mut self, made: &Sql, parser: Option<&dyn Parser>) -> Result<()>;
+
+    /// Takes its columns; false when nobody wants the rows.
+    fn columns(&mut self, columns: &SchemaRef) -> bool;
+
+    /// Takes some rows; false when nobody wants more.
+    fn rows(&mut self, rows: RecordBatch) -> bool;
+}
+
+/// An instance, with the views that it has so far.
+pub(crate) struct Instance {
+    limits: QueryLimits,
+    local: Mutex<Local>,
+    /// Connections that nobody uses just now.
+    idle: Mutex<Vec<Connection>>,
+    /// An instance with an empty table in place of each visible one.
+    catalog: Mutex<Option<Connection>>,
+}
+
+struct Local {
+    connection: Connection,
+    made: BTreeSet<ViewName>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn opening(error: duckdb::Error) -> Error {
+    engine::error("open a session", error)
+}
+
+impl Instance {
+    /// One that may read these files.
+    pub(crate) fn open(files: &[PathBuf], limits: &QueryLimits) -> Result<Instance> {
+        // The engine's threads stand back as far as the one that starts them.
+        let open = || {
+            stand_back(limits.nice);
+            bounded(limits)
+        };
+        let connection = match limits.nice {
+            0 => open(),
+            _ => std::thread::scope(|scope| scope.spawn(open).join()).unwrap_or_else(|_| {
+                Err(Error::new(Kind::Internal, "the thread that opens the engine panicked"))
+            }),
+        }?;
+        engine::run(&connection, "lock the session", &sql::lock(files)?)?;
+        Ok(Instance {
+            limits: limits.clone(),
+            local: Mutex::new(Local { connection, made: BTreeSet::new() }),
+            idle: Mutex::default(),
+            catalog: Mutex::default(),
+        })
+    }
+
+    /// Runs a statement. Gives what can be given back once everybody has heard of its end.
+    ///
+    /// # Errors
+    /// Whatever the engine says of it; what the sink says.
+    pub(crate) fn run(&self, job: &Job, sink: &mut dyn Sink) -> Result<Option<Used>> {
+        let connection = match &job.place {
+            Place::Shared => self.shared(&job.views)?,
+            Place::Remote { attaches, files } => remote(&self.limits, attaches, files, &job.views)?,
+            Place::Catalog(tables) => self.catalog(tables.as_deref())?,
+        };
+        begin(&connection, job, sink)?;
+        Ok(matches!(job.place, Place::Shared).then_some(Used(connection)))
+    }
+
+    /// Ends a statement's transaction and takes its connection back.
+    pub(crate) fn give_back(&self, Used(connection): Used) {
+        if run(&connection, sql::ROLLBACK).is_err() {
+            return;
+        }
+        let mut idle = lock(&self.idle);
+        if idle.len() < self.limits.running_each {
+            idle.push(connection);
+        }
+    }
+
+    /// A connection in which these views can be read, besides those that were made before.
+    pub(crate) fn shared(&self, views: &[(ViewName, Sql)]) -> Result<Connection> {
+        let mut local = lock(&self.local);
+        let missing: Vec<_> = views.iter().filter(|(name, _)| !local.made.contains(name)).collect();
+        if !missing.is_empty() {
+            make_views(&local.connection, missing.iter().map(|(name, body)| (name, body)))?;
+            local.made.extend(missing.into_iter().map(|(name, _)| name.clone()));
+        }
+        if let Some(idle) = lock(&self.idle).pop() {
+            return Ok(idle);
+        }
+        local.connection.try_clone().map_err(opening)
+    }
+
+    /// A connection to an instance that answers what there is, with which columns, and knows no path.
+    fn catalog(&self, tables: Option<&[Sql]>) -> Result<Connection> {
+        let mut catalog = lock(&self.catalog);
+        let connection = match (&*catalog, tables) {
+            (Some(connection), _) => connection,
+            (None, Some(tables)) => {
+                let connection = bounded(&self.limits)?;
+                engine::run(&connection, "list the tables", &sql::in_one_transaction(tables))?;
+                engine::run(&connection, "lock the session", &sql::lock::<&str>(&[])?)?;
+                catalog.insert(connection)
+            }
+            (None, None) => return Err(Error::internal("there is no list of tables")),
+        };
+        connection.try_clone().map_err(opening)
+    }
+}
+
+/// What has some views already.
+pub(crate) trait Has {
+    /// Those of some views that it hasn't got yet.
+    fn lacks(&self, names: &BTreeSet<ViewName>) -> Vec<ViewName>;
+
+    /// Whether it hasn't got the names of tables and columns yet.
+    fn lacks_catalog(&self) -> bool;
+}
+
+impl Has for Instance {
+    fn lacks(&self, names: &BTreeSet<ViewName>) -> Vec<ViewName> {
+        names.difference(&lock(&self.local).made).cloned().collect()
+    }
+
+    fn lacks_catalog(&self) -> bool {
+        lock(&self.catalog).is_none()
+    }
+}
+
+/// An instance of its own with these systems attached.
+fn remote(
+    limits: &QueryLimits,
+    attaches: &[Attach],
+    files: &[PathBuf],
+    views: &[(ViewName, Sql)],
+) -> Result<Connection> {
+    let connection = bounded(limits)?;
+    for attach in attaches {
+        attach.run(&connection, false)?;
+    }
+    engine::run(&connection, "lock the session", &sql::lock(files)?)?;
+    make_views(&connection, views.iter().map(|(name, body)| (name, body)))?;
+    Ok(connection)
+}
+
+/// Runs a statement over remote systems, in an instance that goes with it.
+///
+/// # Errors
+/// As [`Instance::run`].
+pub(crate) fn run_remote(limits: &QueryLimits, job: &Job, sink: &mut dyn Sink) -> Result<()> {
+    let Place::Remote { attaches, files } = &job.place else {
+        return Err(Error::internal("a statement over no remote system"));
+    };
+    begin(&remote(limits, attaches, files, &job.views)?, job, sink)
+}
+
+fn begin(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Result<()> {
+    let handle = connection.interrupt_handle();
+    // What ended before could not be interrupted.
+    let begun = sink.begins(Arc::new(move || handle.interrupt()));
+    let done = begun.and_then(|()| in_transaction(connection, job, sink));
+    sink.has_ended();
+    done
+}
+
+/// The connection of a statement, in its transaction.
+pub(crate) struct Used(Connection);
+
+fn make_views<'v>(
+    connection: &Connection,
+    views: impl Iterator<Item = (&'v ViewName, &'v Sql)>,
+) -> Result<()> {
+    let fail = |e| engine::error("make a view", e);
+    connection.execute_batch("BEGIN").map_err(fail)?;
+    let mut views = views;
+    let made = views.try_for_each(|(name, body)| {
+        engine::run(connection, "open a table", &sql::create_view(name, body))
+            .map_err(|error| error.with(Key::View, name))
+    });
+    match made {
+        Ok(()) => connection.execute_batch("COMMIT").map_err(fail),
+        Err(error) => {
+            let _ = connection.execute_batch("ROLLBACK");
+            Err(error)
+        }
+    }
+}
+
+/// An instance with bounds on what some functions cost.
+fn bounded(limits: &QueryLimits) -> Result<Connection> {
+    let limits = engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads };
+    let connection = engine::in_memory(&limits)?;
+    // A build without ICU has no zones.
+    let _ = connection.execute_batch(sql::UTC);
+    engine::run(&connection, "open a session", &sql::bounds())?;
+    Ok(connection)
+}
+
+/// Begins or ends a transaction.
+fn run(connection: &Connection, sql: &'static str) -> Result<()> {
+    let run = || connection.prepare_cached(sql)?.execute([]).map(drop);
+    run().map_err(|e| engine::error("run the query", e))
+}
+
+/// Runs a statement where the catalog and attached databases can't be written.
+fn in_transaction(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Result<()> {
+    run(connection, sql::BEGIN_READ_ONLY)?;
+    let fail = |e| engine::error("run the query", e);
+    let parameters: Vec<_> = job.parameters.iter().map(duckdb::types::Value::from).collect();
+    let values = || duckdb::params_from_iter(parameters.iter());
+    let text = job.statement.as_str();
+    let mut statement = connection.prepare(text).map_err(fail)?;
+    let wanted = statement.parameter_count();
+    if wanted != parameters.len() {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("the statement takes {wanted} parameters, {} were given", parameters.len()),
+        ));
+    }
+    columns::are_shallow(&statement)?;
+    let lacking = Columns::of(&statement);
+    if let Some(columns) = lacking.as_ref().filter(|columns| columns.are_bent()) {
+        let names = {
+            let mut none = derived(connection, &Columns::names(text), sink)?;
+            none.stream_arrow(values()).map_err(fail)?.get_schema()
+        };
+        statement = derived(connection, &columns.as_text(text, &names)?, sink)?;
+    }
+    let stream = statement.stream_arrow(values()).map_err(fail)?;
+    let schema = stream.get_schema();
+    let schema = lacking.map_or_else(|| schema.clone(), |columns| columns.told(&schema));
+    if !sink.columns(&schema) {
+        return Ok(());
+    }
+    for batch in stream {
+        let batch = batch.map_err(fail)?.with_schema(schema.clone());
+        let batch = batch.map_err(|e| Error::internal("rows don't fit").because(e))?;
+        if !sink.rows(batch) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Prepares a statement that was made of the one that was judged. It has to be judged, too: that a
+/// part of a text stays what it was is believed of no text.
+fn derived<'c>(
+    connection: &'c Connection,
+    made: &Sql,
+    sink: &mut dyn Sink,
+) -> Result<Statement<'c>> {
+    sink.may_run(made, None)?;
+    connection.prepare(made.as_str()).map_err(|e| engine::error("run the query", e))
+}

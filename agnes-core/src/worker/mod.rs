@@ -1,0 +1,121 @@
+//! Workers: processes in which statements of strangers run, so that what no guard can foresee costs
+//! its author one process and nobody else anything.
+//!
+//! A worker is a program that was named by whoever embeds Agnes (`agnes` itself for the server), started
+//! with two sockets, nothing of its environment and no other file. It raises its walls before it has
+//! a second thread, opens an instance of the engine that shows what one visibility shows, and then
+//! parses and runs statements, one at a time, as long as it is asked to. What may run is decided
+//! outside of it.
+//!
+//! - `wire.rs`: the frames of the first socket; `control.rs` the second, which interrupts.
+//! - `child.rs`: the worker's own side; `walls.rs` what keeps it in.
+//! - `process.rs`: its other end; `reaper.rs` ends it when its time is over.
+//! - `pool.rs`: those that are ready for more.
+
+mod child;
+mod control;
+mod pool;
+mod process;
+mod reaper;
+mod walls;
+mod wire;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::query::{Job, Parameter, Place, QueryLimits};
+use crate::sql::Sql;
+use crate::{Error, Result, Timestamp, ViewName};
+
+pub use child::serve_as_worker;
+pub(crate) use pool::{Pool, Taken};
+pub use pool::{WorkerCounts, WorkerSettings};
+pub use process::WorkerProgram;
+pub use walls::Wall;
+
+/// What a worker is told before anything else.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Open {
+    /// The files that it may read.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) limits: QueryLimits,
+    /// The walls without which it doesn't open anything.
+    pub(crate) needs: Vec<Wall>,
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    version: u32,
+    walls: Vec<Wall>,
+}
+
+/// A statement on its way.
+#[derive(Serialize, Deserialize)]
+struct Run {
+    /// Tells it from the others of this worker.
+    number: u64,
+    views: Vec<(ViewName, Sql)>,
+    catalog: bool,
+    tables: Option<Vec<Sql>>,
+    statement: Sql,
+    parameters: Vec<Value>,
+}
+
+/// A parameter on its way: JSON has no number that isn't one.
+#[derive(Serialize, Deserialize)]
+enum Value {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    /// Its bits.
+    Float(u64),
+    Text(String),
+    Bytes(Vec<u8>),
+    /// Microseconds since 1970.
+    Timestamp(i64),
+}
+
+impl From<Parameter> for Value {
+    fn from(parameter: Parameter) -> Value {
+        match parameter {
+            Parameter::Null => Value::Null,
+            Parameter::Bool(value) => Value::Bool(value),
+            Parameter::Integer(value) => Value::Integer(value),
+            Parameter::Float(value) => Value::Float(value.to_bits()),
+            Parameter::Text(value) => Value::Text(value),
+            Parameter::Bytes(value) => Value::Bytes(value),
+            Parameter::Timestamp(value) => Value::Timestamp(value.as_micros()),
+        }
+    }
+}
+
+impl From<Value> for Parameter {
+    fn from(value: Value) -> Parameter {
+        match value {
+            Value::Null => Parameter::Null,
+            Value::Bool(value) => Parameter::Bool(value),
+            Value::Integer(value) => Parameter::Integer(value),
+            Value::Float(bits) => Parameter::Float(f64::from_bits(bits)),
+            Value::Text(value) => Parameter::Text(value),
+            Value::Bytes(value) => Parameter::Bytes(value),
+            Value::Timestamp(micros) => Parameter::Timestamp(Timestamp::from_micros(micros)),
+        }
+    }
+}
+
+impl Run {
+    fn of(number: u64, job: Job) -> Result<Run> {
+        let Job { place, views, statement, parameters } = job;
+        let (catalog, tables) = match place {
+            Place::Shared => (false, None),
+            Place::Catalog(tables) => (true, tables),
+            Place::Remote { .. } => {
+                return Err(Error::internal("a worker of this kind has no remote systems"));
+            }
+        };
+        let parameters = parameters.into_iter().map(Value::from).collect();
+        Ok(Run { number, views, catalog, tables, statement, parameters })
+    }
+}

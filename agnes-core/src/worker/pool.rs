@@ -1,0 +1,208 @@
+//! The workers that are ready, each for those who see the same.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::process::{Worker, WorkerProgram};
+use super::reaper::Reaper;
+use super::{Open, Wall};
+use crate::query::QueryLimits;
+use crate::{Error, Result};
+
+/// Which workers there are, and how long they stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// What is started.
+    pub program: WorkerProgram,
+    /// The most that there are at the same time, at work and ready.
+    pub most: usize,
+    /// How long one that has nothing to do stays.
+    pub idle: Duration,
+    /// After how many statements one is replaced.
+    pub statements: u64,
+    /// The most memory of one that has nothing to do, bytes; one that keeps more is replaced.
+    pub idle_memory_bytes: u64,
+    /// Whether to go on where the system lacks some of the walls.
+    pub without_walls: bool,
+}
+
+impl WorkerSettings {
+    /// 32 workers; replaced after a minute of idleness, 1,000 statements, or when one keeps 256 MiB;
+    /// only behind all walls.
+    pub fn new(program: WorkerProgram) -> WorkerSettings {
+        WorkerSettings {
+            program,
+            most: 32,
+            idle: Duration::from_secs(60),
+            statements: 1000,
+            idle_memory_bytes: 256 << 20,
+            without_walls: false,
+        }
+    }
+}
+
+/// How many workers there are, and have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkerCounts {
+    /// Those that run something.
+    pub busy: usize,
+    /// Those that are ready.
+    pub idle: usize,
+    /// All that were started.
+    pub started: u64,
+    /// Those that a statement has ended.
+    pub ended: u64,
+}
+
+/// All workers. They end with it.
+pub(crate) struct Pool {
+    settings: WorkerSettings,
+    reaper: Reaper,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one that was used last is last.
+    idle: Vec<(u64, Worker)>,
+    counts: WorkerCounts,
+    next: u64,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(settings: WorkerSettings) -> Result<Arc<Pool>> {
+        Ok(Arc::new(Pool { settings, reaper: Reaper::start()?, state: Mutex::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn counts(&self) -> WorkerCounts {
+        let state = self.state();
+        WorkerCounts { idle: state.idle.len(), ..state.counts }
+    }
+
+    /// The walls that stand around a worker here.
+    ///
+    /// # Errors
+    /// As [`Pool::take`].
+    pub(crate) fn walls(self: &Arc<Self>, limits: &QueryLimits) -> Result<Vec<Wall>> {
+        let limits = limits.clone();
+        let key = self.key();
+        let mut taken = self.take(key, || Open { files: Vec::new(), limits, needs: Vec::new() })?;
+        let walls = taken.worker()?.walls().to_vec();
+        drop(taken);
+        self.forget(key);
+        Ok(walls)
+    }
+
+    /// A key for those who see the same.
+    pub(crate) fn key(&self) -> u64 {
+        let mut state = self.state();
+        state.next += 1;
+        state.next
+    }
+
+    /// A worker of a key: one that is ready, or a new one.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub(crate) fn take(self: &Arc<Self>, key: u64, open: impl FnOnce() -> Open) -> Result<Taken> {
+        let mut gone = Vec::new();
+        let mut state = self.state();
+        state.counts.busy += 1;
+        let ready = loop {
+            let found = state.idle.iter().rposition(|(of, _)| *of == key);
+            let Some((_, worker)) = found.map(|at| state.idle.remove(at)) else { break None };
+            match worker.is_alive() {
+                true => break Some(worker),
+                false => gone.push(worker),
+            }
+        };
+        if ready.is_none() {
+            state.counts.started += 1;
+            while state.idle.len() + state.counts.busy > self.settings.most.max(1)
+                && !state.idle.is_empty()
+            {
+                gone.push(state.idle.remove(0).1);
+            }
+        }
+        drop(state);
+        drop(gone);
+        // From here on what was counted is given back.
+        let mut taken = Taken { pool: self.clone(), key, worker: ready };
+        if taken.worker.is_none() {
+            let needs = if self.settings.without_walls { Vec::new() } else { Wall::ALL.to_vec() };
+            let open = Open { needs, ..open() };
+            taken.worker = Some(Worker::start(&self.settings.program, &open, &self.reaper)?);
+        }
+        Ok(taken)
+    }
+
+    /// Ends the workers of a key.
+    pub(crate) fn forget(&self, key: u64) {
+        let mut state = self.state();
+        let (gone, stay) =
+            std::mem::take(&mut state.idle).into_iter().partition(|(of, _)| *of == key);
+        state.idle = stay;
+        drop(state);
+        drop::<Vec<_>>(gone);
+    }
+
+    fn give_back(&self, key: u64, worker: Worker) {
+        let stays = worker.is_sound()
+            && worker.served() < self.settings.statements
+            && worker.memory_bytes().is_none_or(|bytes| bytes <= self.settings.idle_memory_bytes);
+        if stays {
+            worker.rest(self.settings.idle);
+        }
+        let mut state = self.state();
+        let gone = match stays {
+            true => {
+                state.idle.push((key, worker));
+                None
+            }
+            false => {
+                state.counts.ended += u64::from(!worker.is_sound());
+                Some(worker)
+            }
+        };
+        // Ended once nobody waits behind this lock.
+        drop(state);
+        drop(gone);
+    }
+}
+
+/// A worker that somebody uses.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pool: Arc<Pool>,
+    key: u64,
+    worker: Option<Worker>,
+}
+
+impl Taken {
+    /// The worker.
+    ///
+    /// # Errors
+    /// Never, as long as this is there.
+    pub(crate) fn worker(&mut self) -> Result<&mut Worker> {
+        self.worker.as_mut().ok_or_else(|| Error::internal("there is no worker"))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.pool.state().counts.busy -= 1;
+        if let Some(worker) = self.worker.take() {
+            self.pool.give_back(self.key, worker);
+        }
+    }
+}

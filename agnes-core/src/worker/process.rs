@@ -1,0 +1,472 @@
+//! A worker as whoever started it sees it: asked one thing after the other, and ended when it doesn't
+//! end by itself.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::buffer::Buffer;
+use arrow::ipc::convert::try_schema_from_ipc_buffer;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::root_as_message;
+
+use super::reaper::Reaper;
+use super::wire::{self, Fault, Line, Tag};
+use super::{Open, Ready, Run, Wall};
+use crate::query::tree::Parser;
+use crate::query::{Has, Job, Place, Sink};
+use crate::{Error, Key, Kind, Result, ViewName};
+
+/// How long a statement that was interrupted may go on before its worker is killed.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long a worker may take to open its instance.
+const TO_OPEN: Duration = Duration::from_secs(20);
+
+/// What is started as a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerProgram {
+    /// A program that calls [`serve_as_worker`](super::serve_as_worker) before anything else, and
+    /// nothing after it.
+    pub path: PathBuf,
+    /// What it is told.
+    pub arguments: Vec<String>,
+    /// All of its environment: nothing, or where the loader finds an engine that isn't in the program.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Beside the number of statements that were run: it waits for the next.
+const RESTING: u64 = 1 << 63;
+/// It opens its instance.
+const OPENING: u64 = u64::MAX;
+/// Its time was over.
+const ENDED_HERE: u64 = u64::MAX - 1;
+
+/// The process, and the statement that runs in it.
+pub(super) struct Life {
+    child: Mutex<Child>,
+    control: UnixStream,
+    /// The number of the statement that runs; 0 is none.
+    running: AtomicU64,
+    /// Whether it was ended from here.
+    is_killed: AtomicBool,
+}
+
+impl Life {
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this statement still runs.
+    fn runs(&self, number: u64) -> bool {
+        self.running.load(Ordering::SeqCst) == number
+    }
+
+    /// Goes on from one thing to another; false when it was ended before it could.
+    fn turns(&self, from: u64, to: u64) -> bool {
+        self.running.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Ends the process if it still does this.
+    pub(super) fn end(&self, number: u64) {
+        if self.turns(number, ENDED_HERE) {
+            self.kill();
+        }
+    }
+
+    /// Asks it to end a statement.
+    fn interrupt(&self, number: u64) {
+        // One that doesn't listen is killed a moment later.
+        let _ = (&self.control).write(&number.to_le_bytes());
+    }
+
+    /// Ends the process.
+    pub(super) fn kill(&self) {
+        self.is_killed.store(true, Ordering::SeqCst);
+        let mut child = self.child();
+        let _ = child.kill();
+        // Otherwise it would stay as a zombie.
+        let _ = child.wait();
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A worker that has nothing to do.
+pub(crate) struct Worker {
+    line: Line,
+    life: Arc<Life>,
+    reaper: Reaper,
+    /// The walls that stand.
+    walls: Vec<Wall>,
+    /// The views that it has made.
+    made: BTreeSet<ViewName>,
+    has_catalog: bool,
+    /// Statements that it has run.
+    served: u64,
+    is_sound: bool,
+    /// Whether it has said anything of what it was asked last.
+    has_answered: bool,
+    /// Whether it was killed by somebody else before it had, so that another may be asked.
+    is_lost: bool,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("served", &self.served).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Starts one, and waits until its instance is open.
+    ///
+    /// # Errors
+    /// `Unavailable` when it doesn't start, naming the program; what it says of its instance.
+    pub(super) fn start(program: &WorkerProgram, open: &Open, reaper: &Reaper) -> Result<Worker> {
+        let failed = |what: String| {
+            Error::new(Kind::Unavailable, format!("the worker `{}` {what}", program.path.display()))
+        };
+        let io = |e: std::io::Error| failed(format!("doesn't start: {e}"));
+        let (line, its_line) = UnixStream::pair().map_err(io)?;
+        let (control, its_control) = UnixStream::pair().map_err(io)?;
+        control.set_nonblocking(true).map_err(io)?;
+        let mut command = Command::new(&program.path);
+        command.args(&program.arguments).env_clear().envs(program.environment.clone());
+        command.current_dir("/");
+        command.stdin(OwnedFd::from(its_line)).stdout(OwnedFd::from(its_control));
+        let child = command.stderr(Stdio::null()).spawn().map_err(io)?;
+        // From here on both of its ends are its own.
+        drop(command);
+        let life = Arc::new(Life {
+            child: Mutex::new(child),
+            control,
+            running: AtomicU64::new(OPENING),
+            is_killed: AtomicBool::new(false),
+        });
+        reaper.end_at(TO_OPEN, &life, OPENING);
+        let mut line = Line::new(line.into()).map_err(io)?;
+        let heard = line.tell(Tag::Open, open).and_then(|()| line.hear());
+        let ready: Ready = match heard.and_then(|heard| {
+            let is_there = life.turns(OPENING, 0);
+            is_there.then_some(heard).ok_or_else(|| std::io::ErrorKind::TimedOut.into())
+        }) {
+            Ok((Tag::Ready, content)) => wire::read(&content)?,
+            Ok((Tag::Failed, content)) => return Err(wire::read::<Fault>(&content)?.into()),
+            _ => {
+                return Err(failed(
+                    "doesn't act as one: it has to call `agnes_core::serve_as_worker` before \
+                     anything else"
+                        .to_string(),
+                ));
+            }
+        };
+        if ready.version != wire::VERSION {
+            let (theirs, ours) = (ready.version, wire::VERSION);
+            return Err(failed(format!("speaks version {theirs}, not {ours}; update it")));
+        }
+        Ok(Worker {
+            line,
+            life,
+            reaper: reaper.clone(),
+            walls: ready.walls,
+            made: BTreeSet::new(),
+            has_catalog: false,
+            served: 0,
+            is_sound: true,
+            has_answered: false,
+            is_lost: false,
+        })
+    }
+
+    /// The walls that stand around it.
+    pub(crate) fn walls(&self) -> &[Wall] {
+        &self.walls
+    }
+
+    /// Whether it can serve somebody else.
+    pub(super) fn is_sound(&self) -> bool {
+        self.is_sound
+    }
+
+    /// Whether it was killed by somebody else before it had said anything of a statement.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Whether it is still there.
+    pub(super) fn is_alive(&self) -> bool {
+        // From here on nobody ends it for having nothing to do.
+        self.life.turns(RESTING | self.served, 0)
+            && matches!(self.life.child().try_wait(), Ok(None))
+    }
+
+    /// Lets it wait for more, for so long.
+    pub(super) fn rest(&self, time: Duration) {
+        let number = RESTING | self.served;
+        if self.life.turns(0, number) {
+            self.reaper.end_at(time, &self.life, number);
+        }
+    }
+
+    /// The memory that it holds, bytes, where the system says so.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let said = std::fs::read_to_string(format!("/proc/{}/statm", self.life.child().id()));
+        let pages: u64 = said.ok()?.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
+
+    /// How many statements it has run.
+    pub(super) fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// Lets it parse, for so long altogether.
+    pub(crate) fn parse<T>(
+        &mut self,
+        time: Duration,
+        work: impl FnOnce(&dyn Parser) -> Result<T>,
+    ) -> Result<T> {
+        let number = self.begin();
+        self.reaper.end_at(time, &self.life, number);
+        let asking = Asking(RefCell::new(self));
+        let done = work(&asking);
+        self.end(number);
+        done
+    }
+
+    fn begin(&mut self) -> u64 {
+        self.served += 1;
+        self.has_answered = false;
+        self.is_sound &= self.life.turns(0, self.served);
+        self.served
+    }
+
+    fn end(&mut self, number: u64) {
+        self.is_sound &= self.life.turns(number, 0);
+    }
+
+    /// Asks for something, and hears the answer.
+    fn ask(&mut self, tag: Tag, content: &[u8]) -> Result<(Tag, Buffer)> {
+        let said = self.line.say(tag, content);
+        said.map_err(|_| self.gone())?;
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Result<(Tag, Buffer)> {
+        match self.line.hear() {
+            Ok((Tag::Failed, content)) => {
+                let error = Error::from(wire::read::<Fault>(&content)?);
+                // The engine refuses everything from then on.
+                self.is_sound &= error.kind() != Kind::Internal;
+                Err(error)
+            }
+            Ok(heard) => {
+                self.has_answered = true;
+                Ok(heard)
+            }
+            Err(_) => Err(self.gone()),
+        }
+    }
+
+    /// What is to be said of a worker that isn't there any more, or isn't itself.
+    fn gone(&mut self) -> Error {
+        self.is_sound = false;
+        let killed = self.life.is_killed.swap(true, Ordering::SeqCst);
+        let mut child = self.life.child();
+        // One that said what can't be understood is still there.
+        let _ = child.kill();
+        let signal = child.wait().ok().and_then(|status| status.signal());
+        drop(child);
+        self.is_lost = !killed && !self.has_answered && signal == Some(libc::SIGKILL);
+        if killed {
+            return Error::new(
+                Kind::Limit,
+                "the query didn't end in time, and its worker was ended",
+            )
+            .with(Key::Reason, ENDED);
+        }
+        let how = match signal {
+            Some(libc::SIGXCPU) => "it took more of a processor than it may",
+            Some(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE) => {
+                "the engine crashed"
+            }
+            Some(libc::SIGABRT) => "the engine gave up",
+            Some(libc::SIGKILL) => "it was killed, for instance because memory ran out",
+            _ => "nobody knows why",
+        };
+        Error::new(Kind::Limit, format!("the query ended its worker: {how}; nothing else was lost"))
+            .with(Key::Reason, ENDED)
+    }
+
+    /// Runs a statement.
+    ///
+    /// # Errors
+    /// As the engine's; `Limit` with the reason `worker_ended` when it has ended the worker.
+    pub(crate) fn run(&mut self, job: Job, sink: &mut dyn Sink) -> Result<()> {
+        let number = self.begin();
+        let done = self.stream(number, job, sink);
+        self.end(number);
+        sink.has_ended();
+        done
+    }
+
+    fn stream(&mut self, number: u64, job: Job, sink: &mut dyn Sink) -> Result<()> {
+        let (life, reaper) = (Arc::downgrade(&self.life), self.reaper.clone());
+        sink.begins(Arc::new(move || {
+            if let Some(life) = life.upgrade().filter(|life| life.runs(number)) {
+                life.interrupt(number);
+                reaper.end_at(GRACE, &life, number);
+            }
+        }))?;
+        let made: Vec<ViewName> = job.views.iter().map(|(name, _)| name.clone()).collect();
+        let is_catalog = matches!(job.place, Place::Catalog(_));
+        let run = Run::of(number, job)?;
+        let said = self.line.tell(Tag::Run, &run);
+        said.map_err(|_| self.gone())?;
+        let mut decoder = StreamDecoder::new();
+        let mut is_wanted = true;
+        loop {
+            let (tag, content) = self.hear()?;
+            match tag {
+                Tag::Done if is_wanted => {
+                    self.decode(&mut decoder, Buffer::from(END), sink)?;
+                    break;
+                }
+                Tag::Done => break,
+                Tag::May => {
+                    let judged = match std::str::from_utf8(&content) {
+                        Ok(made) => {
+                            let asking = Asking(RefCell::new(&mut *self));
+                            sink.may_run(&crate::sql::guarded(made.to_string()), Some(&asking))
+                        }
+                        Err(_) => Err(wire::garbled()),
+                    };
+                    let said = match judged {
+                        Ok(()) => self.line.say(Tag::Yes, &[]),
+                        Err(error) => self.line.tell(Tag::Failed, &Fault::from(&error)),
+                    };
+                    said.map_err(|_| self.gone())?;
+                }
+                Tag::Columns => {
+                    let columns = try_schema_from_ipc_buffer(&content);
+                    let columns = columns.map_err(|_| self.unsound())?;
+                    is_wanted &= sink.columns(&columns.into());
+                    is_wanted &= self.decode(&mut decoder, content, sink)?;
+                }
+                Tag::Rows if !is_wanted => {}
+                Tag::Rows => is_wanted = self.decode(&mut decoder, content, sink)?,
+                _ => return Err(self.unsound()),
+            }
+        }
+        self.made.extend(made);
+        self.has_catalog |= is_catalog;
+        Ok(())
+    }
+
+    /// Passes on rows as the worker says that they are, looked through before anybody uses them. False
+    /// when nobody wants more.
+    fn decode(
+        &mut self,
+        decoder: &mut StreamDecoder,
+        content: Buffer,
+        sink: &mut dyn Sink,
+    ) -> Result<bool> {
+        if !are_plain(&content) {
+            return Err(self.unsound());
+        }
+        let mut content = content;
+        // What has no bytes of its own, as NULLs, comes out with what follows it.
+        while !content.is_empty() {
+            match decoder.decode(&mut content) {
+                Ok(Some(rows)) => {
+                    if !sink.rows(rows) {
+                        return Ok(false);
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => return Err(self.unsound()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// It isn't itself any more.
+    fn unsound(&mut self) -> Error {
+        self.is_sound = false;
+        wire::garbled()
+    }
+}
+
+impl Has for Worker {
+    fn lacks(&self, names: &BTreeSet<ViewName>) -> Vec<ViewName> {
+        names.difference(&self.made).cloned().collect()
+    }
+
+    fn lacks_catalog(&self) -> bool {
+        !self.has_catalog
+    }
+}
+
+/// How a stream of Arrow's ends.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
+/// Whether these messages hold their rows as they are: what is packed may say that it is of any size.
+fn are_plain(content: &[u8]) -> bool {
+    let mut rest = content;
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
+        let [.., a, b, c, d] = *head;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if length == 0 {
+            return after.is_empty();
+        }
+        let Some((message, after)) = after.split_at_checked(length) else { return false };
+        let Ok(message) = root_as_message(message) else { return false };
+        let batch = message.header_as_record_batch();
+        let batch = batch.or_else(|| message.header_as_dictionary_batch()?.data());
+        if batch.is_some_and(|batch| batch.compression().is_some()) {
+            return false;
+        }
+        let body = usize::try_from(message.bodyLength()).unwrap_or(usize::MAX);
+        let Some(after) = after.get(body..) else { return false };
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+/// A worker's parser.
+struct Asking<'w>(RefCell<&'w mut Worker>);
+
+impl Asking<'_> {
+    fn text(&self, tag: Tag, content: &str) -> Result<String> {
+        let mut worker = self.0.borrow_mut();
+        match worker.ask(tag, content.as_bytes())? {
+            (Tag::Text, text) => String::from_utf8(text.to_vec()).map_err(|_| worker.unsound()),
+            _ => Err(worker.unsound()),
+        }
+    }
+}
+
+impl Parser for Asking<'_> {
+    fn tree_of(&self, text: &str) -> Result<String> {
+        self.text(Tag::Parse, text)
+    }
+
+    fn text_of(&self, tree: &str) -> Result<String> {
+        self.text(Tag::Write, tree)
+    }
+}
+
+/// The reason of an error that tells of a worker's end.
+const ENDED: &str = "worker_ended";
