@@ -276,16 +276,18 @@ impl Worker {
                 self.has_answered = true;
                 Ok(heard)
             }
+            // It is still there, and not itself.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(self.unsound()),
             Err(_) => Err(self.gone()),
         }
     }
 
-    /// What is to be said of a worker that isn't there any more, or isn't itself.
+    /// What is to be said of a worker that isn't there any more.
     fn gone(&mut self) -> Error {
         self.is_sound = false;
         let killed = self.life.is_killed.swap(true, Ordering::SeqCst);
         let mut child = self.life.child();
-        // One that said what can't be understood is still there.
+        // It may take a moment to be gone; what has ended it stays what it was.
         let _ = child.kill();
         let signal = child.wait().ok().and_then(|status| status.signal());
         drop(child);
@@ -298,7 +300,6 @@ impl Worker {
             .with(Key::Reason, ENDED);
         }
         let how = match signal {
-            Some(libc::SIGXCPU) => "it took more of a processor than it may",
             Some(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE) => {
                 "the engine crashed"
             }

@@ -12,13 +12,13 @@ use crate::{Error, Kind, Result};
 pub enum Wall {
     /// It reads the files that its statements may see, and writes none. Landlock, Linux 5.13.
     Files,
-    /// It binds and connects no port. Landlock, Linux 6.7.
+    /// It binds and connects no TCP port. Landlock, Linux 6.7.
     Network,
     /// It reaches no process outside by a signal or an abstract socket. Landlock, Linux 6.12.
     Processes,
     /// It opens no socket, starts no process and looks into none. seccomp, Linux 4.14.
     SystemCalls,
-    /// Address space, processor time and the size of files are bounded.
+    /// Its address space is bounded, and it writes no file.
     Limits,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn raise(open: &Open) -> Result<Vec<Wall>> {
             Kind::Unavailable,
             format!(
                 "this system doesn't offer {}, without which statements aren't run; \
-                 `query.workers.without_walls: true` goes on without",
+                 `WorkerSettings::without_walls` goes on without",
                 missing.join(", ")
             ),
         )),
