@@ -341,7 +341,7 @@ impl Session {
     }
 
     /// Does something with what parses.
-    pub(super) fn with_parser<T>(&self, work: impl FnOnce(&dyn Parser) -> Result<T>) -> Result<T> {
+    pub(super) fn with_parser<T>(&self, work: impl Fn(&dyn Parser) -> Result<T>) -> Result<T> {
         self.parse(&*self.sound()?, &mut None, work)
     }
 
@@ -350,14 +350,21 @@ impl Session {
         &self,
         shown: &Shown,
         kept: &mut Option<Taken>,
-        work: impl FnOnce(&dyn Parser) -> Result<T>,
+        work: impl Fn(&dyn Parser) -> Result<T>,
     ) -> Result<T> {
         if kept.is_none() {
             *kept = shown.worker(Runs::Shared)?;
         }
+        let Some(taken) = kept else { return self.shelf.parse(|connection| work(connection)) };
+        let done = taken.worker()?.parse(self.limits.time, &work);
+        // One that was killed while it had nothing to do was ended by no statement.
+        if done.is_ok() || !taken.worker()?.is_lost() {
+            return done;
+        }
+        *kept = shown.worker(Runs::Shared)?;
         match kept {
-            Some(taken) => taken.worker()?.parse(self.limits.time, work),
-            None => self.shelf.parse(|connection| work(connection)),
+            Some(taken) => taken.worker()?.parse(self.limits.time, &work),
+            None => done,
         }
     }
 

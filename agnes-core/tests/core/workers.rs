@@ -73,6 +73,11 @@ fn a_worker_that_is_killed_is_replaced_at_once() {
         kill_process(pid, Signal::KILL).unwrap();
     }
     assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+    // Nor is a text that has to be parsed first.
+    for pid in workers_of(&place) {
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+    assert_eq!(query_in(&session, "SELECT count(*) + 1 FROM orders"), "6");
 }
 
 /// The processes that are workers of this place.
