@@ -23,7 +23,7 @@ use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
 use crate::sql::Sql;
-use crate::worker::{Open, Pool, Taken};
+use crate::worker::{Pool, Taken};
 use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered, and the most bytes of their texts.
@@ -193,13 +193,14 @@ impl Shown {
     /// run in this process.
     pub(super) fn worker(&self, runs: Runs) -> Result<Option<Taken>> {
         let Home::Workers(keys) = &self.home else { return Ok(None) };
-        let (key, files) = match runs {
-            Runs::Catalog => (keys.lists, Vec::new()),
-            Runs::Shared | Runs::Remote => (keys.rows, files(&self.layout, self.views().values())),
+        let taken = match runs {
+            Runs::Catalog => keys.pool.take(keys.lists, &self.limits, Vec::new),
+            Runs::Shared | Runs::Remote => {
+                let files = || files(&self.layout, self.views().values());
+                keys.pool.take(keys.rows, &self.limits, files)
+            }
         };
-        let limits = self.limits.clone();
-        let open = move || Open { files, limits, needs: Vec::new() };
-        keys.pool.take(key, open).map(Some)
+        taken.map(Some)
     }
 
     /// What the instance is told to run of a statement that was judged.

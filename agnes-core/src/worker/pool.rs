@@ -1,5 +1,6 @@
 //! The workers that are ready, each for those who see the same.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,9 +95,8 @@ impl Pool {
     /// # Errors
     /// As [`Pool::take`].
     pub(crate) fn walls(self: &Arc<Self>, limits: &QueryLimits) -> Result<Vec<Wall>> {
-        let limits = limits.clone();
         let key = self.key();
-        let mut taken = self.take(key, || Open { files: Vec::new(), limits, needs: Vec::new() })?;
+        let mut taken = self.take(key, limits, Vec::new)?;
         let walls = taken.worker()?.walls().to_vec();
         drop(taken);
         self.forget(key);
@@ -110,11 +110,16 @@ impl Pool {
         state.next
     }
 
-    /// A worker of a key: one that is ready, or a new one.
+    /// A worker of a key: one that is ready, or a new one that may read these files.
     ///
     /// # Errors
     /// As [`Worker::start`].
-    pub(crate) fn take(self: &Arc<Self>, key: u64, open: impl FnOnce() -> Open) -> Result<Taken> {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        key: u64,
+        limits: &QueryLimits,
+        files: impl FnOnce() -> Vec<PathBuf>,
+    ) -> Result<Taken> {
         let mut gone = Vec::new();
         let mut state = self.state();
         state.counts.busy += 1;
@@ -140,7 +145,7 @@ impl Pool {
         let mut taken = Taken { pool: self.clone(), key, worker: ready };
         if taken.worker.is_none() {
             let needs = if self.settings.without_walls { Vec::new() } else { Wall::ALL.to_vec() };
-            let open = Open { needs, ..open() };
+            let open = Open { files: files(), limits: limits.clone(), needs };
             taken.worker = Some(Worker::start(&self.settings.program, &open, &self.reaper)?);
         }
         Ok(taken)
