@@ -379,7 +379,8 @@ impl Agnes {
     /// # Errors
     /// `Unavailable` when the generation can't be read.
     pub fn session(&self) -> Result<Session> {
-        Session::open(&self.means(), Watch::operator(), None)
+        let access = self.access.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Session::open(&self.means(), Watch::operator(), access)
     }
 
     /// Opens a session over what a principal may see.

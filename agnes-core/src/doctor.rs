@@ -14,6 +14,7 @@ use crate::access::KEY_FILE;
 use crate::engine::{engine_info, missing_icu};
 use crate::orchestrator::{Generation, check_intact};
 use crate::store::{SCHEMA_VERSION, Store};
+use crate::worker::Wall;
 use crate::{Agnes, DiskSpace, Key, Kind, Timestamp};
 
 /// Below this a rebuild may fail, bytes.
@@ -75,6 +76,7 @@ impl Agnes {
         found.extend(self.folders());
         found.extend(self.disk());
         found.push(self.system_database());
+        found.extend(self.examine_workers());
         found.extend(self.published_files());
         found.extend(self.left_lying());
         found
@@ -159,6 +161,40 @@ impl Agnes {
                 },
             ),
         }
+    }
+
+    /// Looks at what keeps in the statements of strangers: starts a worker, and asks it which walls
+    /// stand around it.
+    pub fn examine_workers(&self) -> Vec<Finding> {
+        let about = "workers";
+        let walls = match self.worker_walls() {
+            Ok(Some(walls)) => walls,
+            Ok(None) => {
+                let seen = "none: statements run in the process itself, which one of them can end";
+                return vec![Finding::ok(about, seen)];
+            }
+            Err(error) => {
+                let cure = "see to what is said there: without workers a server doesn't start";
+                return vec![Finding::problem(about, error.message(), cure)];
+            }
+        };
+        let names: Vec<&str> = walls.iter().map(|wall| wall.name()).collect();
+        let mut found = match names.is_empty() {
+            true => Vec::new(),
+            false => {
+                let seen = format!("kept in by walls of their own: {}", names.join(", "));
+                vec![Finding::ok(about, seen)]
+            }
+        };
+        found.extend(Wall::ALL.into_iter().filter(|wall| !walls.contains(wall)).map(|wall| {
+            let seen = format!("this system doesn't offer {}", wall.needs());
+            let cure = match Wall::NEEDED.contains(&wall) {
+                true => "a statement that takes over a worker isn't kept in; use a newer Linux",
+                false => "another wall stands before the same; a newer Linux has both",
+            };
+            Finding::warning(about, seen, cure)
+        }));
+        found
     }
 
     fn published_files(&self) -> Vec<Finding> {

@@ -3,6 +3,9 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+/// Whether statements run in workers; `in_workers.rs` has some of the same tests where they do.
+const IN_WORKERS: bool = false;
+
 #[path = "core/access.rs"]
 mod access;
 #[path = "core/backups.rs"]

@@ -40,7 +40,7 @@ def test_the_unit_gives_the_server_little():
     assert done.returncode == 0, done.stdout[-600:] + done.stderr
 
 
-def test_the_unit_lets_a_download_be_sent_as_it_is():
+def test_the_unit_lets_the_server_do_what_it_needs():
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd isn't here")
     allowed = re.search("^SystemCallFilter=(.*)$", (DEPLOY / "agnes.service").read_text(), re.MULTILINE)[1].split()
@@ -52,7 +52,9 @@ def test_the_unit_lets_a_download_be_sent_as_it_is():
     for name in [name for name in allowed if name.startswith("@")]:
         done = run("systemd-analyze", "syscall-filter", "--no-pager", name)
         allowed += [line.strip() for line in done.stdout.splitlines()[1:]]
-    for call in ("mmap", "mincore", "sendfile", "preadv2", "sched_setattr"):
+    # A download is sent as it is, and a worker raises its walls.
+    walls = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp", "prctl", "prlimit64")
+    for call in ("mmap", "mincore", "sendfile", "preadv2", "sched_setattr", *walls):
         assert call in allowed, call
 
 

@@ -214,7 +214,7 @@ impl Access {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 

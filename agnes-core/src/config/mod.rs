@@ -42,7 +42,7 @@ pub use file::{ENV_OVERLAY, INSTANCE, env_overlay};
 pub use settings::{
     AccessConfig, ApiConfig, AuthConfig, DataSourceConfig, EmailConfig, InstanceConfig,
     MetadataConfig, ProfilerConfig, QueryConfig, RebuildConfig, RemoteQueryConfig, ScanConfig,
-    ServerConfig, SourceConfig, SyncConfig,
+    ServerConfig, SourceConfig, SyncConfig, WorkersConfig,
 };
 
 pub(crate) use mask::{secrets, without_secrets};

@@ -390,6 +390,19 @@ pub(super) fn percent<'de, D: Deserializer<'de>>(d: D) -> Result<Option<f64>, D:
     number.map(Some).ok_or_else(unlike)
 }
 
+/// Whether or not, also as a variable gave it; an empty text is none.
+pub(super) fn flag<'de, D: Deserializer<'de>>(d: D) -> Result<Option<bool>, D::Error> {
+    let Some(text) = text(d)? else { return Ok(None) };
+    match text.trim() {
+        "true" => Ok(Some(true)),
+        "false" => Ok(Some(false)),
+        other => {
+            let shown = crate::name::shown(other);
+            Err(D::Error::custom(format!("it takes true or false, not `{shown}`")))
+        }
+    }
+}
+
 /// What a text stands for; an empty one is none.
 pub(super) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     d: D,

@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Config;
-use super::read::{bytes, list, memory, nice, number, percent, port, positive, shown, text, word};
+use super::read::{
+    bytes, flag, list, memory, nice, number, percent, port, positive, shown, text, word,
+};
 use crate::access::TablePolicy;
 use crate::orchestrator::AttachPolicy;
 use crate::sync::{Runs, SourceSettings};
+use crate::worker::{WorkerProgram, WorkerSettings};
 use crate::{Result, Schedule, Secret, Settings};
 
 /// `instance`: what the installation is called.
@@ -210,6 +213,35 @@ pub struct QueryConfig {
     /// when absent.
     #[serde(deserialize_with = "nice")]
     pub nice: Option<u8>,
+    /// The processes in which a server's statements run.
+    pub workers: WorkersConfig,
+}
+
+/// `query.workers`: the processes in which a server's statements run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkersConfig {
+    /// Whether they do; when absent they do.
+    #[serde(deserialize_with = "flag")]
+    pub enabled: Option<bool>,
+    /// The most at the same time, at work and ready.
+    #[serde(deserialize_with = "positive")]
+    pub most: Option<usize>,
+    /// The most memory that they have together, MiB; three quarters of the machine's when absent.
+    #[serde(deserialize_with = "memory")]
+    pub memory_mb: Option<u64>,
+    /// How long one that has nothing to do stays, seconds.
+    #[serde(deserialize_with = "number")]
+    pub idle_seconds: Option<u64>,
+    /// After how many statements one is replaced.
+    #[serde(deserialize_with = "positive")]
+    pub statements: Option<u64>,
+    /// The most memory of one that has nothing to do, MiB.
+    #[serde(deserialize_with = "positive")]
+    pub idle_memory_mb: Option<u64>,
+    /// Whether statements run although the system can't keep a worker in.
+    #[serde(deserialize_with = "flag")]
+    pub without_walls: Option<bool>,
 }
 
 /// `rebuild`: what a rebuild and an ingest may take.
@@ -368,6 +400,23 @@ fn set<T>(slot: &mut T, configured: Option<T>) {
 }
 
 impl Config {
+    /// The workers of a server whose statements run in this program; none where the configuration
+    /// says so.
+    pub fn workers(&self, program: WorkerProgram) -> Option<WorkerSettings> {
+        let of = &self.query.workers;
+        if of.enabled == Some(false) {
+            return None;
+        }
+        let mut workers = WorkerSettings::new(program);
+        set(&mut workers.most, of.most);
+        set(&mut workers.memory_bytes, of.memory_mb.map(|n| n.saturating_mul(1 << 20)));
+        set(&mut workers.idle, of.idle_seconds.map(Duration::from_secs));
+        set(&mut workers.statements, of.statements);
+        set(&mut workers.idle_memory_bytes, of.idle_memory_mb.map(|n| n.saturating_mul(1 << 20)));
+        set(&mut workers.without_walls, of.without_walls);
+        Some(workers)
+    }
+
     /// The settings of a program that embeds the library: what is configured, and the defaults.
     ///
     /// # Errors

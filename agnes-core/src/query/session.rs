@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::guard::{self, Judge};
 use super::instance::{Has, Sink, Used};
@@ -20,10 +20,10 @@ use super::shown::{Home, Shelf, Shown};
 use super::threads::{Threads, Told};
 use super::tree::{self, Parser, Tree};
 use crate::Secrets;
-use crate::access::{Access, Interrupt, Principal, Running, Watch, hidden};
+use crate::access::{Access, AuditEvent, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
 use crate::orchestrator::{AttachPolicy, View};
-use crate::worker::{Pool, Taken};
+use crate::worker::{ENDED, Pool, Taken};
 use crate::{Error, Key, Kind, Result, ViewName, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.
@@ -35,7 +35,8 @@ pub struct Session {
     shown: Mutex<Arc<Shown>>,
     shelf: Arc<Shelf>,
     watch: Arc<Watch>,
-    /// Asked before each statement whether the principal still stands; none for the operator.
+    /// Asked before each statement whether the principal still stands, and told what it has done;
+    /// none for an operator where nobody else has it open.
     access: Option<Arc<Access>>,
     gate: Arc<Gate>,
     threads: Arc<Threads>,
@@ -361,6 +362,8 @@ impl Session {
         if done.is_ok() || !taken.worker()?.is_lost() {
             return done;
         }
+        // Given back first: there may be no more than one.
+        *kept = None;
         *kept = shown.worker(Runs::Shared)?;
         match kept {
             Some(taken) => taken.worker()?.parse(self.limits.time, &work),
@@ -425,7 +428,9 @@ impl Session {
         let mut worker = None;
         let given = &options.parameters;
         let judge = || self.parse(shown, &mut worker, |parser| check(shown, parser, query, given));
-        let checked = shown.verdict(query, judge)?;
+        let books = Books { access: self.access.clone(), watch: self.watch.clone() };
+        let checked = shown.verdict(query, judge);
+        let checked = checked.inspect_err(|error| books.note(error, query))?;
         // One that reads tables has no use for a list of them.
         let worker = worker.filter(|_| checked.runs == Runs::Shared);
         let statement = match explained {
@@ -442,7 +447,7 @@ impl Session {
             shelf: self.shelf.clone(),
             policy: self.policy.clone(),
             secrets: self.secrets.clone(),
-            watch: self.watch.clone(),
+            books,
             interrupt: interrupt.clone(),
             limits: self.limits.clone(),
             _turn: turn,
@@ -559,6 +564,29 @@ impl Interrupting {
     }
 }
 
+/// The most characters of a statement in the audit log.
+const TOLD_MAX: usize = 10_000;
+
+/// Where what a statement has done is told, beside its caller.
+struct Books {
+    access: Option<Arc<Access>>,
+    watch: Arc<Watch>,
+}
+
+impl Books {
+    /// Notes a statement that has ended its worker.
+    fn note(&self, error: &Error, statement: &str) {
+        let Some(access) = &self.access else { return };
+        if error.context(Key::Reason) != Some(ENDED) {
+            return;
+        }
+        let text: String = statement.chars().take(TOLD_MAX).collect();
+        let event = AuditEvent::new(access.now(), "query.worker_ended", None);
+        let event = event.by(self.watch.principal().user_id());
+        access.tell(event.with(json!({"sql": text})).ended(error.message()));
+    }
+}
+
 /// A statement that the guard has accepted, on its own thread.
 struct Work {
     shown: Arc<Shown>,
@@ -568,7 +596,7 @@ struct Work {
     shelf: Arc<Shelf>,
     policy: AttachPolicy,
     secrets: Arc<dyn Secrets>,
-    watch: Arc<Watch>,
+    books: Books,
     interrupt: Interrupting,
     limits: QueryLimits,
     _turn: Turn,
@@ -587,6 +615,9 @@ enum Again {
 impl Work {
     fn run(self, worker: Option<Taken>, messages: SyncSender<Message>, ended: Ended) -> Told {
         let done = self.work(worker, &messages).map_err(|error| self.shown.told(error));
+        if let Err(error) = &done {
+            self.books.note(error, self.statement.as_str());
+        }
         // Whoever hears of the end may begin the next one at once.
         let Work { _turn, _running, shown, .. } = self;
         drop((_turn, _running));
@@ -649,6 +680,7 @@ impl Work {
                 let mut done = run(&mut taken);
                 // One that was killed while it had nothing to do was ended by no statement.
                 if done.is_err() && taken.worker()?.is_lost() {
+                    drop(taken);
                     let another = self.shown.worker(runs)?;
                     taken = another.ok_or_else(|| Error::internal("there is no worker"))?;
                     done = run(&mut taken);
@@ -681,7 +713,7 @@ struct Hearing<'w> {
 impl Sink for Hearing<'_> {
     fn begins(&mut self, interrupt: Interrupt) -> Result<()> {
         self.work.interrupt.set(Some(interrupt));
-        self.work.watch.check()
+        self.work.books.watch.check()
     }
 
     fn has_ended(&mut self) {

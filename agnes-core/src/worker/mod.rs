@@ -31,6 +31,7 @@ use crate::{Error, Result, Timestamp, ViewName};
 pub use child::serve_as_worker;
 pub(crate) use pool::{Pool, Taken};
 pub use pool::{WorkerCounts, WorkerSettings};
+pub(crate) use process::ENDED;
 pub use process::WorkerProgram;
 pub use walls::Wall;
 

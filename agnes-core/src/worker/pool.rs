@@ -1,14 +1,14 @@
 //! The workers that are ready, each for those who see the same.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::process::{Worker, WorkerProgram};
 use super::reaper::Reaper;
 use super::{Open, Wall};
 use crate::query::QueryLimits;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Which workers there are, and how long they stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,23 +17,27 @@ pub struct WorkerSettings {
     pub program: WorkerProgram,
     /// The most that there are at the same time, at work and ready.
     pub most: usize,
+    /// The most memory that they have together, bytes: beyond it the largest is ended.
+    pub memory_bytes: u64,
     /// How long one that has nothing to do stays.
     pub idle: Duration,
     /// After how many statements one is replaced.
     pub statements: u64,
     /// The most memory of one that has nothing to do, bytes; one that keeps more is replaced.
     pub idle_memory_bytes: u64,
-    /// Whether to go on where the system lacks some of the walls.
+    /// Whether to go on where the system lacks some of the [walls that are needed](Wall::NEEDED).
+    /// Systems that have none, which is all but Linux, are always gone on with.
     pub without_walls: bool,
 }
 
 impl WorkerSettings {
-    /// 32 workers; replaced after a minute of idleness, 1,000 statements, or when one keeps 256 MiB;
-    /// only behind all walls.
+    /// 32 workers in three quarters of the machine's memory; replaced after a minute of idleness, 1,000 statements, or when one keeps 256 MiB;
+    /// only behind the walls that are needed.
     pub fn new(program: WorkerProgram) -> WorkerSettings {
         WorkerSettings {
             program,
             most: 32,
+            memory_bytes: machine_memory().map_or(u64::MAX, |bytes| bytes / 4 * 3),
             idle: Duration::from_secs(60),
             statements: 1000,
             idle_memory_bytes: 256 << 20,
@@ -60,6 +64,18 @@ pub(crate) struct Pool {
     settings: WorkerSettings,
     reaper: Reaper,
     state: Mutex<State>,
+    /// Somebody has given one back.
+    given_back: Condvar,
+}
+
+/// The memory that this process may have, bytes, where the system says so.
+fn machine_memory() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
+    let group = group.trim().parse().unwrap_or(u64::MAX);
+    Some((kib << 10).min(group))
 }
 
 #[derive(Default)]
@@ -78,7 +94,8 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     pub(crate) fn new(settings: WorkerSettings) -> Result<Arc<Pool>> {
-        Ok(Arc::new(Pool { settings, reaper: Reaper::start()?, state: Mutex::default() }))
+        let reaper = Reaper::start(settings.memory_bytes)?;
+        Ok(Arc::new(Pool { settings, reaper, state: Mutex::default(), given_back: Condvar::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,10 +127,11 @@ impl Pool {
         state.next
     }
 
-    /// A worker of a key: one that is ready, or a new one that may read these files.
+    /// A worker of a key: one that is ready, or a new one that may read these files. Waits while as
+    /// many are at work as there may be.
     ///
     /// # Errors
-    /// As [`Worker::start`].
+    /// As [`Worker::start`]; `Unavailable` when all stay at work.
     pub(crate) fn take(
         self: &Arc<Self>,
         key: u64,
@@ -121,7 +139,16 @@ impl Pool {
         files: impl FnOnce() -> Vec<PathBuf>,
     ) -> Result<Taken> {
         let mut gone = Vec::new();
-        let mut state = self.state();
+        let most = self.settings.most.max(1);
+        let is_full = |state: &mut State| state.counts.busy >= most;
+        let waited = self.given_back.wait_timeout_while(self.state(), limits.patience, is_full);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("all {most} workers are busy; try again, or let there be more"),
+            ));
+        }
         state.counts.busy += 1;
         let ready = loop {
             let found = state.idle.iter().rposition(|(of, _)| *of == key);
@@ -133,9 +160,7 @@ impl Pool {
         };
         if ready.is_none() {
             state.counts.started += 1;
-            while state.idle.len() + state.counts.busy > self.settings.most.max(1)
-                && !state.idle.is_empty()
-            {
+            while state.idle.len() + state.counts.busy > most && !state.idle.is_empty() {
                 gone.push(state.idle.remove(0).1);
             }
         }
@@ -144,7 +169,10 @@ impl Pool {
         // From here on what was counted is given back.
         let mut taken = Taken { pool: self.clone(), key, worker: ready };
         if taken.worker.is_none() {
-            let needs = if self.settings.without_walls { Vec::new() } else { Wall::ALL.to_vec() };
+            let needs = match self.settings.without_walls || !cfg!(target_os = "linux") {
+                true => Vec::new(),
+                false => Wall::NEEDED.to_vec(),
+            };
             let open = Open { files: files(), limits: limits.clone(), needs };
             taken.worker = Some(Worker::start(&self.settings.program, &open, &self.reaper)?);
         }
@@ -161,26 +189,34 @@ impl Pool {
         drop::<Vec<_>>(gone);
     }
 
-    fn give_back(&self, key: u64, worker: Worker) {
-        let stays = worker.is_sound()
-            && worker.served() < self.settings.statements
-            && worker.memory_bytes().is_none_or(|bytes| bytes <= self.settings.idle_memory_bytes);
-        if stays {
-            worker.rest(self.settings.idle);
-        }
+    /// Takes back what somebody has used, if anything has come of it.
+    fn give_back(&self, key: u64, worker: Option<Worker>) {
+        let settings = &self.settings;
+        let worker = worker.map(|worker| {
+            let stays = worker.is_sound()
+                && worker.served() < settings.statements
+                && worker.memory_bytes().is_none_or(|bytes| bytes <= settings.idle_memory_bytes);
+            if stays {
+                worker.rest(settings.idle);
+            }
+            (worker, stays)
+        });
         let mut state = self.state();
-        let gone = match stays {
-            true => {
+        state.counts.busy -= 1;
+        let gone = match worker {
+            Some((worker, true)) => {
                 state.idle.push((key, worker));
                 None
             }
-            false => {
+            Some((worker, false)) => {
                 state.counts.ended += u64::from(!worker.is_sound());
                 Some(worker)
             }
+            None => None,
         };
-        // Ended once nobody waits behind this lock.
         drop(state);
+        self.given_back.notify_one();
+        // Ended once nobody waits behind this lock.
         drop(gone);
     }
 }
@@ -205,9 +241,6 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.pool.state().counts.busy -= 1;
-        if let Some(worker) = self.worker.take() {
-            self.pool.give_back(self.key, worker);
-        }
+        self.pool.give_back(self.key, self.worker.take());
     }
 }

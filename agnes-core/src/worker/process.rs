@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::buffer::Buffer;
@@ -43,11 +43,29 @@ pub struct WorkerProgram {
     pub environment: Vec<(OsString, OsString)>,
 }
 
+impl WorkerProgram {
+    /// The program that runs, whatever has become of its file meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system doesn't say which one it is.
+    pub fn this(arguments: impl IntoIterator<Item = impl Into<String>>) -> Result<WorkerProgram> {
+        let path = match cfg!(target_os = "linux") {
+            // An update puts another file in its place, which may speak another version.
+            true => PathBuf::from("/proc/self/exe"),
+            false => std::env::current_exe().map_err(|e| {
+                Error::new(Kind::Unavailable, "this program's own file can't be told").because(e)
+            })?,
+        };
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Ok(WorkerProgram { path, arguments, environment: Vec::new() })
+    }
+}
+
 /// Beside the number of statements that were run: it waits for the next.
 const RESTING: u64 = 1 << 63;
 /// It opens its instance.
 const OPENING: u64 = u64::MAX;
-/// Its time was over.
+/// It was ended from here.
 const ENDED_HERE: u64 = u64::MAX - 1;
 
 /// The process, and the statement that runs in it.
@@ -56,8 +74,19 @@ pub(super) struct Life {
     control: UnixStream,
     /// The number of the statement that runs; 0 is none.
     running: AtomicU64,
-    /// Whether it was ended from here.
-    is_killed: AtomicBool,
+    /// Why it was ended from here.
+    ended: OnceLock<Why>,
+}
+
+/// Why a worker is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its time was over.
+    Time,
+    /// All together had too much memory, and it the most.
+    Memory,
+    /// It was found dead, or isn't wanted any more.
+    Over,
 }
 
 impl Life {
@@ -76,10 +105,33 @@ impl Life {
     }
 
     /// Ends the process if it still does this.
-    pub(super) fn end(&self, number: u64) {
+    pub(super) fn end(&self, number: u64, why: Why) {
         if self.turns(number, ENDED_HERE) {
-            self.kill();
+            self.kill(why);
         }
+    }
+
+    /// Ends the process, whatever it does.
+    pub(super) fn end_now(&self, why: Why) {
+        // What waits for the next statement must not be taken for one.
+        self.running.store(ENDED_HERE, Ordering::SeqCst);
+        self.kill(why);
+    }
+
+    /// Whether it has nothing to do.
+    pub(super) fn rests(&self) -> bool {
+        let running = self.running.load(Ordering::SeqCst);
+        running & RESTING != 0 && running < ENDED_HERE
+    }
+
+    /// The memory that it has for itself, bytes, where the system says so.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let said = std::fs::read_to_string(format!("/proc/{}/statm", self.child().id()));
+        let said = said.ok()?;
+        let mut pages = said.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+        // What is shared is the program's own file.
+        let (resident, shared) = (pages.next()?, pages.next()?);
+        Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
     }
 
     /// Asks it to end a statement.
@@ -88,9 +140,9 @@ impl Life {
         let _ = (&self.control).write(&number.to_le_bytes());
     }
 
-    /// Ends the process.
-    pub(super) fn kill(&self) {
-        self.is_killed.store(true, Ordering::SeqCst);
+    /// Ends the process. The first reason is the one.
+    fn kill(&self, why: Why) {
+        let _ = self.ended.set(why);
         let mut child = self.child();
         let _ = child.kill();
         // Otherwise it would stay as a zombie.
@@ -100,7 +152,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.kill();
+        self.kill(Why::Over);
     }
 }
 
@@ -114,6 +166,8 @@ pub(crate) struct Worker {
     /// The views that it has made.
     made: BTreeSet<ViewName>,
     has_catalog: bool,
+    /// The CPU time that a statement may take, seconds.
+    cpu_seconds: u64,
     /// Statements that it has run.
     served: u64,
     is_sound: bool,
@@ -153,8 +207,9 @@ impl Worker {
             child: Mutex::new(child),
             control,
             running: AtomicU64::new(OPENING),
-            is_killed: AtomicBool::new(false),
+            ended: OnceLock::new(),
         });
+        reaper.watch(&life);
         reaper.end_at(TO_OPEN, &life, OPENING);
         let mut line = Line::new(line.into()).map_err(io)?;
         let heard = line.tell(Tag::Open, open).and_then(|()| line.hear());
@@ -183,6 +238,8 @@ impl Worker {
             walls: ready.walls,
             made: BTreeSet::new(),
             has_catalog: false,
+            // Its time on each of its threads, and as much again for those that nobody counts.
+            cpu_seconds: (open.limits.time.as_secs() + 2) * (u64::from(open.limits.threads) + 2),
             served: 0,
             is_sound: true,
             has_answered: false,
@@ -220,11 +277,9 @@ impl Worker {
         }
     }
 
-    /// The memory that it holds, bytes, where the system says so.
+    /// The memory that it has for itself, bytes, where the system says so.
     pub(super) fn memory_bytes(&self) -> Option<u64> {
-        let said = std::fs::read_to_string(format!("/proc/{}/statm", self.life.child().id()));
-        let pages: u64 = said.ok()?.split(' ').nth(1)?.parse().ok()?;
-        Some(pages * rustix::param::page_size() as u64)
+        self.life.memory_bytes()
     }
 
     /// How many statements it has run.
@@ -247,11 +302,35 @@ impl Worker {
     }
 
     fn begin(&mut self) -> u64 {
+        self.let_compute();
         self.served += 1;
         self.has_answered = false;
         self.is_sound &= self.life.turns(0, self.served);
         self.served
     }
+
+    /// Bounds the CPU time of what it is asked next: a wall for the case that nobody watches it.
+    #[cfg(target_os = "linux")]
+    fn let_compute(&self) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let id = self.life.child().id().cast_signed();
+        let mut clock = 0;
+        let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both write into what they are given, and take any number of a process.
+        let is_known = unsafe {
+            libc::clock_getcpuclockid(id, &raw mut clock) == 0
+                && libc::clock_gettime(clock, &raw mut used) == 0
+        };
+        if is_known && let Some(pid) = Pid::from_raw(id) {
+            let most = used.tv_sec.unsigned_abs() + self.cpu_seconds;
+            // The hard limit stays: nobody could raise it for the next statement.
+            let limit = Rlimit { current: Some(most), maximum: None };
+            let _ = prlimit(Some(pid), Resource::Cpu, limit);
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn let_compute(&self) {}
 
     fn end(&mut self, number: u64) {
         self.is_sound &= self.life.turns(number, 0);
@@ -285,25 +364,31 @@ impl Worker {
     /// What is to be said of a worker that isn't there any more.
     fn gone(&mut self) -> Error {
         self.is_sound = false;
-        let killed = self.life.is_killed.swap(true, Ordering::SeqCst);
+        let ended = self.life.ended.get().copied();
+        let _ = self.life.ended.set(Why::Over);
         let mut child = self.life.child();
         // It may take a moment to be gone; what has ended it stays what it was.
         let _ = child.kill();
         let signal = child.wait().ok().and_then(|status| status.signal());
         drop(child);
-        self.is_lost = !killed && !self.has_answered && signal == Some(libc::SIGKILL);
-        if killed {
-            return Error::new(
-                Kind::Limit,
-                "the query didn't end in time, and its worker was ended",
-            )
-            .with(Key::Reason, ENDED);
+        self.is_lost = ended.is_none() && !self.has_answered && signal == Some(libc::SIGKILL);
+        let by_a_limit = match ended {
+            Some(Why::Time) => Some("the query didn't end in time, and its worker was ended"),
+            Some(Why::Memory) => Some(
+                "all queries together needed more memory than they may have, this one the most, and \
+                 its worker was ended; read fewer rows or columns at once",
+            ),
+            Some(Why::Over) | None => None,
+        };
+        if let Some(said) = by_a_limit {
+            return Error::new(Kind::Limit, said).with(Key::Reason, ENDED);
         }
         let how = match signal {
             Some(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE) => {
                 "the engine crashed"
             }
             Some(libc::SIGABRT) => "the engine gave up",
+            Some(libc::SIGXCPU) => "it took more CPU time than it may",
             Some(libc::SIGKILL) => "it was killed, for instance because memory ran out",
             _ => "nobody knows why",
         };
@@ -470,4 +555,4 @@ impl Parser for Asking<'_> {
 }
 
 /// The reason of an error that tells of a worker's end.
-const ENDED: &str = "worker_ended";
+pub(crate) const ENDED: &str = "worker_ended";

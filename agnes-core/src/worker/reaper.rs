@@ -1,4 +1,5 @@
-//! Ends workers whose time is over, on one thread for all.
+//! Ends workers whose time is over, and those that take too much memory together, on one thread for
+//! all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,12 +7,21 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::process::Life;
+use super::process::{Life, Why};
 use crate::{Error, Kind, Result};
+
+/// How often their memory is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Takes what is to be ended later. Cheap to clone; its thread ends with the last of them.
 #[derive(Clone)]
-pub(super) struct Reaper(Sender<Due>);
+pub(super) struct Reaper(Sender<Told>);
+
+enum Told {
+    Due(Due),
+    /// There is one more.
+    Born(Weak<Life>),
+}
 
 struct Due {
     at: Instant,
@@ -40,26 +50,38 @@ impl Ord for Due {
 }
 
 impl Reaper {
-    pub(super) fn start() -> Result<Reaper> {
-        let (give, take) = mpsc::channel::<Due>();
+    /// One that lets all workers together have so much memory, bytes.
+    pub(super) fn start(memory_bytes: u64) -> Result<Reaper> {
+        let (give, take) = mpsc::channel::<Told>();
         let work = move || {
             let mut waiting = BinaryHeap::<Reverse<Due>>::new();
+            let mut lives = Vec::<Weak<Life>>::new();
+            let mut looked = Instant::now();
             loop {
-                let next = waiting.peek().map(|Reverse(due)| due.at);
-                let heard = match next {
+                let due = waiting.peek().map(|Reverse(due)| due.at);
+                let look = (!lives.is_empty()).then(|| looked + LOOK);
+                let heard = match due.into_iter().chain(look).min() {
                     None => take.recv().map_err(|_| RecvTimeoutError::Disconnected),
                     Some(at) => take.recv_timeout(at.saturating_duration_since(Instant::now())),
                 };
                 match heard {
-                    Ok(due) => waiting.push(Reverse(due)),
-                    Err(RecvTimeoutError::Timeout) => {
-                        if let Some(Reverse(due)) = waiting.pop()
-                            && let Some(life) = due.life.upgrade()
-                        {
-                            life.end(due.number);
-                        }
-                    }
+                    Ok(Told::Due(due)) => waiting.push(Reverse(due)),
+                    Ok(Told::Born(life)) => lives.push(life),
+                    Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
+                }
+                let now = Instant::now();
+                while let Some(Reverse(due)) = waiting.peek()
+                    && due.at <= now
+                {
+                    if let Some(life) = due.life.upgrade() {
+                        life.end(due.number, Why::Time);
+                    }
+                    waiting.pop();
+                }
+                if now >= looked + LOOK {
+                    looked = now;
+                    make_room(&mut lives, memory_bytes);
                 }
             }
         };
@@ -69,10 +91,37 @@ impl Reaper {
         })
     }
 
+    /// Looks at a worker's memory from now on.
+    pub(super) fn watch(&self, life: &Arc<Life>) {
+        // The thread is there as long as this is.
+        let _ = self.0.send(Told::Born(Arc::downgrade(life)));
+    }
+
     /// Ends a worker after so long, if it still does the same.
     pub(super) fn end_at(&self, after: Duration, life: &Arc<Life>, number: u64) {
         let at = Instant::now() + after;
-        // The thread is there as long as this is.
-        let _ = self.0.send(Due { at, life: Arc::downgrade(life), number });
+        let _ = self.0.send(Told::Due(Due { at, life: Arc::downgrade(life), number }));
+    }
+}
+
+/// Ends workers while all together have more than they may: first those that have nothing to do, then
+/// the largest, one at a time.
+fn make_room(lives: &mut Vec<Weak<Life>>, most: u64) {
+    lives.retain(|life| life.strong_count() > 0);
+    let there = lives.iter().filter_map(Weak::upgrade);
+    let mut there: Vec<_> = there.map(|life| (life.memory_bytes().unwrap_or(0), life)).collect();
+    let mut all: u64 = there.iter().map(|(bytes, _)| bytes).sum();
+    there.sort_by_key(|(bytes, life)| Reverse((life.rests(), *bytes)));
+    for (bytes, life) in there {
+        if all <= most {
+            return;
+        }
+        let rests = life.rests();
+        life.end_now(Why::Memory);
+        all -= bytes;
+        // What it gives back has to be seen first.
+        if !rests {
+            return;
+        }
     }
 }

@@ -27,6 +27,20 @@ impl Wall {
     pub const ALL: [Wall; 5] =
         [Wall::Files, Wall::Network, Wall::Processes, Wall::SystemCalls, Wall::Limits];
 
+    /// Those without which a worker isn't kept in: the others are second ones before the same thing.
+    pub const NEEDED: [Wall; 3] = [Wall::Files, Wall::SystemCalls, Wall::Limits];
+
+    /// What it stands before, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Wall::Files => "files",
+            Wall::Network => "network",
+            Wall::Processes => "processes",
+            Wall::SystemCalls => "system calls",
+            Wall::Limits => "limits",
+        }
+    }
+
     /// What offers it, for people.
     pub fn needs(self) -> &'static str {
         match self {
@@ -52,8 +66,9 @@ pub(super) fn raise(open: &Open) -> Result<Vec<Wall>> {
         false => Err(Error::new(
             Kind::Unavailable,
             format!(
-                "this system doesn't offer {}, without which statements aren't run; \
-                 `WorkerSettings::without_walls` goes on without",
+                "this system doesn't offer {}, without which a worker isn't kept in; update it, \
+                 or go on without by `query.workers.without_walls` in instance.yaml \
+                 (`WorkerSettings::without_walls` of a program)",
                 missing.join(", ")
             ),
         )),

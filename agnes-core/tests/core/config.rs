@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use agnes_core::WorkerProgram;
 use agnes_core::access::{Principal, TablePolicy};
 use agnes_core::config::{Config, Files, Level};
 use agnes_core::sync::Runs;
@@ -37,7 +38,7 @@ fn read(config: &Config) -> String {
             [&config.auth.webapp_secret_key, &config.email.smtp_password]
                 .map(|secret| secret.as_ref().map(|secret| secret.expose().to_string())),
             (&config.data_source, config.get(&["config_version"])),
-            config.settings(),
+            (config.settings(), config.workers(WorkerProgram::this(["worker"]).unwrap())),
         )
     )
 }

@@ -95,7 +95,7 @@ impl House {
             remote_engines: RemoteEngines::default().with(&name, Arc::new(engine)),
             ..Components::default()
         };
-        let settings = Settings { hybrid, ..Settings::default() };
+        let settings = Settings { hybrid, ..place.settings() };
         let agnes = Agnes::open_with(place.data(), settings, components).unwrap();
         rebuild(&agnes);
         agnes.adopt(ADMIN, None).unwrap();

@@ -60,7 +60,7 @@ fn a_change_of_the_same_size_in_the_same_moment_is_seen() {
     let clock = agnes_core::FixedClock(Timestamp::from_micros(micros + 1000));
     let components =
         agnes_core::Components { clock: std::sync::Arc::new(clock), ..Default::default() };
-    let agnes = Agnes::open_with(place.data(), Default::default(), components).unwrap();
+    let agnes = Agnes::open_with(place.data(), place.settings(), components).unwrap();
     rebuild(&agnes);
     assert_eq!(query(&agnes, "FROM t"), "aaaa");
     let mut bytes = std::fs::read(&file).unwrap();

@@ -29,7 +29,7 @@ fn allow(place: &Place, url: &str) -> Agnes {
         token_envs: Vec::new(),
         community: false,
     };
-    let settings = Settings { attach_policy: AttachPolicy::new(vec![rule]), ..Settings::default() };
+    let settings = Settings { attach_policy: AttachPolicy::new(vec![rule]), ..place.settings() };
     Agnes::open_with(place.data(), settings, Components::default()).unwrap()
 }
 
@@ -179,7 +179,7 @@ fn hostile_rows_stay_rows() {
     place.foreign("wh", &statements);
     let secrets = BTreeMap::from([("JWT_SECRET_KEY".to_string(), Secret::new("hunter2"))]);
     let components = Components { secrets: Arc::new(secrets), ..Components::default() };
-    let agnes = Agnes::open_with(place.data(), Settings::default(), components).unwrap();
+    let agnes = Agnes::open_with(place.data(), place.settings(), components).unwrap();
     let report = rebuild(&agnes);
     assert_eq!(report.skipped.len(), 4, "{}", left_out(&report));
     assert_eq!(query(&agnes, "FROM fine"), "1");
@@ -200,7 +200,7 @@ fn a_refused_alias_serves_nobody_else_s_system() {
         community: false,
     };
     let both = AttachPolicy::new(vec![rule("wh"), rule("zz")]);
-    let settings = Settings { attach_policy: both, ..Settings::default() };
+    let settings = Settings { attach_policy: both, ..place.settings() };
     let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
     let report = rebuild(&agnes);
     assert!(left_out(&report).contains("`stolen` of `zz` is left out"), "{}", left_out(&report));
@@ -210,7 +210,7 @@ fn a_refused_alias_serves_nobody_else_s_system() {
     // The same system, which the policy allows to `wh` alone.
     place.foreign("zz", &remote("stolen", "SELECT * FROM far.main.hidden", &url, "duckdb", ""));
     let settings =
-        Settings { attach_policy: AttachPolicy::new(vec![rule("wh")]), ..Settings::default() };
+        Settings { attach_policy: AttachPolicy::new(vec![rule("wh")]), ..place.settings() };
     let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
     let report = rebuild(&agnes);
     assert!(left_out(&report).contains("`zz` may not attach"), "{}", left_out(&report));
@@ -226,7 +226,7 @@ fn what_the_operator_forbids_goes_though_nothing_else_changed() {
     let url = remote_database(&place);
     place.foreign("wh", &remote("orders", "SELECT * FROM far.sales.orders", &url, "duckdb", ""));
     rebuild(&allow(&place, &url));
-    let agnes = Agnes::open(place.data()).unwrap();
+    let agnes = Agnes::open_with(place.data(), place.settings(), Components::default()).unwrap();
     let report = rebuild(&agnes);
     assert_eq!(report.dropped.len(), 1, "{report:?}");
     assert_eq!(query_error(&agnes.session().unwrap(), "FROM orders").kind(), Kind::NotFound);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agnes_core::access::{Access, Principal, UserId};
 use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, Stop, TYPE_KEY};
-use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings, WorkerSettings};
+use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings};
 
 use crate::access::{email, group, resource, user};
 use crate::support::{Place, query_error, query_in, rebuild, run, shown, source, table};
@@ -24,15 +24,14 @@ pub struct Shop {
 
 impl Shop {
     pub fn open(place: &Place, query: QueryLimits) -> Shop {
-        Shop::open_with(place, query, None)
+        Shop::with(place, Settings { query, ..place.settings() })
     }
 
-    pub fn open_with(place: &Place, query: QueryLimits, workers: Option<WorkerSettings>) -> Shop {
+    pub fn with(place: &Place, settings: Settings) -> Shop {
         let sql = table("orders", ORDERS)
             + &table("customers", "SELECT i AS id, 'c' || i AS name FROM range(3) t(i)")
             + &table("salaries", "SELECT 1 AS id, 'secret' AS name, 100 AS salary");
         place.foreign("hr", &sql);
-        let settings = Settings { query, workers, ..Settings::default() };
         let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
         rebuild(&agnes);
         agnes.adopt(OPERATOR, None).unwrap();
@@ -50,7 +49,7 @@ impl Shop {
         self.agnes.session_for(&self.ada).unwrap()
     }
 
-    fn access(&self) -> std::sync::Arc<Access> {
+    pub fn access(&self) -> std::sync::Arc<Access> {
         self.agnes.access().unwrap()
     }
 

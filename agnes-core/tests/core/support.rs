@@ -10,7 +10,7 @@ use agnes_core::connectors::files::{FilesConnector, FilesOptions};
 use agnes_core::query::AllRows;
 use agnes_core::{
     Agnes, Clock, Components, Error, FixedClock, NoProgress, QueryOptions, RebuildReport, Result,
-    Session, Settings, SourceName, Timestamp,
+    Session, Settings, SourceName, Timestamp, WorkerProgram, WorkerSettings,
 };
 use duckdb::Connection;
 
@@ -49,7 +49,26 @@ impl Place {
     }
 
     pub fn agnes(&self) -> Agnes {
-        Agnes::open(self.data()).unwrap()
+        Agnes::open_with(self.data(), self.settings(), Components::default()).unwrap()
+    }
+
+    /// The usual settings, with statements running where they do in these tests.
+    pub fn settings(&self) -> Settings {
+        let workers = crate::IN_WORKERS.then(|| self.workers());
+        Settings { workers, ..Settings::default() }
+    }
+
+    /// This crate's own worker, told whose it is.
+    // Where the engine of a development build lies.
+    #[allow(clippy::disallowed_methods)]
+    pub fn workers(&self) -> WorkerSettings {
+        let loader = std::env::var_os("LD_LIBRARY_PATH");
+        let loader = loader.map(|path| ("LD_LIBRARY_PATH".into(), path));
+        WorkerSettings::new(WorkerProgram {
+            path: PathBuf::from(env!("CARGO_BIN_EXE_agnes-worker")),
+            arguments: vec![self.data().display().to_string()],
+            environment: loader.into_iter().collect(),
+        })
     }
 
     /// The same years later, so that no file is so fresh that a change of it could go
@@ -57,7 +76,7 @@ impl Place {
     pub fn agnes_later(&self) -> Agnes {
         let clock = FixedClock(Timestamp::from_micros(4_000_000_000_000_000));
         let components = Components { clock: Arc::new(clock), ..Components::default() };
-        Agnes::open_with(self.data(), Settings::default(), components).unwrap()
+        Agnes::open_with(self.data(), self.settings(), components).unwrap()
     }
 
     pub fn extract(&self, source: &str) -> PathBuf {

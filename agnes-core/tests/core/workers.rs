@@ -1,29 +1,22 @@
 //! Statements that run in worker processes: what their callers see, and what survives.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use agnes_core::access::Principal;
 use agnes_core::query::{Parameter, QueryLimits, QueryOptions};
-use agnes_core::{Kind, Rows, Session, Wall, WorkerProgram, WorkerSettings};
+use agnes_core::{Key, Kind, Rows, Session, Settings, Wall, WorkerSettings};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sessions::Shop;
 use crate::support::{Place, query_error, query_in};
 
-/// This crate's own worker, told whose it is.
-// Where the engine of a development build lies.
-#[allow(clippy::disallowed_methods)]
-pub fn settings(place: &Place) -> WorkerSettings {
-    let path = PathBuf::from(env!("CARGO_BIN_EXE_agnes-worker"));
-    let arguments = vec![place.data().display().to_string()];
-    let loader = std::env::var_os("LD_LIBRARY_PATH").map(|value| ("LD_LIBRARY_PATH".into(), value));
-    let environment = loader.into_iter().collect();
-    WorkerSettings::new(WorkerProgram { path, arguments, environment })
+fn shop(place: &Place) -> Shop {
+    shop_with(place, QueryLimits::default(), place.workers())
 }
 
-fn shop(place: &Place) -> Shop {
-    Shop::open_with(place, QueryLimits::default(), Some(settings(place)))
+fn shop_with(place: &Place, query: QueryLimits, workers: WorkerSettings) -> Shop {
+    Shop::with(place, Settings { query, workers: Some(workers), ..Settings::default() })
 }
 
 #[test]
@@ -78,6 +71,82 @@ fn a_worker_that_is_killed_is_replaced_at_once() {
         kill_process(pid, Signal::KILL).unwrap();
     }
     assert_eq!(query_in(&session, "SELECT count(*) + 1 FROM orders"), "6");
+}
+
+#[test]
+fn a_statement_that_ends_its_worker_is_told_to_its_caller_and_to_the_log() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let session = shop.session();
+    std::thread::scope(|scope| {
+        let honest = shop.agnes.session().unwrap();
+        assert_eq!(query_in(&honest, "SELECT count(*) FROM salaries"), "1");
+        let before = workers_of(&place);
+        let ended = scope.spawn(|| query_error(&session, HANGS));
+        let hers = waited(|| workers_of(&place).into_iter().find(|pid| !before.contains(pid)));
+        // Once it has said that it is ready: what dies before that isn't the statement's doing.
+        waited(|| (shop.agnes.workers().unwrap().busy == 1).then_some(()));
+        std::thread::sleep(Duration::from_millis(300));
+        kill_process(hers, Signal::ABORT).unwrap();
+        let error = ended.join().unwrap();
+        assert_eq!(error.kind(), Kind::Limit, "{error}");
+        assert!(error.message().starts_with("the query ended its worker"), "{error}");
+        assert_eq!(error.context(Key::Reason), Some("worker_ended"));
+        assert_eq!(query_in(&honest, "SELECT count(*) FROM salaries"), "1");
+    });
+    assert_eq!(shop.agnes.workers().unwrap().ended, 1);
+    let access = shop.access();
+    let told = access.admin(&Principal::Operator).unwrap().audit(100).unwrap();
+    let told = told.iter().find(|event| event.action == "query.worker_ended").unwrap();
+    assert_eq!(told.user.as_deref(), Some(shop.id.as_str()));
+    assert_eq!(told.params.as_ref().unwrap()["sql"], HANGS);
+    assert!(told.result.as_ref().unwrap().contains("gave up"), "{told:?}");
+}
+
+#[test]
+fn there_are_no_more_workers_than_there_may_be() {
+    let place = Place::new();
+    let limits = QueryLimits { patience: Duration::from_millis(200), ..QueryLimits::default() };
+    let shop = shop_with(&place, limits, WorkerSettings { most: 1, ..place.workers() });
+    let session = shop.session();
+    // One that lists tables takes the place of one that reads them.
+    assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+    assert_eq!(query_in(&session, "SHOW TABLES"), "customers\norders");
+    assert_eq!(workers_of(&place).len(), 1);
+    // It is given back once its caller has heard all.
+    waited(|| (shop.agnes.workers().unwrap().busy == 0).then_some(()));
+    let options = QueryOptions { time: Some(Duration::from_secs(1)), ..QueryOptions::default() };
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| session.query(HANGS, &options).and_then(Rows::read_all));
+        waited(|| (shop.agnes.workers().unwrap().busy == 1).then_some(()));
+        let error = query_error(&session, "SELECT 1");
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        long.join().unwrap().unwrap_err();
+    });
+    waited(|| (shop.agnes.workers().unwrap().busy == 0).then_some(()));
+    assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+}
+
+#[test]
+fn workers_have_only_so_much_memory_together() {
+    let place = Place::new();
+    let workers = WorkerSettings { memory_bytes: 1 << 20, ..place.workers() };
+    let shop = shop_with(&place, QueryLimits::default(), workers);
+    let error = query_error(&shop.session(), HANGS);
+    assert_eq!(error.kind(), Kind::Limit, "{error}");
+    assert!(error.message().contains("more memory than they may have"), "{error}");
+}
+
+/// What something comes to, soon.
+fn waited<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        match look() {
+            Some(found) => return found,
+            None if begun.elapsed() > Duration::from_secs(20) => panic!("it never came to that"),
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
 }
 
 /// The processes that are workers of this place.

@@ -14,7 +14,7 @@ use super::format::Format;
 use super::log::LogFormat;
 use super::output::{Done, Output};
 use super::people::OPERATOR;
-use super::{ingest, open, query, rebuild, serve};
+use super::{ingest, query, rebuild, serve};
 use crate::http::ServerSettings;
 
 pub(super) const HELP: &str = "\
@@ -95,7 +95,7 @@ const QUESTIONS: [(&str, &str); 3] = [
 impl Demo {
     pub(super) fn run(self, data_dir: PathBuf, output: &Output) -> Result<Done> {
         let start = Instant::now();
-        let agnes = open(data_dir.clone())?;
+        let agnes = self.open(&data_dir)?;
         let inbox = data_dir.join("inbox");
         output.line("1. Files become extracts: one folder of parquet for each source.")?;
         for source in &SOURCES {
@@ -144,6 +144,20 @@ impl Demo {
             );
         }
         Ok(Done::whole_if(report.is_complete()))
+    }
+}
+
+impl Demo {
+    /// A server's data folder, where there is to be one.
+    fn open(&self, data_dir: &Path) -> Result<Agnes> {
+        let environment = Environment::of(data_dir);
+        let config = environment.config();
+        let settings = super::settings(data_dir, &environment, &config)?;
+        let settings = match self.serve {
+            true => serve::settings(settings, &config, &environment)?,
+            false => settings,
+        };
+        Agnes::open_with(data_dir, settings, environment.components())
     }
 }
 

@@ -16,7 +16,8 @@ pub(super) const HELP: &str = "\
 Say what is wrong with an installation, and what helps.
 
 Looks at the engine, the configuration, the data folder, the disk, the system database, what is \
-published, and the limits of this process, and changes nothing. Beside a running server it says \
+published, the workers in which a server's statements run, and the limits of this process, and \
+changes nothing. Beside a running server it says \
 that there is one. The exit code is 0 when nothing is wrong, warnings aside.";
 
 #[derive(Debug, Args)]
@@ -38,6 +39,7 @@ impl Doctor {
         found.push(server(&data_dir));
         // What is wrong with the configuration was said.
         let settings = environment.settings(&config).unwrap_or_default();
+        let settings = super::serve::settings(settings, &config, &environment)?;
         let agnes = Agnes::open_with(data_dir, settings, environment.components())?;
         found.extend(agnes.examine());
         let of = |health| found.iter().filter(|finding| finding.health == health).count();

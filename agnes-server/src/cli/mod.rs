@@ -334,10 +334,8 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
             let data_dir = data_dir.unwrap_or_else(usual);
             let environment = Environment::of(&data_dir);
             let config = command.configuration(&environment);
-            let mut settings = settings(&data_dir, &environment, &config)?;
-            if config.query.nice.is_none() {
-                settings.query.nice = serve::NICE;
-            }
+            let settings = settings(&data_dir, &environment, &config)?;
+            let settings = serve::settings(settings, &config, &environment)?;
             let agnes = Agnes::open_with(data_dir, settings, environment.clone().components())?;
             command.run(agnes, &config, environment, output)
         }
@@ -362,12 +360,8 @@ fn dispatch(cli: Cli, output: &Output) -> Result<Done> {
     }
 }
 
-/// Opens a data folder with the settings and secrets of this process's environment.
-fn open(data_dir: PathBuf) -> Result<Agnes> {
-    open_configured(data_dir).map(|(agnes, _)| agnes)
-}
-
-/// The same with its configuration.
+/// Opens a data folder with the settings and secrets of this process's environment, and gives its
+/// configuration, too.
 fn open_configured(data_dir: PathBuf) -> Result<(Agnes, Config)> {
     let environment = Environment::of(&data_dir);
     let config = environment.config();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use agnes_core::access::{Email, SCHEDULER_SECRET_MIN, SIGNING_KEY_MIN};
 use agnes_core::config::Config;
-use agnes_core::{Agnes, Error, Kind, Result, Secret};
+use agnes_core::doctor::{Finding, Health};
+use agnes_core::{Agnes, Error, Kind, Result, Secret, Settings, WorkerProgram};
 use clap::Args;
 use tokio::net::TcpListener;
 
@@ -16,7 +17,7 @@ use super::beside;
 use super::environment::Environment;
 use super::log;
 use super::output::{Done, Output, count};
-use super::server_settings::{listen, log_format, settings, told};
+use super::server_settings::{self, listen, log_format, told};
 use crate::http::{self, App, ServerSettings};
 
 pub(super) const HELP: &str = "\
@@ -49,7 +50,38 @@ pub(super) struct Serve {
 }
 
 /// How far statements stand back behind everything else that a server does.
-pub(super) const NICE: u8 = 10;
+const NICE: u8 = 10;
+
+/// The settings of a server: its statements stand back, and run in processes of their own.
+pub(super) fn settings(
+    mut settings: Settings,
+    config: &Config,
+    environment: &Environment,
+) -> Result<Settings> {
+    if config.query.nice.is_none() {
+        settings.query.nice = NICE;
+    }
+    let mut program = WorkerProgram::this([super::WORKER])?;
+    // Where the loader finds the engine of a development build.
+    let loader = environment.get("LD_LIBRARY_PATH");
+    program.environment =
+        loader.map(|path| ("LD_LIBRARY_PATH".into(), path.into())).into_iter().collect();
+    settings.workers = config.workers(program);
+    Ok(settings)
+}
+
+/// What keeps statements in, for whoever starts it.
+///
+/// # Errors
+/// `Unavailable` when nothing does.
+fn workers(found: Vec<Finding>) -> Result<Vec<String>> {
+    let line = |Finding { about, health, seen, cure }: Finding| match (health, cure) {
+        (Health::Problem, _) => Err(Error::new(Kind::Unavailable, seen)),
+        (_, Some(cure)) => Ok(format!("warning: {seen}; {cure}")),
+        (_, None) => Ok(format!("  {about:16} {seen}")),
+    };
+    found.into_iter().map(line).collect()
+}
 
 /// An address with a port; `localhost` is this machine's.
 pub(super) fn address(text: &str) -> std::result::Result<SocketAddr, String> {
@@ -84,7 +116,7 @@ impl Serve {
             ));
         }
         let listen = listen(self.listen, &config.server)?;
-        let settings = settings(config, &environment, listen.ip())?;
+        let settings = server_settings::settings(config, &environment, listen.ip())?;
         let format = log_format(config, &environment)?;
         serve(agnes, settings, listen, format, environment, output, |_, _| Ok(()))
     }
@@ -134,8 +166,13 @@ pub(super) fn serve(
             true => ServerSettings { public_url: format!("{scheme}://{address}"), ..settings },
             false => settings,
         };
-        let shown = told(&settings, &agnes);
+        let mut shown = told(&settings, &agnes);
+        let trying = agnes.clone();
+        let trying = std::thread::spawn(move || trying.examine_workers());
         let app = App::new(agnes.clone(), settings)?;
+        let found = trying.join();
+        let found = found.map_err(|_| Error::new(Kind::Internal, "no worker can be tried"))?;
+        shown.extend(workers(found)?);
         seed(&app, &environment)?;
         let state = agnes.layout().state().to_path_buf();
         let held = agnes.clone();

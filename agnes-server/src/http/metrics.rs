@@ -180,6 +180,17 @@ fn work(app: &Inner, now: &mut Now) {
     let states = [("running", statements.running), ("waiting", statements.waiting)];
     let states = states.map(|(state, count)| (InState { state }, count as u64));
     now.gauges("agnes_statements", "SQL statements, by state", states);
+    if let Some(workers) = app.agnes.workers() {
+        let states = [("busy", workers.busy), ("idle", workers.idle)];
+        let states = states.map(|(state, count)| (InState { state }, count as u64));
+        now.gauges("agnes_workers", "Processes in which statements run, by state", states);
+        now.counter("agnes_workers_started", "Workers that were started", workers.started);
+        now.counter(
+            "agnes_workers_ended",
+            "Workers that a statement has ended, or that were ended with it",
+            workers.ended,
+        );
+    }
 }
 
 fn data(app: &Inner, now: &mut Now) -> Result<()> {

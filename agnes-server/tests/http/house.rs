@@ -10,6 +10,7 @@ use agnes_core::clock::{Clock, SystemClock};
 use agnes_core::connectors::files::{FilesConnector, FilesOptions};
 use agnes_core::{
     Agnes, Components, NoProgress, Secret, Secrets, Settings, SourceName, Timestamp, TokenEnv,
+    WorkerProgram, WorkerSettings,
 };
 use agnes_server::{App, ServerSettings, router};
 use axum::Router;
@@ -131,6 +132,18 @@ impl Ask<'_> {
     }
 }
 
+/// What a server has its statements run in.
+// Where the engine of a development build lies.
+#[allow(clippy::disallowed_methods)]
+fn worker() -> WorkerProgram {
+    let loader = std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH".into(), path));
+    WorkerProgram {
+        path: env!("CARGO_BIN_EXE_agnes").into(),
+        arguments: vec!["worker".to_string()],
+        environment: loader.into_iter().collect(),
+    }
+}
+
 impl House {
     /// Orders and salaries are published; Ada may see the orders, Eve nothing, and Root is an
     /// admin. All have the same password.
@@ -165,7 +178,9 @@ impl House {
         let components =
             Components { clock: clock.clone(), secrets: Arc::new(Keys), ..Components::default() };
         let data = folder.path().join("data");
-        let agnes = Agnes::open_with(data, Settings::default(), components).unwrap();
+        let workers = Some(WorkerSettings::new(worker()));
+        let core = Settings { workers, ..Settings::default() };
+        let agnes = Agnes::open_with(data, core, components).unwrap();
         let agnes = Arc::new(agnes);
         let app = App::new(agnes.clone(), settings).unwrap();
         House { router: router(app.clone()), clock, agnes, app, folder }
