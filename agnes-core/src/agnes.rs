@@ -426,6 +426,7 @@ impl Agnes {
             now: self.now(),
             grace: self.settings.grace,
             patience: self.settings.rebuild_patience,
+            pool: self.pool.as_ref(),
         }
     }
 }

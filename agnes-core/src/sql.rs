@@ -415,6 +415,12 @@ pub(crate) fn lock<P: AsRef<Path>>(files: &[P]) -> Result<Sql> {
     )))
 }
 
+/// Lets views be read whose lambdas were stored as arrows: so DuckDB writes down `lambda x: …`, which
+/// it doesn't take any more by itself.
+pub(crate) fn single_arrows() -> Sql {
+    Sql("SET lambda_syntax = 'ENABLE_SINGLE_ARROW'".to_string())
+}
+
 /// Writes a query's rows into a parquet file.
 pub(crate) fn copy_to_parquet(body: &Sql, file: &Path, options: &ParquetOptions) -> Result<Sql> {
     let codec = match options.codec {

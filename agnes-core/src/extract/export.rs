@@ -1,12 +1,14 @@
 //! Writing the rows of a foreign query into a parquet file, inside a locked session.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Export, ParquetOptions};
 use crate::disk::Disk;
 use crate::layout::EXTRACT_DB;
+use crate::worker::{Fate, Foreign, Pool};
 use crate::{Error, Kind, Result, engine, sql};
 
 /// The longest that a foreign query may run.
@@ -22,80 +24,25 @@ pub(crate) fn export(
     out: &Path,
     limits: &engine::Limits,
     disk: &Disk,
+    pool: Option<&Arc<Pool>>,
 ) -> Result<()> {
-    let connection = engine::in_memory(limits)?;
-    // DuckDB stores a view's `lambda x: …` as the arrow that it doesn't take any more.
-    connection
-        .execute_batch("SET lambda_syntax = 'ENABLE_SINGLE_ARROW'")
-        .map_err(|e| engine::error("open the engine", e))?;
+    let mut files: Vec<PathBuf> = query.files.iter().map(|f| folder.join(f)).collect();
     if query.tables {
-        engine::run(
-            &connection,
-            "open the extract",
-            &sql::attach_extract(&folder.join(EXTRACT_DB))?,
-        )?;
+        files.extend(super::database_files(folder));
     }
-    let mut allowed: Vec<PathBuf> = query.files.iter().map(|f| folder.join(f)).collect();
-    allowed.push(out.to_path_buf());
-    engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
     disk.engine_writes(out)?;
+    // A worker may write this one file, and make none.
+    File::create_new(out).map_err(|e| Error::io("write", out, e))?;
+    let engine = Foreign::open(pool, limits, PATIENCE, files, Some(out.to_path_buf()))?;
+    if query.tables {
+        engine.execute("open the extract", &sql::attach_extract(&folder.join(EXTRACT_DB))?)?;
+    }
+    for (name, body) in &query.views {
+        engine.execute("make a view", &sql::create_view(name, body))?;
+    }
     let copy = sql::copy_to_parquet(&query.query, out, &ParquetOptions::default())?;
-    with_deadline(&connection, PATIENCE, || {
-        for (name, body) in &query.views {
-            engine::run(&connection, "make a view", &sql::create_view(name, body))?;
-        }
-        engine::run(&connection, "export a table", &copy)
+    engine.execute_long("export a table", &copy).map_err(|error| match engine.fate() {
+        Some(Fate::Killed) => Error::new(Kind::Unavailable, error.message()),
+        _ => error,
     })
-}
-
-/// Runs `work` and interrupts the connection when it takes longer than `patience`.
-///
-/// # Errors
-/// `Limit` naming the time limit; whatever `work` returns.
-fn with_deadline<T>(
-    connection: &duckdb::Connection,
-    patience: Duration,
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    let interrupt = connection.interrupt_handle();
-    let (done, wait) = mpsc::channel::<()>();
-    let (result, late) = std::thread::scope(|scope| {
-        let watch = scope.spawn(move || {
-            let late = wait.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout);
-            if late {
-                interrupt.interrupt();
-            }
-            late
-        });
-        let result = work();
-        drop(done);
-        (result, watch.join().unwrap_or(false))
-    });
-    match result {
-        Err(error) if late && error.kind() == Kind::Cancelled => Err(Error::new(
-            Kind::Limit,
-            format!(
-                "the query ran longer than the limit of {} s and was ended",
-                patience.as_secs()
-            ),
-        )),
-        result => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endless_query_is_ended_by_the_limit() {
-        let connection = engine::in_memory(&engine::Limits::default()).unwrap();
-        let error = with_deadline(&connection, Duration::from_millis(50), || {
-            connection
-                .execute_batch("SELECT count(*) FROM range(10000000000) a, range(1000) b")
-                .map_err(|e| engine::error("run", e))
-        })
-        .unwrap_err();
-        assert_eq!(error.kind(), Kind::Limit, "{error}");
-    }
 }

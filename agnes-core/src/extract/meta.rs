@@ -1,11 +1,9 @@
 //! Reading `_meta` and `_remote_attach`, written by anybody.
 
-use duckdb::Connection;
-
 use super::{Skipped, TABLES_MAX, contract, skipped};
+use crate::worker::{Foreign, Texts};
 use crate::{
-    AttachAlias, Error, ExtensionName, Key, Result, SourceName, TableName, Timestamp, TokenEnv,
-    engine, sql,
+    AttachAlias, Error, ExtensionName, Key, Result, SourceName, TableName, Timestamp, TokenEnv, sql,
 };
 
 /// How a table is queried.
@@ -55,43 +53,32 @@ pub(crate) struct Meta {
 
 /// The columns of a table of the extract, or nothing when there is no such table.
 /// A view of that name doesn't count: it would be code.
-fn columns(connection: &Connection, table: &'static str) -> Result<Option<Vec<String>>> {
-    let fail = |e| engine::error("read the columns", e);
-    let is_table: bool = connection
-        .query_row(
-            "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = 'extract' \
-             AND schema_name = 'main' AND lower(table_name) = ?",
-            [table],
-            |row| row.get(0),
-        )
-        .map_err(fail)?;
-    if !is_table {
+fn columns(foreign: &Foreign, table: &'static str) -> Result<Option<Vec<String>>> {
+    let tables = format!(
+        "SELECT sql FROM duckdb_tables() WHERE database_name = 'extract' \
+         AND schema_name = 'main' AND lower(table_name) = '{table}'"
+    );
+    let Some(text) = foreign.texts("read the columns", &tables)?.into_iter().flatten().next()
+    else {
         return Ok(None);
-    }
+    };
     // A generated column is the extract's code, which reading the table would run.
-    let text: Option<String> = connection
-        .query_row(
-            "SELECT max(sql) FROM duckdb_tables() WHERE database_name = 'extract' \
-             AND schema_name = 'main' AND lower(table_name) = ?",
-            [table],
-            |row| row.get(0),
-        )
-        .map_err(fail)?;
     if text.is_some_and(|text| text.contains(super::view::GENERATED)) {
         return Err(contract("it has a generated column; write its values into plain ones"));
     }
-    let columns = engine::columns(connection, &sql::from_extract(table)).map_err(fail)?;
-    Ok(Some(columns.into_iter().map(|(name, _)| name).collect()))
+    let columns = sql::describe(&sql::from_extract(table));
+    let columns = foreign.texts("read the columns", columns.as_str())?;
+    Ok(Some(columns.into_iter().filter_map(|row| row.into_iter().next()?).collect()))
 }
 
 /// Reads both tables. Columns are found by name; those that are missing are empty.
-pub(crate) fn read(connection: &Connection, source: &SourceName) -> Result<Meta> {
+pub(crate) fn read(foreign: &Foreign, source: &SourceName) -> Result<Meta> {
     let broken = |what: String| {
         contract(format!("the extract of `{source}` {what}")).with(Key::Source, source)
     };
     let unreadable =
         |e: Error| broken(format!("has a `_meta` that can't be read: {}", e.message()));
-    let found = columns(connection, "_meta").map_err(unreadable)?.ok_or_else(|| {
+    let found = columns(foreign, "_meta").map_err(unreadable)?.ok_or_else(|| {
         broken("has no table `_meta`; write one row into it for each table".to_string())
     })?;
     let has = |name: &str| found.iter().any(|c| c.eq_ignore_ascii_case(name));
@@ -99,14 +86,14 @@ pub(crate) fn read(connection: &Connection, source: &SourceName) -> Result<Meta>
         return Err(broken("has a `_meta` without the column `table_name`".to_string()));
     }
     let mut meta = Meta { rows: Vec::new(), attaches: Vec::new(), skipped: Vec::new() };
-    read_tables(connection, source, &has, &mut meta).map_err(unreadable)?;
-    let attach = columns(connection, "_remote_attach").map_err(unreadable)?;
+    read_tables(foreign, source, &has, &mut meta).map_err(unreadable)?;
+    let attach = columns(foreign, "_remote_attach").map_err(unreadable)?;
     if let Some(found) = attach {
         let has = |name: &str| found.iter().any(|c| c.eq_ignore_ascii_case(name));
         let unreadable = |e: Error| {
             broken(format!("has a `_remote_attach` that can't be read: {}", e.message()))
         };
-        read_attaches(connection, source, &has, &mut meta).map_err(unreadable)?;
+        read_attaches(foreign, source, &has, &mut meta).map_err(unreadable)?;
     }
     Ok(meta)
 }
@@ -121,8 +108,14 @@ fn present(has: &dyn Fn(&str) -> bool) -> impl Fn(&'static str, &'static str) ->
     }
 }
 
+/// The cells of a row; those that aren't there are empty.
+pub(super) fn cells<const N: usize>(row: Texts) -> [Option<String>; N] {
+    let mut row = row.into_iter();
+    std::array::from_fn(|_| row.next().flatten())
+}
+
 fn read_tables(
-    connection: &Connection,
+    foreign: &Foreign,
     source: &SourceName,
     has: &dyn Fn(&str) -> bool,
     meta: &mut Meta,
@@ -138,32 +131,14 @@ fn read_tables(
         column("input_hash", "left(input_hash::VARCHAR, 1000)"),
         TABLES_MAX + 1
     );
-    type Raw = (
-        Option<String>,
-        Option<String>,
-        Option<i64>,
-        Option<i64>,
-        Option<i64>,
-        Option<String>,
-        Option<String>,
-    );
-    let rows: Vec<Raw> = connection
-        .prepare(&query)
-        .and_then(|mut statement| {
-            statement
-                .query_map([], |row| {
-                    let (name, description) = (row.get(0)?, row.get(1)?);
-                    let (rows, size, at) = (row.get(2)?, row.get(3)?, row.get(4)?);
-                    Ok((name, description, rows, size, at, row.get(5)?, row.get(6)?))
-                })?
-                .collect()
-        })
-        .map_err(|e| engine::error("read `_meta`", e))?;
+    let rows = foreign.texts("read `_meta`", &query)?;
     if rows.len() > TABLES_MAX {
         return Err(contract(format!("it has more than {TABLES_MAX} rows")));
     }
     let mut seen = std::collections::HashSet::new();
-    for (name, description, rows, size, at, mode, input_hash) in rows {
+    for row in rows {
+        let [name, description, rows, size, at, mode, input_hash] = cells(row);
+        let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
         let Some(name) = name else {
             let error = contract(format!(
                 "a row of `_meta` in `{source}` has no table_name; it is left out"
@@ -217,9 +192,9 @@ fn read_tables(
         meta.rows.push(MetaRow {
             name: table,
             description: description.filter(|d| !d.is_empty()),
-            rows: count(rows),
-            size_bytes: count(size),
-            extracted_at: at.map(Timestamp::from_micros),
+            rows: count(number(rows)),
+            size_bytes: count(number(size)),
+            extracted_at: number(at).map(Timestamp::from_micros),
             query_mode,
             input_hash,
         });
@@ -228,7 +203,7 @@ fn read_tables(
 }
 
 fn read_attaches(
-    connection: &Connection,
+    foreign: &Foreign,
     source: &SourceName,
     has: &dyn Fn(&str) -> bool,
     meta: &mut Meta,
@@ -243,16 +218,8 @@ fn read_attaches(
         column("url", "left(url::VARCHAR, 10000)"),
         column("token_env", "left(token_env::VARCHAR, 1000)"),
     );
-    type Raw = (Option<String>, Option<String>, Option<String>, Option<String>);
-    let rows: Vec<Raw> = connection
-        .prepare(&query)
-        .and_then(|mut statement| {
-            statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
-                .collect()
-        })
-        .map_err(|e| engine::error("read `_remote_attach`", e))?;
-    for (alias, extension, url, token_env) in rows {
+    for row in foreign.texts("read `_remote_attach`", &query)? {
+        let [alias, extension, url, token_env] = cells(row);
         let shown = alias.clone().unwrap_or_default();
         let parsed = || -> Result<RemoteAttach> {
             let url = url.clone().unwrap_or_default();

@@ -19,6 +19,7 @@
 mod export;
 mod meta;
 pub(crate) mod parquet;
+mod reader;
 mod view;
 mod write;
 
@@ -26,20 +27,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use duckdb::Connection;
-
 pub use meta::{QueryMode, RemoteAttach};
+pub(crate) use reader::{Opened, Reader, StoredColumns};
+use reader::{database_files, scan_once};
 pub use write::{
     Codec, ExtractWriter, ParquetOptions, RemoteTable, TableWriter, WriteMode, WriteReport,
 };
 
 use crate::disk::{Fingerprint, Folder};
 use crate::layout::{DATA, EXTRACT_DB};
-use crate::query::tree::{self, Tree};
-use crate::sql::{self, ColumnType, Sql};
-use crate::{
-    AttachAlias, ColumnName, Error, Key, Kind, Result, SourceName, TableName, Timestamp, engine,
-};
+use crate::sql::Sql;
+use crate::{AttachAlias, Error, Key, Kind, Result, SourceName, TableName, Timestamp};
 
 pub(crate) use export::export;
 pub(crate) use meta::MetaRow;
@@ -181,7 +179,7 @@ impl Extract {
         let source = SourceName::parse(name).map_err(|e| {
             contract(format!("the extract's folder names its source, but {}", e.message()))
         })?;
-        let reader = Reader::over([absolute.as_path()])?;
+        let reader = Reader::over([absolute.as_path()], None)?;
         let mut extract = Extract::scan(&source, &absolute, &reader)?;
         extract.check_files()?;
         Ok(extract)
@@ -370,158 +368,4 @@ pub(crate) fn open_folder(source: &SourceName, path: &Path) -> Result<Folder> {
         };
         error.with(Key::Source, source).with(Key::Path, path.display())
     })
-}
-
-/// An engine that can open some extracts' databases, one at a time, and nothing else.
-pub(crate) struct Reader {
-    connection: Connection,
-}
-
-impl Reader {
-    /// A reader for the extracts in these folders.
-    pub(crate) fn over<'p>(folders: impl IntoIterator<Item = &'p Path>) -> Result<Reader> {
-        let limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
-        let connection = engine::in_memory(&limits)?;
-        let mut allowed = Vec::new();
-        for folder in folders {
-            let database = folder.join(EXTRACT_DB);
-            // A log beside it is part of it.
-            allowed.push(crate::disk::with_suffix(&database, ".wal"));
-            allowed.push(database);
-        }
-        // A time with zone in `_meta` is read as UTC, whatever zone this machine is in.
-        // Without ICU there are none.
-        let _ = connection.execute_batch("SET TimeZone = 'UTC'");
-        engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
-        Ok(Reader { connection })
-    }
-}
-
-impl Reader {
-    /// Names and types of the columns of each view that was bound when it was made.
-    pub(crate) fn stored_columns(&self, folder: &Path) -> Result<StoredColumns> {
-        let fail = |e| engine::error("list the columns of the extract", e);
-        let attach = sql::attach_extract(&folder.join(EXTRACT_DB))?;
-        engine::run(&self.connection, "open the extract", &attach)?;
-        let _attached = Attached(&self.connection);
-        let mut statement = self
-            .connection
-            .prepare(
-                "SELECT table_name, column_name, data_type FROM duckdb_columns() \
-                 WHERE database_name = 'extract' AND schema_name = 'main' \
-                 AND column_name IS NOT NULL AND data_type IS NOT NULL \
-                 ORDER BY table_oid, column_index",
-            )
-            .map_err(fail)?;
-        let mut rows = statement.query([]).map_err(fail)?;
-        let mut columns = StoredColumns::new();
-        while let Some(row) = rows.next().map_err(fail)? {
-            let row: (String, String, String) =
-                row.get(0).and_then(|table| Ok((table, row.get(1)?, row.get(2)?))).map_err(fail)?;
-            if let Ok(table) = TableName::parse(row.0) {
-                columns.entry(table).or_default().push((row.1, row.2));
-            }
-        }
-        Ok(columns)
-    }
-
-    /// What stands in for the remote table of a view that is nothing but `SELECT *` from it.
-    pub(crate) fn stand_in(&self, query: &Sql, columns: &[(String, String)]) -> Option<Vec<Sql>> {
-        let tree = Tree::parse_long(&self.connection, query.as_str(), view::VIEW_MAX).ok()?;
-        let name = tree::name_parts(tree.plain_source()?);
-        let (alias, path) = name.split_first()?;
-        let path = path.iter().map(|part| ColumnName::parse(part.clone()).ok());
-        let columns = columns.iter().map(|(name, kind)| {
-            Some((ColumnName::parse(name.clone()).ok()?, ColumnType::parse(kind).ok()?))
-        });
-        let alias = AttachAlias::parse(alias.clone()).ok()?;
-        let (path, columns): (Vec<_>, Vec<_>) =
-            (path.collect::<Option<_>>()?, columns.collect::<Option<_>>()?);
-        Some(sql::stand_in(&alias, &path, &columns))
-    }
-}
-
-/// Names and types of columns, by table.
-pub(crate) type StoredColumns = BTreeMap<TableName, Vec<(String, String)>>;
-
-/// Attached while an extract is read.
-struct Attached<'r>(&'r Connection);
-
-impl Drop for Attached<'_> {
-    fn drop(&mut self) {
-        // A next extract under the same name fails to attach, and says so.
-        let _ = self.0.execute_batch(sql::detach_extract().as_str());
-    }
-}
-
-/// One reading; nothing when the extract was replaced meanwhile.
-fn scan_once(source: &SourceName, path: &Path, reader: &Reader) -> Result<Option<Extract>> {
-    let folder = open_folder(source, path)?;
-    let files = list_files(source, &folder)?;
-    let database = path.join(EXTRACT_DB);
-    let broken = |what: String| {
-        contract(format!("`{EXTRACT_DB}` of `{source}` {what}; let the connector write it again"))
-            .with(Key::Source, source)
-            .with(Key::Path, database.display())
-    };
-    let size = files.get(Path::new(EXTRACT_DB)).map_or(0, |f| f.size);
-    let file = match folder.open_file(Path::new(EXTRACT_DB)) {
-        Ok(file) => file,
-        // It was there when the files were listed.
-        Err(_) => return Ok(None),
-    };
-    let mut head = [0u8; 64];
-    let read = std::os::unix::fs::FileExt::read_at(&file, &mut head, 0).unwrap_or(0);
-    engine::check_header(head.get(..read).unwrap_or(&[]), size).map_err(&broken)?;
-    if size > DATABASE_MAX_BYTES {
-        return Err(broken(format!(
-            "has {size} bytes, more than the {DATABASE_MAX_BYTES} that are opened; \
-             data belongs into parquet files below `{DATA}/`"
-        )));
-    }
-    drop(file);
-
-    let connection = &reader.connection;
-    let attached = connection.execute_batch(sql::attach_extract(&database)?.as_str());
-    if let Err(error) = attached {
-        let text = engine::message(&error);
-        if engine::is_lock_conflict(&text) {
-            let holder =
-                engine::lock_holder(&text).map_or(String::new(), |pid| format!(" (process {pid})"));
-            return Err(Error::new(
-                Kind::Unavailable,
-                format!("the extract of `{source}` is being written{holder}; try again when that has ended"),
-            )
-            .with(Key::Source, source));
-        }
-        return Err(broken(format!("can't be opened: {text}")));
-    }
-    let _attached = Attached(connection);
-    let unreadable = |e: Error| broken(format!("can't be read: {}", e.message()));
-
-    let meta = meta::read(connection, source)?;
-    let objects = view::Objects::read(connection, path, source, &files).map_err(unreadable)?;
-    let meta::Meta { rows, attaches, skipped: mut left_out } = meta;
-    let mut tables = Vec::with_capacity(rows.len());
-    for row in rows {
-        match objects.content(connection, &row, &attaches) {
-            Ok(content) => tables.push(Table { meta: row, content }),
-            Err(error) => left_out.push(skipped(source, row.name.as_str(), error)),
-        }
-    }
-    tables.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
-
-    // The same files as before, under the same path: what was read belongs together.
-    let again = match open_folder(source, path).and_then(|folder| list_files(source, &folder)) {
-        Ok(files) => files,
-        Err(_) => return Ok(None),
-    };
-    Ok((again == files).then(|| Extract {
-        source: source.clone(),
-        folder: path.to_path_buf(),
-        tables,
-        skipped: left_out,
-        attaches,
-        files,
-    }))
 }

@@ -4,17 +4,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use duckdb::Connection;
 use globset::GlobBuilder;
 use serde_json::{Value, json};
 
-use super::{Content, Export, MetaRow, QueryMode, RemoteAttach, contract};
+use super::{Content, Export, MetaRow, Opened, QueryMode, RemoteAttach, contract};
 use crate::disk::Fingerprint;
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::query::guard::Judge;
 use crate::query::tree::{self, Tree};
 use crate::sql::{self, Sql};
-use crate::{AttachAlias, Error, Result, SourceName, TableName, engine};
+use crate::{AttachAlias, Error, Result, SourceName, TableName};
 
 /// A column with the absolute path of the file that a row comes from, which DuckDB's parquet
 /// reader adds when asked for it by name or by an option.
@@ -59,18 +58,18 @@ enum Query {
 impl<'a> Objects<'a> {
     /// Lists what the attached extract holds and parses its views' texts.
     pub(crate) fn read(
-        connection: &Connection,
+        opened: &Opened<'_>,
         folder: &'a Path,
         source: &'a SourceName,
         files: &'a BTreeMap<PathBuf, Fingerprint>,
     ) -> Result<Self> {
         let list = |query: &str| -> Result<Vec<(String, Option<String>)>> {
-            connection
-                .prepare(query)
-                .and_then(|mut statement| {
-                    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-                })
-                .map_err(|e| engine::error("list the extract's tables", e))
+            let rows = opened.engine().texts("list the extract's tables", query)?;
+            let named = rows.into_iter().map(|row| {
+                let mut row = row.into_iter();
+                Some((row.next()??, row.next()?))
+            });
+            Ok(named.flatten().collect())
         };
         let tables = list(
             "SELECT table_name, sql FROM duckdb_tables() \
@@ -104,7 +103,11 @@ impl<'a> Objects<'a> {
             objects.views.insert(name.clone(), query);
         }
         for (name, query) in parse {
-            let tree = Tree::parse_long(connection, query, VIEW_MAX);
+            let parser = opened.parser()?;
+            let tree = Tree::parse_long(parser, query, VIEW_MAX);
+            if parser.fate().is_some() {
+                return tree.map(|_| objects);
+            }
             let query = tree.map(Query::Parsed).map_err(|e| e.message().to_string());
             objects.views.insert(name.clone(), query);
         }
@@ -142,7 +145,7 @@ impl<'a> Objects<'a> {
     /// the extract, or its files are missing.
     pub(crate) fn content(
         &self,
-        connection: &Connection,
+        opened: &Opened<'_>,
         row: &MetaRow,
         attaches: &[RemoteAttach],
     ) -> Result<Content> {
@@ -173,9 +176,7 @@ impl<'a> Objects<'a> {
             Query::Parsed(tree) => tree,
         };
         if row.query_mode == QueryMode::Remote {
-            return self
-                .remote(connection, tree, attaches)
-                .map_err(|e| left_out(e.message().into()));
+            return self.remote(opened, tree, attaches).map_err(|e| left_out(e.message().into()));
         }
         if let Some(plain) = self.plain(tree).map_err(|e| left_out(e.message().into()))? {
             return Ok(plain);
@@ -184,11 +185,12 @@ impl<'a> Objects<'a> {
         let mut tree = tree.clone();
         tree.judge(&mut judge).map_err(|e| left_out(e.message().into()))?;
         let OwnFiles { mut needed, files, tables, .. } = judge;
-        let query = sql::guarded(tree.to_sql(connection)?);
+        let parser = opened.parser()?;
+        let query = sql::guarded(tree.to_sql(parser)?);
         let mut views = Vec::with_capacity(needed.len());
         for (name, needed) in needed.drain(..) {
             let query = match needed {
-                Needed::Judged(tree) => sql::guarded(tree.to_sql(connection)?),
+                Needed::Judged(tree) => sql::guarded(tree.to_sql(parser)?),
                 Needed::Written(query) => query,
             };
             views.push((name, query));
@@ -299,7 +301,7 @@ impl<'a> Objects<'a> {
 
     fn remote(
         &self,
-        connection: &Connection,
+        opened: &Opened<'_>,
         tree: &Tree,
         attaches: &[RemoteAttach],
     ) -> Result<Content> {
@@ -310,7 +312,7 @@ impl<'a> Objects<'a> {
             return Err(contract("it is remote, but its view reads from no alias"));
         }
         let aliases = judge.used.into_iter().collect();
-        Ok(Content::Remote { query: sql::guarded(tree.to_sql(connection)?), aliases })
+        Ok(Content::Remote { query: sql::guarded(tree.to_sql(opened.parser()?)?), aliases })
     }
 }
 

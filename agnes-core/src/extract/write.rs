@@ -263,7 +263,7 @@ impl ExtractWriter {
         if !self.folder.join(EXTRACT_DB).exists() {
             return Ok(None);
         }
-        let reader = Reader::over([self.folder.as_path()])?;
+        let reader = Reader::over([self.folder.as_path()], None)?;
         match Extract::scan(&self.source, &self.folder, &reader) {
             Ok(extract) => Ok(Some((reader, extract))),
             // What can't be read can't be kept; writing it anew is the cure.
@@ -304,13 +304,14 @@ impl ExtractWriter {
                 Content::Export(export) => {
                     let file = table_file(&name);
                     let out = self.aside.join(&file);
-                    super::export(&export, &self.folder, &out, &self.limits, &self.disk)?;
+                    super::export(&export, &self.folder, &out, &self.limits, &self.disk, None)?;
                     Body::Files { files: vec![file], by_name: false }
                 }
                 Content::Remote { query, .. } => {
                     // As it was bound, so it is bound again: its system may be away now.
                     let columns = columns.get(&name);
-                    let stand_in = columns.and_then(|columns| reader.stand_in(&query, columns));
+                    let stand_in =
+                        columns.and_then(|columns| reader.stand_in(&self.folder, &query, columns));
                     Body::Remote { query, stand_in: stand_in.unwrap_or_default() }
                 }
             };

@@ -248,7 +248,14 @@ fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Da
         Content::Export(query) => {
             let out = target.export_path();
             let _ = fs::remove_file(&out);
-            let exported = extract::export(query, &make.folder, &out, context.limits, context.disk);
+            let exported = extract::export(
+                query,
+                &make.folder,
+                &out,
+                context.limits,
+                context.disk,
+                context.pool,
+            );
             // A half-written export, or one of files that changed meanwhile, is worth nothing.
             let unchanged = extract::open_folder(&make.source, &make.folder)
                 .and_then(|folder| extract::list_files(&make.source, &folder))

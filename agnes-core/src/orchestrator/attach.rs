@@ -4,6 +4,8 @@
 //! allowed. Without this list a hostile extract could name an extension that runs code, or
 //! send a secret of the process to an address of its own.
 
+use std::path::{Path, PathBuf};
+
 use duckdb::Connection;
 
 use crate::extract::RemoteAttach;
@@ -199,12 +201,20 @@ fn redirects(prefix: &str, rest: &str) -> bool {
     keys(rest).iter().any(|key| SERVER.contains(&key.as_str()) || named.contains(key))
 }
 
-/// One remote system, ready to be attached.
-#[derive(Debug, Clone)]
+/// One remote system, ready to be attached. Written out, as a worker is told it, it holds the token.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Attach {
     row: RemoteAttach,
     statements: AttachStatements,
+    #[serde(serialize_with = "exposed")]
     token: Option<Secret>,
+}
+
+fn exposed<S: serde::Serializer>(
+    token: &Option<Secret>,
+    s: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&token.as_ref().map(Secret::expose), s)
 }
 
 /// What may be attached for the rows of one source; each refusal on its own.
@@ -242,6 +252,23 @@ pub(crate) fn resolve(
 impl Attach {
     pub(crate) fn alias(&self) -> &AttachAlias {
         &self.row.alias
+    }
+
+    /// The files of this machine that attaching it reads: a database that is one, and what a token
+    /// names that is a path.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let database = Path::new(&self.row.url);
+        let token = self.token.as_ref().map(|token| Path::new(token.expose()));
+        let named = [Some(database), token].into_iter().flatten();
+        let mut files: Vec<PathBuf> = named
+            .filter(|path| path.is_absolute() && path.is_file())
+            .map(Path::to_path_buf)
+            .collect();
+        for suffix in [".wal", "-wal", "-journal", "-shm"] {
+            files.push(crate::disk::with_suffix(database, suffix));
+        }
+        files.retain(|path| path.is_absolute());
+        files
     }
 
     /// Attaches the system. Only a rebuild installs, since that goes over the network.

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
@@ -17,7 +18,11 @@ use super::Context;
 use super::generation::Pin;
 use super::pin::{Failure, Target};
 use crate::extract::ParquetOptions;
-use crate::{Error, Kind, Result, engine, sql};
+use crate::worker::Foreign;
+use crate::{Error, Kind, Result, sql};
+
+/// The longest that the engine may take for it.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Merges the pinned files of a table, in their order. Nothing comes of it where they don't fit
 /// together: then reading the table fails as well.
@@ -101,10 +106,10 @@ fn concatenate(paths: &[PathBuf], out: &Path) -> Result<bool, ParquetError> {
 
 /// Writes the rows of the files anew, as the table's view gives them.
 fn rewrite(paths: &[PathBuf], by_name: bool, out: &Path, context: &Context<'_>) -> Result<()> {
-    let connection = engine::in_memory(context.limits)?;
-    let allowed: Vec<&Path> = paths.iter().map(PathBuf::as_path).chain([out]).collect();
-    engine::run(&connection, "lock the session", &sql::lock(&allowed)?)?;
+    File::create(out).map_err(|e| Error::io("write", out, e))?;
+    let (reads, writes) = (paths.to_vec(), Some(out.to_path_buf()));
+    let engine = Foreign::open(context.pool, context.limits, PATIENCE, reads, writes)?;
     let select = sql::select_parquet(paths, by_name)?;
     let copy = sql::copy_to_parquet(&select, out, &ParquetOptions::default())?;
-    engine::run(&connection, "merge the files of a table", &copy)
+    engine.execute_long("merge the files of a table", &copy)
 }

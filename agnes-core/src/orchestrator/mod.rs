@@ -42,6 +42,7 @@ use crate::engine::Limits;
 use crate::extract::{Skipped, contract};
 use crate::layout::Layout;
 use crate::store::Store;
+use crate::worker::Pool;
 use crate::{AttachAlias, Error, Key, Kind, Result, Secrets, SourceName, Timestamp, ViewName};
 
 /// Hears how far long work is. Called from several threads.
@@ -73,6 +74,8 @@ pub(crate) struct Context<'a> {
     pub(crate) grace: Duration,
     /// How long to wait for another rebuild to end.
     pub(crate) patience: Duration,
+    /// The processes in which what strangers have written is read; this one when absent.
+    pub(crate) pool: Option<&'a Arc<Pool>>,
 }
 
 /// What a rebuild did.
@@ -115,7 +118,7 @@ pub(crate) fn dry_run(
     only: Option<&SourceName>,
 ) -> Result<RebuildPlan> {
     let previous = last_generation(context.layout)?;
-    let scan = scan::scan(context.layout, &previous, only, context.now)?;
+    let scan = scan::scan(context.layout, &previous, only, context.now, context.pool)?;
     let names = match store {
         Some(store) => caught_up(store, &previous, context.now)?,
         None => {
@@ -177,7 +180,7 @@ pub(crate) fn rebuild(
             }
             // Only now: another process that rebuilds holds it until it is done.
             let store = scope.spawn(open_store);
-            let scan = scan::scan(layout, &previous, only, context.now)?;
+            let scan = scan::scan(layout, &previous, only, context.now, context.pool)?;
             let store = join(store)?;
             let before = Before { generation: &previous, current, crashed };
             publish(&mut drafts, &store, &before, scan, only, progress)
@@ -219,7 +222,7 @@ fn publish(
     for _ in 0..5 {
         let scanned = match scan.take() {
             Some(scan) => scan,
-            None => scan::scan(context.layout, previous, only, context.now)?,
+            None => scan::scan(context.layout, previous, only, context.now, context.pool)?,
         };
         let plan =
             prepare(context, &caught_up(store, previous, context.now)?, previous, scanned, only)?;

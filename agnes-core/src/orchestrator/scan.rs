@@ -9,6 +9,7 @@ use super::generation::Generation;
 use crate::disk::Fingerprint;
 use crate::extract::{self, Extract, Reader, Skipped};
 use crate::layout::{DATA, EXTRACT_DB, Layout};
+use crate::worker::Pool;
 use crate::{Error, Key, Kind, Result, SourceName, Timestamp};
 
 /// What was found below `extracts/`.
@@ -55,8 +56,9 @@ pub(crate) fn scan(
     previous: &Generation,
     only: Option<&SourceName>,
     now: Timestamp,
+    pool: Option<&Arc<Pool>>,
 ) -> Result<Scan> {
-    let scan = scan_while(layout, previous, only, now, false)?;
+    let scan = scan_while(layout, previous, only, now, How::Read(pool))?;
     scan.ok_or_else(|| Error::internal("a scan of everything ended early"))
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn unchanged(
     only: Option<&SourceName>,
     now: Timestamp,
 ) -> Result<Option<Scan>> {
-    let scan = scan_while(layout, previous, only, now, true)?;
+    let scan = scan_while(layout, previous, only, now, How::Look)?;
     Ok(scan.filter(|scan| scan.exists && scan.sources.len() == previous.sources.len()))
 }
 
@@ -83,13 +85,22 @@ pub(crate) fn has_stirred(layout: &Layout) -> bool {
     })
 }
 
-/// A scan, or nothing when `stop` is set and a source differs.
+/// How closely a scan looks.
+#[derive(Clone, Copy)]
+enum How<'p> {
+    /// It ends where a source differs.
+    Look,
+    /// It reads what differs, in workers where there are workers.
+    Read(Option<&'p Arc<Pool>>),
+}
+
+/// A scan, or nothing when it ends early.
 fn scan_while(
     layout: &Layout,
     previous: &Generation,
     only: Option<&SourceName>,
     now: Timestamp,
-    stop: bool,
+    how: How<'_>,
 ) -> Result<Option<Scan>> {
     let home = layout.extracts();
     let now_ns = now.as_micros().saturating_mul(1000);
@@ -161,16 +172,16 @@ fn scan_while(
             Some(only) if *only != source && previous.sources.contains_key(&source) => {
                 Found::NotAsked
             }
-            _ if stop => {
-                if !is_unchanged(&source, &folder, previous, now_ns) {
-                    return Ok(None);
-                }
-                Found::Unchanged
-            }
-            _ => look(&source, &folder, previous, now_ns, || match &mut reader {
-                Some(reader) => Ok(&*reader),
-                none => Ok(&*none.insert(Reader::over(folders.iter().map(PathBuf::as_path))?)),
-            }),
+            _ => match how {
+                How::Look if !is_unchanged(&source, &folder, previous, now_ns) => return Ok(None),
+                How::Look => Found::Unchanged,
+                How::Read(pool) => look(&source, &folder, previous, now_ns, || match &mut reader {
+                    Some(reader) => Ok(&*reader),
+                    none => {
+                        Ok(&*none.insert(Reader::over(folders.iter().map(PathBuf::as_path), pool)?))
+                    }
+                }),
+            },
         };
         scan.sources.push(SourceScan { source, found });
     }

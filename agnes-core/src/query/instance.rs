@@ -74,7 +74,14 @@ pub(crate) struct Instance {
     /// Connections that nobody uses just now.
     idle: Mutex<Vec<Connection>>,
     /// An instance with an empty table in place of each visible one.
-    catalog: Mutex<Option<Connection>>,
+    catalog: Mutex<Option<Catalog>>,
+}
+
+/// An instance that knows nothing but names.
+struct Catalog {
+    connection: Connection,
+    /// Whether the tables are in it.
+    is_made: bool,
 }
 
 struct Local {
@@ -111,6 +118,13 @@ impl Instance {
             idle: Mutex::default(),
             catalog: Mutex::default(),
         })
+    }
+
+    /// One that lists tables and columns, and reads none. It starts no thread later on.
+    pub(crate) fn of_lists(limits: &QueryLimits) -> Result<Instance> {
+        let instance = Instance::open(&[], limits)?;
+        *lock(&instance.catalog) = Some(Catalog { connection: bounded(limits)?, is_made: false });
+        Ok(instance)
     }
 
     /// Runs a statement. Gives what can be given back once everybody has heard of its end.
@@ -155,17 +169,21 @@ impl Instance {
     /// A connection to an instance that answers what there is, with which columns, and knows no path.
     fn catalog(&self, tables: Option<&[Sql]>) -> Result<Connection> {
         let mut catalog = lock(&self.catalog);
-        let connection = match (&*catalog, tables) {
-            (Some(connection), _) => connection,
-            (None, Some(tables)) => {
-                let connection = bounded(&self.limits)?;
-                engine::run(&connection, "list the tables", &sql::in_one_transaction(tables))?;
-                engine::run(&connection, "lock the session", &sql::lock::<&str>(&[])?)?;
-                catalog.insert(connection)
-            }
-            (None, None) => return Err(Error::internal("there is no list of tables")),
+        let catalog = match &mut *catalog {
+            Some(catalog) => catalog,
+            none => none.insert(Catalog { connection: bounded(&self.limits)?, is_made: false }),
         };
-        connection.try_clone().map_err(opening)
+        match (catalog.is_made, tables) {
+            (true, _) => {}
+            (false, Some(tables)) => {
+                let connection = &catalog.connection;
+                engine::run(connection, "list the tables", &sql::in_one_transaction(tables))?;
+                engine::run(connection, "lock the session", &sql::lock::<&str>(&[])?)?;
+                catalog.is_made = true;
+            }
+            (false, None) => return Err(Error::internal("there is no list of tables")),
+        }
+        catalog.connection.try_clone().map_err(opening)
     }
 }
 
@@ -184,7 +202,7 @@ impl Has for Instance {
     }
 
     fn lacks_catalog(&self) -> bool {
-        lock(&self.catalog).is_none()
+        !lock(&self.catalog).as_ref().is_some_and(|catalog| catalog.is_made)
     }
 }
 

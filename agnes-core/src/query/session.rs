@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::guard::{self, Judge};
-use super::instance::{Has, Sink, Used};
+use super::instance::{Has, Job, Place, Sink, Used};
 use super::limits::{Gate, QueryLimits, Turn};
 use super::pivot;
 use super::rows::{Cancel, Ended, Message, Parameter, QueryOptions, Rows, Time};
@@ -22,7 +22,7 @@ use super::tree::{self, Parser, Tree};
 use crate::Secrets;
 use crate::access::{Access, AuditEvent, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
-use crate::orchestrator::{AttachPolicy, View};
+use crate::orchestrator::{Attach, AttachPolicy, View};
 use crate::worker::{ENDED, Pool, Taken};
 use crate::{Error, Key, Kind, Result, ViewName, sql};
 
@@ -664,7 +664,8 @@ impl Work {
                 Ok(used.map_or(Again::Nothing, Again::Here))
             }
             (Home::Workers(_), Runs::Remote) => {
-                super::instance::run_remote(&self.limits, &job(&Nothing)?, sink)?;
+                drop(worker);
+                self.remotely(job(&Nothing)?, sink)?;
                 Ok(Again::Nothing)
             }
             (Home::Workers(_), runs) => {
@@ -687,6 +688,35 @@ impl Work {
                 }
                 done.map(|()| Again::Worker(taken))
             }
+        }
+    }
+}
+
+impl Work {
+    /// Runs a statement over remote systems in a worker of its own, which ends with it.
+    fn remotely(&self, job: Job, sink: &mut Hearing<'_>) -> Result<()> {
+        let Place::Remote { attaches, files } = &job.place else {
+            return Err(Error::internal("a statement over no remote system"));
+        };
+        let attached = attaches.iter().flat_map(Attach::files);
+        let files = files.iter().cloned().chain(attached).collect();
+        let taken = self.shown.remote_worker(files)?;
+        let mut taken = taken.ok_or_else(|| Error::internal("there is no worker"))?;
+        let worker = taken.worker()?;
+        // Whoever has parsed it before may have been taken over by another statement, and what follows
+        // gives away tokens.
+        let text = self.statement.as_str();
+        let text = guard::explained(text)?.unwrap_or(text);
+        worker.parse(self.limits.time, |parser| self.is_as_judged(parser, text))?;
+        worker.run(job, sink)
+    }
+
+    /// Holds that a text reads what was judged.
+    fn is_as_judged(&self, parser: &dyn Parser, text: &str) -> Result<()> {
+        let again = check(&self.shown, parser, text, &self.parameters)?;
+        match again.names == self.checked.names && again.runs == self.checked.runs {
+            true => Ok(()),
+            false => Err(Error::internal("a statement reads something else than what was judged")),
         }
     }
 }
@@ -721,15 +751,10 @@ impl Sink for Hearing<'_> {
     }
 
     fn may_run(&mut self, made: &sql::Sql, parser: Option<&dyn Parser>) -> Result<()> {
-        let Work { shown, shelf, checked, parameters, .. } = self.work;
-        let judge = |parser: &dyn Parser| check(shown, parser, made.as_str(), parameters);
-        let again = match parser {
+        let judge = |parser: &dyn Parser| self.work.is_as_judged(parser, made.as_str());
+        match parser {
             Some(parser) => judge(parser),
-            None => shelf.parse(|connection| judge(connection)),
-        }?;
-        match again.names == checked.names && again.runs == checked.runs {
-            true => Ok(()),
-            false => Err(Error::internal("a statement reads something else as a part of another")),
+            None => self.work.shelf.parse(|connection| judge(connection)),
         }
     }
 

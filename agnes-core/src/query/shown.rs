@@ -23,7 +23,7 @@ use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
 use crate::sql::Sql;
-use crate::worker::{Pool, Taken};
+use crate::worker::{Pool, Purpose, Taken};
 use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered, and the most bytes of their texts.
@@ -194,13 +194,21 @@ impl Shown {
     pub(super) fn worker(&self, runs: Runs) -> Result<Option<Taken>> {
         let Home::Workers(keys) = &self.home else { return Ok(None) };
         let taken = match runs {
-            Runs::Catalog => keys.pool.take(keys.lists, &self.limits, Vec::new),
+            Runs::Catalog => keys.pool.take(keys.lists, &self.limits, || Purpose::Lists),
             Runs::Shared | Runs::Remote => {
                 let files = || files(&self.layout, self.views().values());
-                keys.pool.take(keys.rows, &self.limits, files)
+                let purpose = || Purpose::Tables { files: files() };
+                keys.pool.take(keys.rows, &self.limits, purpose)
             }
         };
         taken.map(Some)
+    }
+
+    /// A worker for one statement over remote systems, which may read these files; none where
+    /// statements run in this process.
+    pub(super) fn remote_worker(&self, files: Vec<PathBuf>) -> Result<Option<Taken>> {
+        let Home::Workers(keys) = &self.home else { return Ok(None) };
+        keys.pool.take_once(&self.limits, Purpose::Remote { files }).map(Some)
     }
 
     /// What the instance is told to run of a statement that was judged.

@@ -88,7 +88,7 @@ pub(crate) fn remote_bytes(alias: &AttachAlias, path: &[ColumnName]) -> Sql {
 }
 
 /// What attaching a remote system takes, in the order in which it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct AttachStatements {
     /// Fetches the extension; at a rebuild only, and only where the policy says so.
     pub(crate) install: Option<Sql>,

@@ -10,12 +10,12 @@ use arrow::record_batch::RecordBatch;
 use duckdb::Connection;
 
 use super::wire::{self, Line, Tag};
-use super::{Open, Ready, Run, Wall, control};
+use super::{Open, Purpose, Ready, Run, Wall, Where, control, foreign};
 use crate::access::Interrupt;
 use crate::query::tree::Parser;
-use crate::query::{Instance, Job, Parameter, Place, Sink};
+use crate::query::{Instance, Job, Parameter, Place, QueryLimits, Sink, run_remote};
 use crate::sql::Sql;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, engine};
 
 /// The stack on which statements run: the engine goes down into a nested type level by level.
 const STACK: usize = 32 << 20;
@@ -45,7 +45,7 @@ pub fn serve_as_worker() -> ExitCode {
     let watched = statement.clone();
     let watch = move || control::watch(&control, |number| watched.interrupt(number));
     let serve = move || match raised.and_then(|(walls, open)| Ok((walls, opened(&open)?))) {
-        Ok((walls, instance)) => serve(&mut line, walls, &instance, &statement),
+        Ok((walls, engine)) => serve(&mut line, walls, &engine, &statement),
         Err(error) => drop(line.tell(Tag::Failed, &wire::Fault::from(&error))),
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_string()).stack_size(STACK);
@@ -59,8 +59,47 @@ pub fn serve_as_worker() -> ExitCode {
 
 const FAILED: ExitCode = ExitCode::FAILURE;
 
-fn opened(open: &Open) -> Result<Instance> {
-    Instance::open(&open.files, &open.limits)
+/// What it was opened for.
+struct Engine {
+    /// Parses; where a stranger's files are read it reads them, too.
+    connection: Connection,
+    does: Does,
+}
+
+enum Does {
+    /// Statements over tables, or lists of them.
+    Tables(Box<Instance>),
+    /// Statements over remote systems.
+    Remote(QueryLimits),
+    /// What Agnes asks of files that strangers have written.
+    Foreign,
+}
+
+fn opened(open: &Open) -> Result<Engine> {
+    let limits = &open.limits;
+    let tables = |instance: Instance| -> Result<Engine> {
+        let connection = instance.shared(&[])?;
+        Ok(Engine { connection, does: Does::Tables(Box::new(instance)) })
+    };
+    let engine = match &open.purpose {
+        Purpose::Tables { files } => tables(Instance::open(files, limits)?)?,
+        Purpose::Lists => tables(Instance::of_lists(limits)?)?,
+        Purpose::Remote { .. } => {
+            let parsing = engine::Limits { memory_bytes: 256 << 20, threads: 1 };
+            let connection = engine::in_memory(&parsing)?;
+            Engine { connection, does: Does::Remote(limits.clone()) }
+        }
+        Purpose::Foreign { reads, writes } => {
+            let QueryLimits { memory_bytes, threads, .. } = *limits;
+            let files = reads.iter().chain(writes).cloned();
+            let connection = foreign::opened(&engine::Limits { memory_bytes, threads }, files)?;
+            Engine { connection, does: Does::Foreign }
+        }
+    };
+    if !open.purpose.is_remote() {
+        super::walls::no_more_threads();
+    }
+    Ok(engine)
 }
 
 /// The sockets that a worker is started with, in place of its input and output.
@@ -113,21 +152,40 @@ impl Statement {
 }
 
 /// Serves a line to its end.
-fn serve(line: &mut Line, walls: Vec<Wall>, instance: &Instance, statement: &Statement) {
-    let Ok(parser) = instance.shared(&[]) else { return };
+fn serve(line: &mut Line, walls: Vec<Wall>, engine: &Engine, statement: &Statement) {
     if line.tell(Tag::Ready, &Ready { version: wire::VERSION, walls }).is_err() {
         return;
     }
     while let Ok((tag, content)) = line.hear() {
-        let said = match tag {
-            Tag::Parse | Tag::Write => answer(line, &parser, tag, &content),
-            Tag::Run => run(line, instance, &parser, &content, statement),
+        let said = match (tag, &engine.does) {
+            (Tag::Parse | Tag::Write, _) => answer(line, &engine.connection, tag, &content),
+            (Tag::Run, Does::Tables(_) | Does::Remote(_)) => run(line, engine, &content, statement),
+            (Tag::Execute | Tag::Texts, Does::Foreign) => {
+                ask(line, &engine.connection, tag, &content)
+            }
             // Who says anything else isn't who she was.
             _ => return,
         };
         if said.is_err() {
             return;
         }
+    }
+}
+
+/// Does what Agnes itself wants of a stranger's file.
+fn ask(line: &mut Line, connection: &Connection, tag: Tag, content: &[u8]) -> std::io::Result<()> {
+    let text = std::str::from_utf8(content).map_err(|_| wire::garbled());
+    let done = text.and_then(|text| {
+        let fail = |e| engine::error("read an extract", e);
+        match tag {
+            Tag::Execute => connection.execute_batch(text).map_err(fail).map(|()| None),
+            _ => foreign::texts_of(connection, text).map_err(fail).map(Some),
+        }
+    });
+    match done {
+        Ok(None) => line.say(Tag::Done, &[]),
+        Ok(Some(texts)) => line.tell(Tag::Text, &texts),
+        Err(error) => line.tell(Tag::Failed, &wire::Fault::from(&error)),
     }
 }
 
@@ -146,16 +204,22 @@ fn answer(line: &mut Line, parser: &Connection, tag: Tag, content: &[u8]) -> std
 
 fn run(
     line: &mut Line,
-    instance: &Instance,
-    parser: &Connection,
+    engine: &Engine,
     content: &[u8],
     statement: &Statement,
 ) -> std::io::Result<()> {
+    let parser = &engine.connection;
     let done = wire::read(content).and_then(|run: Run| {
         let number = run.number;
         let job = Job::from(run);
         let mut speaking = Speaking { line, parser, statement, number, rows: None, broken: None };
-        let done = instance.run(&job, &mut speaking);
+        let done = match &engine.does {
+            Does::Tables(instance) => {
+                instance.run(&job, &mut speaking).map(|used| used.map(|used| (instance, used)))
+            }
+            Does::Remote(limits) => run_remote(limits, &job, &mut speaking).map(|()| None),
+            Does::Foreign => Err(wire::garbled()),
+        };
         match speaking.broken {
             Some(broken) => Err(broken),
             None => done,
@@ -164,7 +228,7 @@ fn run(
     match done {
         Ok(used) => {
             line.say(Tag::Done, &[])?;
-            if let Some(used) = used {
+            if let Some((instance, used)) = used {
                 instance.give_back(used);
             }
             Ok(())
@@ -263,10 +327,11 @@ impl Sink for Speaking<'_> {
 
 impl From<Run> for Job {
     fn from(run: Run) -> Job {
-        let Run { views, catalog, tables, statement, parameters, .. } = run;
-        let place = match catalog {
-            true => Place::Catalog(tables),
-            false => Place::Shared,
+        let Run { views, place, statement, parameters, .. } = run;
+        let place = match place {
+            Where::Shared => Place::Shared,
+            Where::Catalog(tables) => Place::Catalog(tables),
+            Where::Remote { attaches, files } => Place::Remote { attaches, files },
         };
         let parameters = parameters.into_iter().map(Parameter::from).collect();
         Job { place, views, statement, parameters }

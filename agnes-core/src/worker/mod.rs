@@ -11,38 +11,81 @@
 //! - `child.rs`: the worker's own side; `walls.rs` what keeps it in.
 //! - `process.rs`: its other end; `reaper.rs` ends it when its time is over.
 //! - `pool.rs`: those that are ready for more.
+//! - `foreign.rs`: what Agnes asks of files that strangers have written.
 
 mod child;
 mod control;
+mod foreign;
 mod pool;
 mod process;
 mod reaper;
 mod walls;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::orchestrator::Attach;
 use crate::query::{Job, Parameter, Place, QueryLimits};
 use crate::sql::Sql;
-use crate::{Error, Result, Timestamp, ViewName};
+use crate::{Timestamp, ViewName};
 
 pub use child::serve_as_worker;
+pub(crate) use foreign::{Foreign, Texts};
 pub(crate) use pool::{Pool, Taken};
 pub use pool::{WorkerCounts, WorkerSettings};
-pub(crate) use process::ENDED;
 pub use process::WorkerProgram;
+pub(crate) use process::{ENDED, Fate};
 pub use walls::Wall;
 
 /// What a worker is told before anything else.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Open {
-    /// The files that it may read.
-    pub(crate) files: Vec<PathBuf>,
-    pub(crate) limits: QueryLimits,
+struct Open {
+    purpose: Purpose,
+    limits: QueryLimits,
     /// The walls without which it doesn't open anything.
-    pub(crate) needs: Vec<Wall>,
+    needs: Vec<Wall>,
+}
+
+/// What a worker is for: nothing that this doesn't take is within its walls.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// Statements over tables in these files.
+    Tables { files: Vec<PathBuf> },
+    /// Lists of tables and columns.
+    Lists,
+    /// One statement over remote systems, and over what lies in these files. It reaches the network.
+    Remote { files: Vec<PathBuf> },
+    /// What Agnes itself asks of files that a stranger has written.
+    Foreign {
+        reads: Vec<PathBuf>,
+        /// The one file that it writes, which is there and empty.
+        writes: Option<PathBuf>,
+    },
+}
+
+impl Purpose {
+    /// The files that it may read.
+    fn reads(&self) -> &[PathBuf] {
+        match self {
+            Purpose::Tables { files } | Purpose::Remote { files } => files,
+            Purpose::Foreign { reads, .. } => reads,
+            Purpose::Lists => &[],
+        }
+    }
+
+    /// The file that it may write.
+    fn writes(&self) -> Option<&Path> {
+        match self {
+            Purpose::Foreign { writes, .. } => writes.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn is_remote(&self) -> bool {
+        matches!(self, Purpose::Remote { .. })
+    }
 }
 
 /// What a worker says of itself.
@@ -58,10 +101,17 @@ struct Run {
     /// Tells it from the others of this worker.
     number: u64,
     views: Vec<(ViewName, Sql)>,
-    catalog: bool,
-    tables: Option<Vec<Sql>>,
+    place: Where,
     statement: Sql,
     parameters: Vec<Value>,
+}
+
+/// Where a statement runs, on its way.
+#[derive(Serialize, Deserialize)]
+enum Where {
+    Shared,
+    Remote { attaches: Vec<Attach>, files: Vec<PathBuf> },
+    Catalog(Option<Vec<Sql>>),
 }
 
 /// A parameter on its way: JSON has no number that isn't one.
@@ -107,16 +157,14 @@ impl From<Value> for Parameter {
 }
 
 impl Run {
-    fn of(number: u64, job: Job) -> Result<Run> {
+    fn of(number: u64, job: Job) -> Run {
         let Job { place, views, statement, parameters } = job;
-        let (catalog, tables) = match place {
-            Place::Shared => (false, None),
-            Place::Catalog(tables) => (true, tables),
-            Place::Remote { .. } => {
-                return Err(Error::internal("a worker of this kind has no remote systems"));
-            }
+        let place = match place {
+            Place::Shared => Where::Shared,
+            Place::Catalog(tables) => Where::Catalog(tables),
+            Place::Remote { attaches, files } => Where::Remote { attaches, files },
         };
         let parameters = parameters.into_iter().map(Value::from).collect();
-        Ok(Run { number, views, catalog, tables, statement, parameters })
+        Run { number, views, place, statement, parameters }
     }
 }

@@ -1,14 +1,13 @@
 //! The workers that are ready, each for those who see the same.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::process::{Worker, WorkerProgram};
+use super::process::{KILLED, Worker, WorkerProgram};
 use super::reaper::Reaper;
-use super::{Open, Wall};
+use super::{Open, Purpose, Wall};
 use crate::query::QueryLimits;
-use crate::{Error, Kind, Result};
+use crate::{Error, Key, Kind, Result};
 
 /// Which workers there are, and how long they stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +109,9 @@ impl Pool {
     /// The walls that stand around a worker here.
     ///
     /// # Errors
-    /// As [`Pool::take`].
+    /// As [`Pool::start`].
     pub(crate) fn walls(self: &Arc<Self>, limits: &QueryLimits) -> Result<Vec<Wall>> {
-        let key = self.key();
-        let mut taken = self.take(key, limits, Vec::new)?;
-        let walls = taken.worker()?.walls().to_vec();
-        drop(taken);
-        self.forget(key);
-        Ok(walls)
+        Ok(self.start(limits, Purpose::Lists)?.worker()?.walls().to_vec())
     }
 
     /// A key for those who see the same.
@@ -127,29 +121,19 @@ impl Pool {
         state.next
     }
 
-    /// A worker of a key: one that is ready, or a new one that may read these files. Waits while as
-    /// many are at work as there may be.
+    /// A worker of a key: one that is ready, or a new one for this purpose. Waits while as many are at
+    /// work as there may be.
     ///
     /// # Errors
-    /// As [`Worker::start`]; `Unavailable` when all stay at work.
+    /// As [`Pool::start`]; `Unavailable` when all stay at work.
     pub(crate) fn take(
         self: &Arc<Self>,
         key: u64,
         limits: &QueryLimits,
-        files: impl FnOnce() -> Vec<PathBuf>,
+        purpose: impl FnOnce() -> Purpose,
     ) -> Result<Taken> {
         let mut gone = Vec::new();
-        let most = self.settings.most.max(1);
-        let is_full = |state: &mut State| state.counts.busy >= most;
-        let waited = self.given_back.wait_timeout_while(self.state(), limits.patience, is_full);
-        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
-            return Err(Error::new(
-                Kind::Unavailable,
-                format!("all {most} workers are busy; try again, or let there be more"),
-            ));
-        }
-        state.counts.busy += 1;
+        let mut state = self.turn(limits.patience)?;
         let ready = loop {
             let found = state.idle.iter().rposition(|(of, _)| *of == key);
             let Some((_, worker)) = found.map(|at| state.idle.remove(at)) else { break None };
@@ -158,25 +142,86 @@ impl Pool {
                 false => gone.push(worker),
             }
         };
-        if ready.is_none() {
-            state.counts.started += 1;
-            while state.idle.len() + state.counts.busy > most && !state.idle.is_empty() {
-                gone.push(state.idle.remove(0).1);
-            }
+        state.counts.busy += 1;
+        let mut taken = Taken { pool: self.clone(), key: Some(key), worker: ready };
+        if taken.worker.is_none() {
+            self.make_room(&mut state, &mut gone);
         }
         drop(state);
         drop(gone);
-        // From here on what was counted is given back.
-        let mut taken = Taken { pool: self.clone(), key, worker: ready };
         if taken.worker.is_none() {
-            let needs = match self.settings.without_walls || !cfg!(target_os = "linux") {
-                true => Vec::new(),
-                false => Wall::NEEDED.to_vec(),
-            };
-            let open = Open { files: files(), limits: limits.clone(), needs };
-            taken.worker = Some(Worker::start(&self.settings.program, &open, &self.reaper)?);
+            taken.worker = Some(self.started(limits, purpose())?);
         }
         Ok(taken)
+    }
+
+    /// A worker for one statement, after which it ends. Waits as [`Pool::take`].
+    ///
+    /// # Errors
+    /// As [`Pool::take`].
+    pub(crate) fn take_once(
+        self: &Arc<Self>,
+        limits: &QueryLimits,
+        purpose: Purpose,
+    ) -> Result<Taken> {
+        drop(self.turn(limits.patience)?);
+        self.start(limits, purpose)
+    }
+
+    /// A worker of its own, for Agnes itself. It waits for nobody.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub(crate) fn start(self: &Arc<Self>, limits: &QueryLimits, purpose: Purpose) -> Result<Taken> {
+        let mut gone = Vec::new();
+        let mut state = self.state();
+        state.counts.busy += 1;
+        self.make_room(&mut state, &mut gone);
+        drop(state);
+        drop(gone);
+        // From here on what was counted is given back.
+        let mut taken = Taken { pool: self.clone(), key: None, worker: None };
+        taken.worker = Some(self.started(limits, purpose)?);
+        Ok(taken)
+    }
+
+    /// Waits until fewer are at work than there may be.
+    fn turn(&self, patience: Duration) -> Result<MutexGuard<'_, State>> {
+        let most = self.settings.most.max(1);
+        let is_full = |state: &mut State| state.counts.busy >= most;
+        let waited = self.given_back.wait_timeout_while(self.state(), patience, is_full);
+        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        match waited.timed_out() {
+            false => Ok(state),
+            true => Err(Error::new(
+                Kind::Unavailable,
+                format!("all {most} workers are busy; try again, or let there be more"),
+            )),
+        }
+    }
+
+    /// Takes those that have nothing to do away where one more would be too many.
+    fn make_room(&self, state: &mut State, gone: &mut Vec<Worker>) {
+        state.counts.started += 1;
+        while state.idle.len() + state.counts.busy > self.settings.most.max(1)
+            && !state.idle.is_empty()
+        {
+            gone.push(state.idle.remove(0).1);
+        }
+    }
+
+    fn started(&self, limits: &QueryLimits, purpose: Purpose) -> Result<Worker> {
+        let needs = match self.settings.without_walls || !cfg!(target_os = "linux") {
+            true => Vec::new(),
+            false => Wall::NEEDED.to_vec(),
+        };
+        let open = Open { purpose, limits: limits.clone(), needs };
+        let start = || Worker::start(&self.settings.program, &open, &self.reaper);
+        match start() {
+            // Whoever kills workers means what they do, which was nothing yet.
+            Err(error) if error.context(Key::Reason) == Some(KILLED) => start(),
+            started => started,
+        }
     }
 
     /// Ends the workers of a key.
@@ -190,10 +235,11 @@ impl Pool {
     }
 
     /// Takes back what somebody has used, if anything has come of it.
-    fn give_back(&self, key: u64, worker: Option<Worker>) {
+    fn give_back(&self, key: Option<u64>, worker: Option<Worker>) {
         let settings = &self.settings;
         let worker = worker.map(|worker| {
-            let stays = worker.is_sound()
+            let stays = key.is_some()
+                && worker.is_sound()
                 && worker.served() < settings.statements
                 && worker.memory_bytes().is_none_or(|bytes| bytes <= settings.idle_memory_bytes);
             if stays {
@@ -204,14 +250,16 @@ impl Pool {
         let mut state = self.state();
         state.counts.busy -= 1;
         let gone = match worker {
-            Some((worker, true)) => {
-                state.idle.push((key, worker));
-                None
-            }
-            Some((worker, false)) => {
-                state.counts.ended += u64::from(!worker.is_sound());
-                Some(worker)
-            }
+            Some((worker, stays)) => match key.filter(|_| stays) {
+                Some(key) => {
+                    state.idle.push((key, worker));
+                    None
+                }
+                None => {
+                    state.counts.ended += u64::from(!worker.is_sound());
+                    Some(worker)
+                }
+            },
             None => None,
         };
         drop(state);
@@ -225,7 +273,8 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pool: Arc<Pool>,
-    key: u64,
+    /// Whom it may serve next; nobody when absent.
+    key: Option<u64>,
     worker: Option<Worker>,
 }
 

@@ -41,6 +41,9 @@ pub struct WorkerProgram {
     pub arguments: Vec<String>,
     /// All of its environment: nothing, or where the loader finds an engine that isn't in the program.
     pub environment: Vec<(OsString, OsString)>,
+    /// What those get besides that reach remote systems: where extensions lie (`HOME`), which proxy
+    /// leads there.
+    pub remote_environment: Vec<(OsString, OsString)>,
 }
 
 impl WorkerProgram {
@@ -57,7 +60,8 @@ impl WorkerProgram {
             })?,
         };
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Ok(WorkerProgram { path, arguments, environment: Vec::new() })
+        let (environment, remote_environment) = (Vec::new(), Vec::new());
+        Ok(WorkerProgram { path, arguments, environment, remote_environment })
     }
 }
 
@@ -140,6 +144,18 @@ impl Life {
         let _ = (&self.control).write(&number.to_le_bytes());
     }
 
+    /// Whether somebody else has killed the process, which says nothing any more.
+    fn was_killed(&self) -> bool {
+        // It may take a moment to be gone, and may stay for good.
+        for _ in 0..50 {
+            if let Ok(Some(status)) = self.child().try_wait() {
+                return status.signal() == Some(libc::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        false
+    }
+
     /// Ends the process. The first reason is the one.
     fn kill(&self, why: Why) {
         let _ = self.ended.set(why);
@@ -175,6 +191,19 @@ pub(crate) struct Worker {
     has_answered: bool,
     /// Whether it was killed by somebody else before it had, so that another may be asked.
     is_lost: bool,
+    /// What has become of it.
+    fate: Option<Fate>,
+}
+
+/// What has ended a worker at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// What it was asked.
+    Crashed,
+    /// A limit.
+    Limit,
+    /// Somebody else.
+    Killed,
 }
 
 impl std::fmt::Debug for Worker {
@@ -197,7 +226,10 @@ impl Worker {
         let (control, its_control) = UnixStream::pair().map_err(io)?;
         control.set_nonblocking(true).map_err(io)?;
         let mut command = Command::new(&program.path);
-        command.args(&program.arguments).env_clear().envs(program.environment.clone());
+        command.args(&program.arguments).env_clear().envs(program.environment.iter().cloned());
+        if open.purpose.is_remote() {
+            command.envs(program.remote_environment.iter().cloned());
+        }
         command.current_dir("/");
         command.stdin(OwnedFd::from(its_line)).stdout(OwnedFd::from(its_control));
         let child = command.stderr(Stdio::null()).spawn().map_err(io)?;
@@ -220,11 +252,18 @@ impl Worker {
             Ok((Tag::Ready, content)) => wire::read(&content)?,
             Ok((Tag::Failed, content)) => return Err(wire::read::<Fault>(&content)?.into()),
             _ => {
-                return Err(failed(
-                    "doesn't act as one: it has to call `agnes_core::serve_as_worker` before \
-                     anything else"
-                        .to_string(),
-                ));
+                return Err(match life.ended.get() {
+                    Some(Why::Memory) => Error::new(Kind::Limit, TOO_MUCH).with(Key::Reason, ENDED),
+                    Some(Why::Time) => failed(format!("isn't ready after {} s", TO_OPEN.as_secs())),
+                    _ if life.was_killed() => {
+                        failed("was killed as it began".to_string()).with(Key::Reason, KILLED)
+                    }
+                    _ => failed(
+                        "doesn't act as one: it has to call `agnes_core::serve_as_worker` before \
+                         anything else"
+                            .to_string(),
+                    ),
+                });
             }
         };
         if ready.version != wire::VERSION {
@@ -244,6 +283,7 @@ impl Worker {
             is_sound: true,
             has_answered: false,
             is_lost: false,
+            fate: None,
         })
     }
 
@@ -260,6 +300,11 @@ impl Worker {
     /// Whether it was killed by somebody else before it had said anything of a statement.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// What has ended it, if anything has.
+    pub(super) fn fate(&self) -> Option<Fate> {
+        self.fate
     }
 
     /// Whether it is still there.
@@ -371,13 +416,16 @@ impl Worker {
         let _ = child.kill();
         let signal = child.wait().ok().and_then(|status| status.signal());
         drop(child);
-        self.is_lost = ended.is_none() && !self.has_answered && signal == Some(libc::SIGKILL);
+        let fate = match (ended, signal) {
+            (Some(Why::Time | Why::Memory), _) | (_, Some(libc::SIGXCPU)) => Fate::Limit,
+            (_, Some(libc::SIGKILL)) => Fate::Killed,
+            _ => Fate::Crashed,
+        };
+        self.fate = Some(fate);
+        self.is_lost = fate == Fate::Killed && ended.is_none() && !self.has_answered;
         let by_a_limit = match ended {
             Some(Why::Time) => Some("the query didn't end in time, and its worker was ended"),
-            Some(Why::Memory) => Some(
-                "all queries together needed more memory than they may have, this one the most, and \
-                 its worker was ended; read fewer rows or columns at once",
-            ),
+            Some(Why::Memory) => Some(TOO_MUCH),
             Some(Why::Over) | None => None,
         };
         if let Some(said) = by_a_limit {
@@ -394,6 +442,20 @@ impl Worker {
         };
         Error::new(Kind::Limit, format!("the query ended its worker: {how}; nothing else was lost"))
             .with(Key::Reason, ENDED)
+    }
+
+    /// Asks for something that is answered at once, within a time.
+    pub(super) fn ask_for(
+        &mut self,
+        time: Duration,
+        tag: Tag,
+        content: &[u8],
+    ) -> Result<(Tag, Buffer)> {
+        let number = self.begin();
+        self.reaper.end_at(time, &self.life, number);
+        let heard = self.ask(tag, content);
+        self.end(number);
+        heard
     }
 
     /// Runs a statement.
@@ -418,7 +480,7 @@ impl Worker {
         }))?;
         let made: Vec<ViewName> = job.views.iter().map(|(name, _)| name.clone()).collect();
         let is_catalog = matches!(job.place, Place::Catalog(_));
-        let run = Run::of(number, job)?;
+        let run = Run::of(number, job);
         let said = self.line.tell(Tag::Run, &run);
         said.map_err(|_| self.gone())?;
         let mut decoder = StreamDecoder::new();
@@ -489,7 +551,7 @@ impl Worker {
     }
 
     /// It isn't itself any more.
-    fn unsound(&mut self) -> Error {
+    pub(super) fn unsound(&mut self) -> Error {
         self.is_sound = false;
         wire::garbled()
     }
@@ -554,5 +616,11 @@ impl Parser for Asking<'_> {
     }
 }
 
+/// What is said to whoever had the most memory of all.
+const TOO_MUCH: &str = "all queries together needed more memory than they may have, this one the \
+                        most, and its worker was ended; read fewer rows or columns at once";
+/// The reason of an error that tells of a worker that somebody else has ended before it could do
+/// anything.
+pub(super) const KILLED: &str = "worker_killed";
 /// The reason of an error that tells of a worker's end.
 pub(crate) const ENDED: &str = "worker_ended";

@@ -10,15 +10,18 @@ use crate::{Error, Kind, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wall {
-    /// It reads the files that its statements may see, and writes none. Landlock, Linux 5.13.
+    /// It reads the files that it is told to, and writes none but the one that it is told to.
+    /// Landlock, Linux 5.13.
     Files,
-    /// It binds and connects no TCP port. Landlock, Linux 6.7.
+    /// It binds no TCP port, and connects to none where it has no remote system. Landlock, Linux 6.7.
     Network,
     /// It reaches no process outside by a signal or an abstract socket. Landlock, Linux 6.12.
     Processes,
-    /// It opens no socket, starts no process and looks into none. seccomp, Linux 4.14.
+    /// It opens no socket, or none but to the network where it has a remote system; it starts no
+    /// process and looks into none. seccomp, Linux 4.14.
     SystemCalls,
-    /// Its address space is bounded, and it writes no file.
+    /// Its address space and its CPU time are bounded; it starts no thread more than it needs and
+    /// leaves no core.
     Limits,
 }
 
@@ -75,6 +78,13 @@ pub(super) fn raise(open: &Open) -> Result<Vec<Wall>> {
     }
 }
 
+/// Has this process start no thread any more, once it has those that it needs.
+pub(super) fn no_more_threads() {
+    // Counted are all of the user's; 0 keeps this process from more, and no other.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nproc, none);
+}
+
 #[cfg(not(target_os = "linux"))]
 mod system {
     use super::{Open, Wall};
@@ -102,6 +112,7 @@ mod system {
     };
 
     use super::{Open, Wall};
+    use crate::worker::Purpose;
     use crate::{Error, Kind, Result};
 
     pub(super) fn raise(open: &Open) -> Result<Vec<Wall>> {
@@ -115,12 +126,14 @@ mod system {
         limits(open).map_err(|e| {
             Error::new(Kind::Unavailable, format!("a worker can't limit itself: {e}"))
         })?;
+        without_capabilities();
         let mut walls = vec![Wall::Limits];
+        let purpose = &open.purpose;
         let layers = [
-            (Wall::Network, enforced(network())),
+            (Wall::Network, enforced(network(purpose))),
             (Wall::Processes, enforced(processes())),
-            (Wall::Files, enforced(files(&open.files))),
-            (Wall::SystemCalls, system_calls().is_some()),
+            (Wall::Files, enforced(files(purpose))),
+            (Wall::SystemCalls, system_calls(purpose).is_some()),
         ];
         walls.extend(layers.into_iter().filter(|(_, stands)| *stands).map(|(wall, _)| wall));
         Ok(walls)
@@ -134,12 +147,27 @@ mod system {
             )
         };
         bound(Resource::Core, 0)?;
-        bound(Resource::Fsize, 0)?;
+        if open.purpose.writes().is_none() {
+            bound(Resource::Fsize, 0)?;
+        }
         // Beside what the engine counts: code, stacks, what the allocator keeps, values in one vector.
         let now = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages: u64 = now.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
         let there = pages * rustix::param::page_size() as u64;
         bound(Resource::As, there + 2 * open.limits.memory_bytes + (2 << 30))
+    }
+
+    /// Gives away what root may beyond the files that are another user's.
+    fn without_capabilities() {
+        use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+        let kept = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        let Ok(has) = rustix::thread::capabilities(None) else { return };
+        let sets = CapabilitySets {
+            effective: has.effective & kept,
+            permitted: has.permitted & kept,
+            inheritable: CapabilitySet::empty(),
+        };
+        let _ = set_capabilities(None, sets);
     }
 
     /// Whether a set of rules holds from now on.
@@ -157,20 +185,60 @@ mod system {
     const MACHINE: [&str; 3] =
         ["/proc/self/cgroup", "/sys/fs/cgroup", "/sys/devices/system/cpu/online"];
 
-    fn files(files: &[PathBuf]) -> std::result::Result<RulesetCreated, RulesetError> {
+    /// What reaching another machine asks of this one: how names become addresses, whose certificates
+    /// are believed, and the libraries of the loader, which extensions need.
+    const NETWORK: [&str; 14] = [
+        "/etc/resolv.conf",
+        "/etc/hosts",
+        "/etc/host.conf",
+        "/etc/nsswitch.conf",
+        "/etc/gai.conf",
+        "/etc/services",
+        "/etc/ssl",
+        "/etc/pki/tls",
+        "/etc/ca-certificates",
+        "/usr/share/ca-certificates",
+        "/etc/ld.so.cache",
+        "/lib",
+        "/lib64",
+        "/usr/lib",
+    ];
+
+    /// Where the engine looks for its extensions.
+    // As the engine does; whoever starts a worker says what is in it.
+    #[allow(clippy::disallowed_methods)]
+    fn extensions() -> Option<PathBuf> {
+        Some(PathBuf::from(std::env::var_os("HOME")?).join(".duckdb/extensions"))
+    }
+
+    fn files(purpose: &Purpose) -> std::result::Result<RulesetCreated, RulesetError> {
         let rules = required().handle_access(AccessFs::from_all(ABI::V1))?;
         let rules = rules.set_compatibility(CompatLevel::BestEffort);
         let rules = rules.handle_access(AccessFs::from_all(ABI::V7))?.create()?;
         // A file that is gone can't be read; the statement that wants it says so.
-        let all = files.iter().map(PathBuf::as_path).chain(MACHINE.iter().map(Path::new));
-        let there = all.filter_map(|file| PathFd::new(file).ok());
-        rules.add_rules(
-            there.map(|file| Ok::<_, RulesetError>(PathBeneath::new(file, AccessFs::ReadFile))),
-        )
+        let rule = |path: &Path, access| {
+            let file = PathFd::new(path).ok()?;
+            Some(Ok::<_, RulesetError>(PathBeneath::new(file, access)))
+        };
+        let files = purpose.reads().iter().map(PathBuf::as_path).chain(MACHINE.map(Path::new));
+        let rules =
+            rules.add_rules(files.filter_map(|file| rule(file, AccessFs::ReadFile.into())))?;
+        let written = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
+        let rules = rules.add_rules(purpose.writes().and_then(|file| rule(file, written)))?;
+        if !purpose.is_remote() {
+            return Ok(rules);
+        }
+        let places = NETWORK.map(PathBuf::from).into_iter().chain(extensions());
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        rules.add_rules(places.filter_map(|place| rule(&place, read)))
     }
 
-    fn network() -> std::result::Result<RulesetCreated, RulesetError> {
-        required().handle_access(AccessNet::from_all(ABI::V4))?.create()
+    fn network(purpose: &Purpose) -> std::result::Result<RulesetCreated, RulesetError> {
+        let kept = match purpose.is_remote() {
+            true => AccessNet::BindTcp.into(),
+            false => AccessNet::from_all(ABI::V4),
+        };
+        required().handle_access(kept)?.create()
     }
 
     fn processes() -> std::result::Result<RulesetCreated, RulesetError> {
@@ -253,9 +321,51 @@ mod system {
         libc::SYS_readlink,
     ];
 
+    /// What writing a file asks besides.
+    const WRITING: &[libc::c_long] =
+        &[libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
+
+    /// What speaking to another machine asks besides, but for the sockets themselves.
+    const SPEAKING: &[libc::c_long] = &[
+        libc::SYS_connect,
+        libc::SYS_bind,
+        libc::SYS_getsockname,
+        libc::SYS_getpeername,
+        libc::SYS_getsockopt,
+        libc::SYS_setsockopt,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_sendmmsg,
+        libc::SYS_recvfrom,
+        libc::SYS_recvmsg,
+        libc::SYS_recvmmsg,
+        libc::SYS_shutdown,
+        libc::SYS_ioctl,
+        libc::SYS_ppoll,
+        libc::SYS_pselect6,
+        libc::SYS_epoll_create1,
+        libc::SYS_epoll_ctl,
+        libc::SYS_epoll_pwait,
+        libc::SYS_eventfd2,
+        libc::SYS_pipe2,
+        libc::SYS_timerfd_create,
+        libc::SYS_timerfd_settime,
+        libc::SYS_dup,
+        libc::SYS_statfs,
+        libc::SYS_fstatfs,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_select,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait,
+    ];
+    /// The families of its sockets; the last tells which addresses this machine has.
+    const FAMILIES: [libc::c_int; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
     /// Leaves the process the calls that it needs; all others fail as not permitted. None where the
     /// kernel has no filters.
-    fn system_calls() -> Option<()> {
+    fn system_calls(purpose: &Purpose) -> Option<()> {
         let is = |argument, value: u64| {
             let length = SeccompCmpArgLen::Dword;
             SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value).ok()
@@ -274,8 +384,19 @@ mod system {
         rules.insert(libc::SYS_clone3, Vec::new());
         rules.insert(libc::SYS_kill, vec![rule(is(0, me)?)?]);
         rules.insert(libc::SYS_tgkill, vec![rule(is(0, me)?)?]);
-        // Its limits are to be read, not set.
-        rules.insert(libc::SYS_prlimit64, vec![rule(is(2, 0)?)?]);
+        // Its limits are to be read, not set, but for the number of its threads.
+        let threads = vec![is(0, 0)?, is(1, u64::from(libc::RLIMIT_NPROC))?];
+        let threads = SeccompRule::new(threads).ok()?;
+        rules.insert(libc::SYS_prlimit64, vec![rule(is(2, 0)?)?, threads]);
+        if purpose.writes().is_some() {
+            rules.extend(WRITING.iter().map(|call| (*call, Vec::new())));
+        }
+        if purpose.is_remote() {
+            rules.extend(SPEAKING.iter().map(|call| (*call, Vec::new())));
+            let families = FAMILIES.into_iter();
+            let families = families.map(|family| rule(is(0, u64::from(family.unsigned_abs()))?));
+            rules.insert(libc::SYS_socket, families.collect::<Option<_>>()?);
+        }
         let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
         let names = names.into_iter().map(|name| rule(is(0, u64::from(name.unsigned_abs()))?));
         rules.insert(libc::SYS_prctl, names.collect::<Option<_>>()?);

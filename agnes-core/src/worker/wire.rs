@@ -52,11 +52,15 @@ pub(super) enum Tag {
     Done,
     /// What was asked for went wrong: an error.
     Failed,
+    /// Asks for some statements to be run that give no rows: answered by `Done` or `Failed`.
+    Execute,
+    /// Asks for the rows of a query as texts: answered by `Text`, which is JSON, or `Failed`.
+    Texts,
 }
 
 impl Tag {
     fn of(byte: u8) -> Option<Tag> {
-        const ALL: [Tag; 12] = [
+        const ALL: [Tag; 14] = [
             Tag::Open,
             Tag::Ready,
             Tag::Parse,
@@ -69,6 +73,8 @@ impl Tag {
             Tag::Rows,
             Tag::Done,
             Tag::Failed,
+            Tag::Execute,
+            Tag::Texts,
         ];
         ALL.into_iter().find(|tag| *tag as u8 == byte)
     }

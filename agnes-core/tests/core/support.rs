@@ -68,6 +68,7 @@ impl Place {
             path: PathBuf::from(env!("CARGO_BIN_EXE_agnes-worker")),
             arguments: vec![self.data().display().to_string()],
             environment: loader.into_iter().collect(),
+            remote_environment: Vec::new(),
         })
     }
 

@@ -52,6 +52,20 @@ pub(super) struct Serve {
 /// How far statements stand back behind everything else that a server does.
 const NICE: u8 = 10;
 
+/// The variables that decide how remote systems are reached: where extensions lie, which proxy leads
+/// there, whose certificates are believed.
+const REMOTE: &[&str] = &[
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// The settings of a server: its statements stand back, and run in processes of their own.
 pub(super) fn settings(
     mut settings: Settings,
@@ -62,10 +76,13 @@ pub(super) fn settings(
         settings.query.nice = NICE;
     }
     let mut program = WorkerProgram::this([super::WORKER])?;
+    let given = |names: &[&str]| {
+        let set = names.iter().filter_map(|name| Some((*name, environment.get(name)?)));
+        set.map(|(name, value)| (name.into(), value.into())).collect()
+    };
     // Where the loader finds the engine of a development build.
-    let loader = environment.get("LD_LIBRARY_PATH");
-    program.environment =
-        loader.map(|path| ("LD_LIBRARY_PATH".into(), path.into())).into_iter().collect();
+    program.environment = given(&["LD_LIBRARY_PATH"]);
+    program.remote_environment = given(REMOTE);
     settings.workers = config.workers(program);
     Ok(settings)
 }

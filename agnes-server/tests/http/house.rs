@@ -141,6 +141,7 @@ fn worker() -> WorkerProgram {
         path: env!("CARGO_BIN_EXE_agnes").into(),
         arguments: vec!["worker".to_string()],
         environment: loader.into_iter().collect(),
+        remote_environment: Vec::new(),
     }
 }
 
