@@ -256,7 +256,6 @@ mod system {
         libc::SYS_writev,
         libc::SYS_close,
         libc::SYS_lseek,
-        libc::SYS_fcntl,
         libc::SYS_fadvise64,
         // Files, of which Landlock says which.
         libc::SYS_openat,
@@ -283,7 +282,6 @@ mod system {
         libc::SYS_sched_yield,
         libc::SYS_sched_getaffinity,
         libc::SYS_getpriority,
-        libc::SYS_setpriority,
         libc::SYS_gettid,
         libc::SYS_getpid,
         libc::SYS_exit,
@@ -321,6 +319,18 @@ mod system {
         libc::SYS_readlink,
     ];
 
+    /// What is done to open files by `fcntl`: their flags, and locks on them.
+    const FILES: [libc::c_int; 8] = [
+        libc::F_DUPFD_CLOEXEC,
+        libc::F_GETFD,
+        libc::F_SETFD,
+        libc::F_GETFL,
+        libc::F_SETFL,
+        libc::F_GETLK,
+        libc::F_SETLK,
+        libc::F_SETLKW,
+    ];
+
     /// What writing a file asks besides.
     const WRITING: &[libc::c_long] =
         &[libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
@@ -340,7 +350,6 @@ mod system {
         libc::SYS_recvmsg,
         libc::SYS_recvmmsg,
         libc::SYS_shutdown,
-        libc::SYS_ioctl,
         libc::SYS_ppoll,
         libc::SYS_pselect6,
         libc::SYS_epoll_create1,
@@ -375,6 +384,10 @@ mod system {
             SeccompCondition::new(argument, length, mask, bits).ok()
         };
         let rule = |condition| SeccompRule::new(vec![condition]).ok();
+        let word = |number: libc::c_int| u64::from(number.unsigned_abs());
+        let any_of = |argument, values: &[u64]| -> Option<Vec<SeccompRule>> {
+            values.iter().map(|value| rule(is(argument, *value)?)).collect()
+        };
         let me = u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs());
         let mut rules: std::collections::BTreeMap<_, _> =
             CALLS.iter().map(|call| (*call, Vec::new())).collect();
@@ -393,13 +406,19 @@ mod system {
         }
         if purpose.is_remote() {
             rules.extend(SPEAKING.iter().map(|call| (*call, Vec::new())));
-            let families = FAMILIES.into_iter();
-            let families = families.map(|family| rule(is(0, u64::from(family.unsigned_abs()))?));
-            rules.insert(libc::SYS_socket, families.collect::<Option<_>>()?);
+            rules.insert(libc::SYS_socket, any_of(0, &FAMILIES.map(word))?);
+            rules.insert(
+                libc::SYS_ioctl,
+                any_of(1, &[libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX])?,
+            );
         }
-        let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
-        let names = names.into_iter().map(|name| rule(is(0, u64::from(name.unsigned_abs()))?));
-        rules.insert(libc::SYS_prctl, names.collect::<Option<_>>()?);
+        // It stands back itself, and puts nobody else back.
+        let own = SeccompRule::new(vec![is(0, 0)?, is(1, 0)?]).ok()?;
+        rules.insert(libc::SYS_setpriority, vec![own]);
+        let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA].map(word);
+        rules.insert(libc::SYS_prctl, any_of(0, &names)?);
+        // Not such as has the kernel send signals to another process.
+        rules.insert(libc::SYS_fcntl, any_of(1, &FILES.map(word))?);
         let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
         let architecture = std::env::consts::ARCH.try_into().ok()?;
         let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture).ok()?;
