@@ -43,7 +43,7 @@ docs: ## The library's documentation
 	@$(with_shared) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: ## The figures of benches/README.md
-	@$(with_static) cargo build --release --package agnes-server && cargo bench --quiet --package agnes-benches --bench figures --bench access --bench metadata --bench profile --bench server -- $(BENCH)
+	@$(with_static) cargo build --release --package agnes-server && cargo bench --quiet --package agnes-benches --bench figures --bench access --bench metadata --bench profile --bench workers --bench server -- $(BENCH)
 
 oracle: ## 20,000 random statements give what a plain DuckDB gives; make test runs 500
 	@$(with_shared) ORACLE=20000 cargo test --quiet --package agnes-tests oracle
