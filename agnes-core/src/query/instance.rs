@@ -67,9 +67,56 @@ pub(crate) trait Sink {
     fn rows(&mut self, rows: RecordBatch) -> bool;
 }
 
+/// When an instance gets its bounds on what some functions cost, which take as long as the engine
+/// takes to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    /// At once.
+    AtOnce,
+    /// When a statement first names one of these functions, or what calls them: for a worker, of which
+    /// more is expected than of them.
+    WhenNamed,
+}
+
+/// An instance of the engine, and whether it has its bounds.
+struct Bounded {
+    connection: Connection,
+    is_bounded: bool,
+}
+
+impl Bounded {
+    fn open(limits: &QueryLimits, bounds: Bounds) -> Result<Bounded> {
+        let engine = engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads };
+        let connection = engine::in_memory(&engine)?;
+        // A build without ICU has no zones.
+        let _ = connection.execute_batch(sql::UTC);
+        let mut opened = Bounded { connection, is_bounded: false };
+        if bounds == Bounds::AtOnce {
+            opened.bound()?;
+        }
+        Ok(opened)
+    }
+
+    fn bound(&mut self) -> Result<()> {
+        engine::run(&self.connection, "open a session", &sql::bounds())?;
+        self.is_bounded = true;
+        Ok(())
+    }
+
+    /// Sets the bounds where a statement may call what they bound.
+    fn bound_for(&mut self, job: &Job) -> Result<()> {
+        let texts = || job.views.iter().map(|(_, body)| body).chain([&job.statement]);
+        match self.is_bounded || !texts().any(sql::may_need_bounds) {
+            true => Ok(()),
+            false => self.bound(),
+        }
+    }
+}
+
 /// An instance, with the views that it has so far.
 pub(crate) struct Instance {
     limits: QueryLimits,
+    bounds: Bounds,
     local: Mutex<Local>,
     /// Connections that nobody uses just now.
     idle: Mutex<Vec<Connection>>,
@@ -79,13 +126,13 @@ pub(crate) struct Instance {
 
 /// An instance that knows nothing but names.
 struct Catalog {
-    connection: Connection,
+    engine: Bounded,
     /// Whether the tables are in it.
     is_made: bool,
 }
 
 struct Local {
-    connection: Connection,
+    engine: Bounded,
     made: BTreeSet<ViewName>,
 }
 
@@ -99,31 +146,37 @@ fn opening(error: duckdb::Error) -> Error {
 
 impl Instance {
     /// One that may read these files.
-    pub(crate) fn open(files: &[PathBuf], limits: &QueryLimits) -> Result<Instance> {
+    pub(crate) fn open(
+        files: &[PathBuf],
+        limits: &QueryLimits,
+        bounds: Bounds,
+    ) -> Result<Instance> {
         // The engine's threads stand back as far as the one that starts them.
         let open = || {
             stand_back(limits.nice);
-            bounded(limits)
+            Bounded::open(limits, bounds)
         };
-        let connection = match limits.nice {
+        let engine = match limits.nice {
             0 => open(),
             _ => std::thread::scope(|scope| scope.spawn(open).join()).unwrap_or_else(|_| {
                 Err(Error::new(Kind::Internal, "the thread that opens the engine panicked"))
             }),
         }?;
-        engine::run(&connection, "lock the session", &sql::lock(files)?)?;
+        engine::run(&engine.connection, "lock the session", &sql::lock(files)?)?;
         Ok(Instance {
             limits: limits.clone(),
-            local: Mutex::new(Local { connection, made: BTreeSet::new() }),
+            bounds,
+            local: Mutex::new(Local { engine, made: BTreeSet::new() }),
             idle: Mutex::default(),
             catalog: Mutex::default(),
         })
     }
 
     /// One that lists tables and columns, and reads none. It starts no thread later on.
-    pub(crate) fn of_lists(limits: &QueryLimits) -> Result<Instance> {
-        let instance = Instance::open(&[], limits)?;
-        *lock(&instance.catalog) = Some(Catalog { connection: bounded(limits)?, is_made: false });
+    pub(crate) fn of_lists(limits: &QueryLimits, bounds: Bounds) -> Result<Instance> {
+        let instance = Instance::open(&[], limits, bounds)?;
+        let engine = Bounded::open(limits, bounds)?;
+        *lock(&instance.catalog) = Some(Catalog { engine, is_made: false });
         Ok(instance)
     }
 
@@ -133,9 +186,14 @@ impl Instance {
     /// Whatever the engine says of it; what the sink says.
     pub(crate) fn run(&self, job: &Job, sink: &mut dyn Sink) -> Result<Option<Used>> {
         let connection = match &job.place {
-            Place::Shared => self.shared(&job.views)?,
-            Place::Remote { attaches, files } => remote(&self.limits, attaches, files, &job.views)?,
-            Place::Catalog(tables) => self.catalog(tables.as_deref())?,
+            Place::Shared => {
+                lock(&self.local).engine.bound_for(job)?;
+                self.shared(&job.views)?
+            }
+            Place::Remote { attaches, files } => {
+                remote(&self.limits, self.bounds, attaches, files, job)?
+            }
+            Place::Catalog(tables) => self.catalog(tables.as_deref(), job)?,
         };
         begin(&connection, job, sink)?;
         Ok(matches!(job.place, Place::Shared).then_some(Used(connection)))
@@ -157,33 +215,37 @@ impl Instance {
         let mut local = lock(&self.local);
         let missing: Vec<_> = views.iter().filter(|(name, _)| !local.made.contains(name)).collect();
         if !missing.is_empty() {
-            make_views(&local.connection, missing.iter().map(|(name, body)| (name, body)))?;
+            make_views(&local.engine.connection, missing.iter().map(|(name, body)| (name, body)))?;
             local.made.extend(missing.into_iter().map(|(name, _)| name.clone()));
         }
         if let Some(idle) = lock(&self.idle).pop() {
             return Ok(idle);
         }
-        local.connection.try_clone().map_err(opening)
+        local.engine.connection.try_clone().map_err(opening)
     }
 
     /// A connection to an instance that answers what there is, with which columns, and knows no path.
-    fn catalog(&self, tables: Option<&[Sql]>) -> Result<Connection> {
+    fn catalog(&self, tables: Option<&[Sql]>, job: &Job) -> Result<Connection> {
         let mut catalog = lock(&self.catalog);
         let catalog = match &mut *catalog {
             Some(catalog) => catalog,
-            none => none.insert(Catalog { connection: bounded(&self.limits)?, is_made: false }),
+            none => {
+                let engine = Bounded::open(&self.limits, self.bounds)?;
+                none.insert(Catalog { engine, is_made: false })
+            }
         };
+        catalog.engine.bound_for(job)?;
         match (catalog.is_made, tables) {
             (true, _) => {}
             (false, Some(tables)) => {
-                let connection = &catalog.connection;
+                let connection = &catalog.engine.connection;
                 engine::run(connection, "list the tables", &sql::in_one_transaction(tables))?;
                 engine::run(connection, "lock the session", &sql::lock::<&str>(&[])?)?;
                 catalog.is_made = true;
             }
             (false, None) => return Err(Error::internal("there is no list of tables")),
         }
-        catalog.connection.try_clone().map_err(opening)
+        catalog.engine.connection.try_clone().map_err(opening)
     }
 }
 
@@ -209,16 +271,19 @@ impl Has for Instance {
 /// An instance of its own with these systems attached.
 fn remote(
     limits: &QueryLimits,
+    bounds: Bounds,
     attaches: &[Attach],
     files: &[PathBuf],
-    views: &[(ViewName, Sql)],
+    job: &Job,
 ) -> Result<Connection> {
-    let connection = bounded(limits)?;
+    let mut engine = Bounded::open(limits, bounds)?;
+    engine.bound_for(job)?;
+    let connection = engine.connection;
     for attach in attaches {
         attach.run(&connection, false)?;
     }
     engine::run(&connection, "lock the session", &sql::lock(files)?)?;
-    make_views(&connection, views.iter().map(|(name, body)| (name, body)))?;
+    make_views(&connection, job.views.iter().map(|(name, body)| (name, body)))?;
     Ok(connection)
 }
 
@@ -226,11 +291,16 @@ fn remote(
 ///
 /// # Errors
 /// As [`Instance::run`].
-pub(crate) fn run_remote(limits: &QueryLimits, job: &Job, sink: &mut dyn Sink) -> Result<()> {
+pub(crate) fn run_remote(
+    limits: &QueryLimits,
+    bounds: Bounds,
+    job: &Job,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     let Place::Remote { attaches, files } = &job.place else {
         return Err(Error::internal("a statement over no remote system"));
     };
-    begin(&remote(limits, attaches, files, &job.views)?, job, sink)
+    begin(&remote(limits, bounds, attaches, files, job)?, job, sink)
 }
 
 fn begin(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Result<()> {
@@ -263,16 +333,6 @@ fn make_views<'v>(
             Err(error)
         }
     }
-}
-
-/// An instance with bounds on what some functions cost.
-fn bounded(limits: &QueryLimits) -> Result<Connection> {
-    let limits = engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads };
-    let connection = engine::in_memory(&limits)?;
-    // A build without ICU has no zones.
-    let _ = connection.execute_batch(sql::UTC);
-    engine::run(&connection, "open a session", &sql::bounds())?;
-    Ok(connection)
 }
 
 /// Begins or ends a transaction.

@@ -74,6 +74,30 @@ struct State {
     each: HashMap<Principal, Hers>,
     queue: VecDeque<u64>,
     next: u64,
+    /// What the long statements of a principal have computed lately.
+    spent: HashMap<Principal, Spent>,
+}
+
+/// CPU time, of which half is forgotten in each [`FORGET`].
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    seconds: f64,
+    at: Instant,
+}
+
+/// How long it takes to forget half of what somebody has spent.
+const FORGET: Duration = Duration::from_secs(10);
+/// The CPU time lately spent, seconds, from which on somebody's statements stand back from their start.
+const MUCH: f64 = 4.0;
+/// What takes less doesn't count: whoever asks for much that is small isn't in anybody's way.
+const SMALL: Duration = Duration::from_millis(500);
+
+impl Spent {
+    /// What is left of it.
+    fn now(self) -> f64 {
+        let halves = self.at.elapsed().as_secs_f64() / FORGET.as_secs_f64();
+        self.seconds * 0.5_f64.powf(halves)
+    }
 }
 
 /// The statements of one principal.
@@ -180,6 +204,30 @@ pub(crate) struct Turn {
     running: bool,
 }
 
+impl Turn {
+    /// Whether whoever has it has computed much lately, so that others go first.
+    pub(crate) fn has_spent_much(&self) -> bool {
+        self.gate.state().spent.get(&self.who).is_some_and(|spent| spent.now() > MUCH)
+    }
+
+    /// Notes what was computed.
+    pub(crate) fn spend(&self, cpu: Duration) {
+        if cpu < SMALL {
+            return;
+        }
+        let mut state = self.gate.state();
+        let before = state.spent.get(&self.who).map_or(0.0, |spent| spent.now());
+        let spent = Spent { seconds: before + cpu.as_secs_f64(), at: Instant::now() };
+        state.spent.insert(self.who.clone(), spent);
+        if state.spent.len() > SPENDERS_MAX {
+            state.spent.retain(|_, spent| spent.now() > MUCH / 10.0);
+        }
+    }
+}
+
+/// Of how many it is known at least what they have spent.
+const SPENDERS_MAX: usize = 1000;
+
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.gate.state();
@@ -260,6 +308,20 @@ mod tests {
         drop(gate.enter(&user("bob")).unwrap());
         let state = gate.state();
         assert_eq!((state.running, state.each.len(), state.queue.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn whoever_computes_much_goes_last_for_a_while() {
+        let gate = gate(10, Duration::ZERO);
+        let (ada, bob) = (gate.enter(&user("ada")).unwrap(), gate.enter(&user("bob")).unwrap());
+        (0..100).for_each(|_| ada.spend(Duration::from_millis(100)));
+        ada.spend(Duration::from_secs(3));
+        assert!(!ada.has_spent_much());
+        ada.spend(Duration::from_millis(1500));
+        assert!(ada.has_spent_much() && !bob.has_spent_much());
+        let long_ago = Instant::now().checked_sub(FORGET).unwrap();
+        gate.state().spent.get_mut(&user("ada")).unwrap().at = long_ago;
+        assert!(!ada.has_spent_much());
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use rows::{AllRows, Cancel, Parameter, QueryOptions, Rows};
 pub use scan::{Order, Scan};
 pub use session::Session;
 
-pub(crate) use instance::{Has, Instance, Job, Place, Sink, run_remote};
+pub(crate) use instance::{Bounds, Has, Instance, Job, Place, Sink, run_remote};
 pub(crate) use limits::Gate;
 pub(crate) use session::Means;
 pub(crate) use shown::Shelf;

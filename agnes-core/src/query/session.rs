@@ -23,7 +23,7 @@ use crate::Secrets;
 use crate::access::{Access, AuditEvent, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
 use crate::orchestrator::{Attach, AttachPolicy, View};
-use crate::worker::{ENDED, Pool, Taken};
+use crate::worker::{ENDED, Pool, Taken, Worker};
 use crate::{Error, Key, Kind, Result, ViewName, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.
@@ -450,7 +450,7 @@ impl Session {
             books,
             interrupt: interrupt.clone(),
             limits: self.limits.clone(),
-            _turn: turn,
+            turn,
             _running: running,
         };
         // Two batches ahead, so that the engine works while the caller does.
@@ -599,7 +599,7 @@ struct Work {
     books: Books,
     interrupt: Interrupting,
     limits: QueryLimits,
-    _turn: Turn,
+    turn: Turn,
     _running: Running,
 }
 
@@ -619,8 +619,8 @@ impl Work {
             self.books.note(error, self.statement.as_str());
         }
         // Whoever hears of the end may begin the next one at once.
-        let Work { _turn, _running, shown, .. } = self;
-        drop((_turn, _running));
+        let Work { turn, _running, shown, .. } = self;
+        drop((turn, _running));
         let (done, again) = match done {
             Ok(again) => (Ok(()), again),
             Err(error) => (Err(error), Again::Nothing),
@@ -676,7 +676,8 @@ impl Work {
                 let mut taken = taken.ok_or_else(|| Error::internal("there is no worker"))?;
                 let mut run = |taken: &mut Taken| {
                     let worker = taken.worker()?;
-                    worker.run(job(worker)?, sink)
+                    let job = job(worker)?;
+                    self.run_in(worker, job, sink)
                 };
                 let mut done = run(&mut taken);
                 // One that was killed while it had nothing to do was ended by no statement.
@@ -708,7 +709,17 @@ impl Work {
         let text = self.statement.as_str();
         let text = guard::explained(text)?.unwrap_or(text);
         worker.parse(self.limits.time, |parser| self.is_as_judged(parser, text))?;
-        worker.run(job, sink)
+        self.run_in(worker, job, sink)
+    }
+
+    /// Runs it in a worker, behind those of others where hers have computed much.
+    fn run_in(&self, worker: &mut Worker, job: Job, sink: &mut Hearing<'_>) -> Result<()> {
+        if self.turn.has_spent_much() {
+            worker.stand_back();
+        }
+        let done = worker.run(job, sink);
+        self.turn.spend(worker.cpu());
+        done
     }
 
     /// Holds that a text reads what was judged.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use duckdb::Connection;
 
-use super::instance::{Has, Instance, Job, Place};
+use super::instance::{Bounds, Has, Instance, Job, Place};
 use super::limits::QueryLimits;
 use super::rows::Parameter;
 use super::session::{Checked, Runs};
@@ -103,7 +103,7 @@ impl Shown {
         let home = match pool {
             None => {
                 let files = files(layout, views.values());
-                Home::Here(Box::new(Instance::open(&files, limits)?))
+                Home::Here(Box::new(Instance::open(&files, limits, Bounds::AtOnce)?))
             }
             Some(pool) => Home::Workers(Keys::new(pool)),
         };

@@ -13,7 +13,7 @@ use super::wire::{self, Line, Tag};
 use super::{Open, Purpose, Ready, Run, Wall, Where, control, foreign};
 use crate::access::Interrupt;
 use crate::query::tree::Parser;
-use crate::query::{Instance, Job, Parameter, Place, QueryLimits, Sink, run_remote};
+use crate::query::{Bounds, Instance, Job, Parameter, Place, QueryLimits, Sink, run_remote};
 use crate::sql::Sql;
 use crate::{Error, Kind, Result, engine};
 
@@ -82,8 +82,8 @@ fn opened(open: &Open) -> Result<Engine> {
         Ok(Engine { connection, does: Does::Tables(Box::new(instance)) })
     };
     let engine = match &open.purpose {
-        Purpose::Tables { files } => tables(Instance::open(files, limits)?)?,
-        Purpose::Lists => tables(Instance::of_lists(limits)?)?,
+        Purpose::Tables { files } => tables(Instance::open(files, limits, Bounds::WhenNamed)?)?,
+        Purpose::Lists => tables(Instance::of_lists(limits, Bounds::WhenNamed)?)?,
         Purpose::Remote { .. } => {
             let parsing = engine::Limits { memory_bytes: 256 << 20, threads: 1 };
             let connection = engine::in_memory(&parsing)?;
@@ -217,7 +217,9 @@ fn run(
             Does::Tables(instance) => {
                 instance.run(&job, &mut speaking).map(|used| used.map(|used| (instance, used)))
             }
-            Does::Remote(limits) => run_remote(limits, &job, &mut speaking).map(|()| None),
+            Does::Remote(limits) => {
+                run_remote(limits, Bounds::WhenNamed, &job, &mut speaking).map(|()| None)
+            }
             Does::Foreign => Err(wire::garbled()),
         };
         match speaking.broken {

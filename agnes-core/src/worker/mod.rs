@@ -36,7 +36,7 @@ pub(crate) use foreign::{Foreign, Texts};
 pub(crate) use pool::{Pool, Taken};
 pub use pool::{WorkerCounts, WorkerSettings};
 pub use process::WorkerProgram;
-pub(crate) use process::{ENDED, Fate};
+pub(crate) use process::{ENDED, Fate, Worker};
 pub use walls::Wall;
 
 /// What a worker is told before anything else.

@@ -239,7 +239,7 @@ impl Pool {
         let settings = &self.settings;
         let worker = worker.map(|worker| {
             let stays = key.is_some()
-                && worker.is_sound()
+                && worker.is_as_good_as_new()
                 && worker.served() < settings.statements
                 && worker.memory_bytes().is_none_or(|bytes| bytes <= settings.idle_memory_bytes);
             if stays {

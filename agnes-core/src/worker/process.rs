@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +80,11 @@ pub(super) struct Life {
     running: AtomicU64,
     /// Why it was ended from here.
     ended: OnceLock<Why>,
+    /// Its CPU time when it was asked last, and when it was looked at last, microseconds.
+    cpu_at_begin: AtomicU64,
+    cpu_seen: AtomicU64,
+    /// Whether it stands back behind all others for good.
+    stands_back: AtomicBool,
 }
 
 /// Why a worker is ended.
@@ -122,6 +127,12 @@ impl Life {
         self.kill(why);
     }
 
+    /// Whether it is at work on something.
+    pub(super) fn is_at_work(&self) -> bool {
+        let running = self.running.load(Ordering::SeqCst);
+        running != 0 && running & RESTING == 0
+    }
+
     /// Whether it has nothing to do.
     pub(super) fn rests(&self) -> bool {
         let running = self.running.load(Ordering::SeqCst);
@@ -142,6 +153,35 @@ impl Life {
     fn interrupt(&self, number: u64) {
         // One that doesn't listen is killed a moment later.
         let _ = (&self.control).write(&number.to_le_bytes());
+    }
+
+    /// Looks at its CPU time.
+    fn look(&self) -> u64 {
+        if let Some(cpu) = cpu_of(self.child().id()) {
+            let micros = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+            self.cpu_seen.store(micros, Ordering::Relaxed);
+        }
+        self.cpu_seen.load(Ordering::Relaxed)
+    }
+
+    /// The CPU time of what it was asked last, as far as anybody has seen.
+    pub(super) fn cpu(&self) -> Duration {
+        let seen = self.look();
+        Duration::from_micros(seen.saturating_sub(self.cpu_at_begin.load(Ordering::Relaxed)))
+    }
+
+    /// Lets everybody else go first. There is no way back without rights.
+    pub(super) fn stand_back(&self) {
+        if self.stands_back.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child().id()));
+        for task in tasks.into_iter().flatten().flatten() {
+            let id = task.file_name().to_str().and_then(|id| id.parse().ok());
+            if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::setpriority_process(Some(id), 19);
+            }
+        }
     }
 
     /// Whether somebody else has killed the process, which says nothing any more.
@@ -240,6 +280,9 @@ impl Worker {
             control,
             running: AtomicU64::new(OPENING),
             ended: OnceLock::new(),
+            cpu_at_begin: AtomicU64::new(0),
+            cpu_seen: AtomicU64::new(0),
+            stands_back: AtomicBool::new(false),
         });
         reaper.watch(&life);
         reaper.end_at(TO_OPEN, &life, OPENING);
@@ -292,9 +335,14 @@ impl Worker {
         &self.walls
     }
 
-    /// Whether it can serve somebody else.
+    /// Whether it is as it was.
     pub(super) fn is_sound(&self) -> bool {
         self.is_sound
+    }
+
+    /// Whether it can serve somebody else.
+    pub(super) fn is_as_good_as_new(&self) -> bool {
+        self.is_sound && !self.life.stands_back.load(Ordering::SeqCst)
     }
 
     /// Whether it was killed by somebody else before it had said anything of a statement.
@@ -355,27 +403,29 @@ impl Worker {
     }
 
     /// Bounds the CPU time of what it is asked next: a wall for the case that nobody watches it.
-    #[cfg(target_os = "linux")]
     fn let_compute(&self) {
-        use rustix::process::{Pid, Resource, Rlimit, prlimit};
-        let id = self.life.child().id().cast_signed();
-        let mut clock = 0;
-        let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both write into what they are given, and take any number of a process.
-        let is_known = unsafe {
-            libc::clock_getcpuclockid(id, &raw mut clock) == 0
-                && libc::clock_gettime(clock, &raw mut used) == 0
-        };
-        if is_known && let Some(pid) = Pid::from_raw(id) {
-            let most = used.tv_sec.unsigned_abs() + self.cpu_seconds;
+        let used = self.life.look();
+        self.life.cpu_at_begin.store(used, Ordering::Relaxed);
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::process::{Pid, Resource, Rlimit, prlimit};
+            let pid = Pid::from_raw(self.life.child().id().cast_signed());
             // The hard limit stays: nobody could raise it for the next statement.
+            let most = used / 1_000_000 + self.cpu_seconds;
             let limit = Rlimit { current: Some(most), maximum: None };
-            let _ = prlimit(Some(pid), Resource::Cpu, limit);
+            let _ = prlimit(pid, Resource::Cpu, limit);
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn let_compute(&self) {}
+    /// The CPU time of what it was asked last, as far as anybody has seen.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.life.cpu()
+    }
+
+    /// Lets everybody else go first. It serves nobody else afterwards.
+    pub(crate) fn stand_back(&self) {
+        self.life.stand_back();
+    }
 
     fn end(&mut self, number: u64) {
         self.is_sound &= self.life.turns(number, 0);
@@ -619,6 +669,27 @@ impl Parser for Asking<'_> {
 /// What is said to whoever had the most memory of all.
 const TOO_MUCH: &str = "all queries together needed more memory than they may have, this one the \
                         most, and its worker was ended; read fewer rows or columns at once";
+/// The CPU time of a process, where the system says so.
+fn cpu_of(pid: u32) -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut clock = 0;
+        let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both write into what they are given, and take any number of a process.
+        let is_known = unsafe {
+            libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) == 0
+                && libc::clock_gettime(clock, &raw mut used) == 0
+        };
+        let nanos = u32::try_from(used.tv_nsec).unwrap_or(0);
+        is_known.then(|| Duration::new(used.tv_sec.unsigned_abs(), nanos))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
+}
+
 /// The reason of an error that tells of a worker that somebody else has ended before it could do
 /// anything.
 pub(super) const KILLED: &str = "worker_killed";

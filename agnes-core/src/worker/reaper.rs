@@ -1,5 +1,5 @@
-//! Ends workers whose time is over, and those that take too much memory together, on one thread for
-//! all.
+//! Ends workers whose time is over, and those that take too much memory together, and lets others go
+//! before those that have worked for long: on one thread for all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use super::process::{Life, Why};
 use crate::{Error, Kind, Result};
 
-/// How often their memory is looked at.
+/// How often their memory and CPU time are looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The CPU time after which a statement stands back behind those that take less.
+const LONG: Duration = Duration::from_millis(500);
 
 /// Takes what is to be ended later. Cheap to clone; its thread ends with the last of them.
 #[derive(Clone)]
@@ -82,6 +84,10 @@ impl Reaper {
                 if now >= looked + LOOK {
                     looked = now;
                     make_room(&mut lives, memory_bytes);
+                    let at_work = lives.iter().filter_map(Weak::upgrade);
+                    at_work
+                        .filter(|life| life.is_at_work() && life.cpu() > LONG)
+                        .for_each(|life| life.stand_back());
                 }
             }
         };
