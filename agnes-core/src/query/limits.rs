@@ -13,7 +13,8 @@ pub struct QueryLimits {
     /// The time that a caller waits for a statement's rows. Time in which the caller does
     /// something else doesn't count.
     pub time: Duration,
-    /// The engine's buffers, bytes: for all statements over the same tables in one generation.
+    /// The engine's buffers, bytes: of each worker, or in this process for all statements over the same
+    /// tables in one generation.
     pub memory_bytes: u64,
     /// Worker threads of a statement.
     pub threads: u32,

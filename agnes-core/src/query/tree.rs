@@ -15,6 +15,11 @@ const STACK: usize = 32 << 20;
 /// The nesting up to which a thread's own stack will do.
 const SHALLOW: usize = 40;
 
+/// The deepest tree, as JSON: the engine stops at 1,000 expressions in each other, of a few levels each.
+const DEPTH_MAX: usize = 10_000;
+/// The deepest one for which a thread's own stack will do.
+const FLAT: usize = 300;
+
 /// Where a SELECT has its condition.
 const CONDITION: &str = "/statements/0/node/where_clause";
 
@@ -67,6 +72,25 @@ fn with_stack<T: Send>(nesting: usize, work: impl FnOnce() -> Result<T> + Send) 
     })
 }
 
+/// How deep a JSON text is nested.
+fn depth_of(json: &str) -> usize {
+    let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match (is_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => is_text = !is_text,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 impl Tree {
     /// Parses one statement.
     ///
@@ -84,6 +108,12 @@ impl Tree {
     pub(crate) fn parse_long(parser: &dyn Parser, text: &str, longest: usize) -> Result<Tree> {
         let nesting = fits(text, longest)?;
         let json = parser.tree_of(text)?;
+        // A worker that was taken over tells any tree.
+        let depth = depth_of(&json);
+        if depth > DEPTH_MAX {
+            return Err(Error::internal("the engine's parse tree is deeper than any statement's"));
+        }
+        let nesting = if depth > FLAT { nesting.max(SHALLOW + 1) } else { nesting };
         let value = with_stack(nesting, || Tree::from_json(&json, text))?;
         Ok(Tree { value, nesting })
     }
@@ -310,6 +340,34 @@ fn nesting(bytes: impl Iterator<Item = u8>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Says that every text has this tree.
+    struct Liar(String);
+
+    impl Parser for Liar {
+        fn tree_of(&self, _: &str) -> Result<String> {
+            Ok(self.0.clone())
+        }
+
+        fn text_of(&self, _: &str) -> Result<String> {
+            Ok("SELECT 1".to_string())
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_deeper_than_any_harms_nobody() {
+        for levels in [100, 299, 5000, 9990, 20_000, 1_000_000] {
+            let lie = format!(
+                "{{\"error\": false, \"a\": \"[[\\\"[\", \"statements\": [{}1{}]}}",
+                "[".repeat(levels),
+                "]".repeat(levels)
+            );
+            // Whatever comes of it, this process is there to hear it.
+            let parsed = Tree::parse(&Liar(lie), "SELECT 1");
+            assert_eq!(parsed.is_err(), levels > DEPTH_MAX, "{levels}");
+            drop(parsed);
+        }
+    }
 
     #[test]
     fn only_a_bare_select_star_is_plain() {

@@ -34,6 +34,9 @@ pub fn serve_as_worker() -> ExitCode {
         let _ = std::io::stderr().write_all(said.as_bytes());
         return ExitCode::from(Kind::Invalid.exit_code());
     };
+    // With the allocator's large ones each worker has twice the memory.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let Ok(mut line) = Line::new(line) else { return FAILED };
     let open = match line.hear() {
         Ok((Tag::Open, content)) => wire::read::<Open>(&content),

@@ -18,7 +18,7 @@ use crate::{Error, Key, Kind, Result};
 /// The version of all this. Both ends come from one build, or say why they can't talk.
 pub(super) const VERSION: u32 = 1;
 /// The most bytes of a frame: a piece of rows is made to fit.
-pub(super) const FRAME_MAX: usize = 256 << 20;
+pub(super) const FRAME_MAX: usize = 64 << 20;
 /// How much is read at a time where frames are small, bytes.
 const READ: usize = 64 << 10;
 
