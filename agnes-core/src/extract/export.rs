@@ -34,6 +34,15 @@ pub(crate) fn export(
     // A worker may write this one file, and make none.
     File::create_new(out).map_err(|e| Error::io("write", out, e))?;
     let engine = Foreign::open(pool, limits, PATIENCE, files, Some(out.to_path_buf()))?;
+    let done = copy(query, folder, out, &engine);
+    done.map_err(|error| match engine.fate() {
+        // It says nothing about the extract.
+        Some(Fate::Killed | Fate::Memory) => Error::new(Kind::Unavailable, error.message()),
+        _ => error,
+    })
+}
+
+fn copy(query: &Export, folder: &Path, out: &Path, engine: &Foreign) -> Result<()> {
     if query.tables {
         engine.execute("open the extract", &sql::attach_extract(&folder.join(EXTRACT_DB))?)?;
     }
@@ -41,8 +50,5 @@ pub(crate) fn export(
         engine.execute("make a view", &sql::create_view(name, body))?;
     }
     let copy = sql::copy_to_parquet(&query.query, out, &ParquetOptions::default())?;
-    engine.execute_long("export a table", &copy).map_err(|error| match engine.fate() {
-        Some(Fate::Killed) => Error::new(Kind::Unavailable, error.message()),
-        _ => error,
-    })
+    engine.execute_long("export a table", &copy)
 }

@@ -218,7 +218,8 @@ fn read_attaches(
         column("url", "left(url::VARCHAR, 10000)"),
         column("token_env", "left(token_env::VARCHAR, 1000)"),
     );
-    for row in foreign.texts("read `_remote_attach`", &query)? {
+    // (what is asked for isn't believed to be kept)
+    for row in foreign.texts("read `_remote_attach`", &query)?.into_iter().take(MOST) {
         let [alias, extension, url, token_env] = cells(row);
         let shown = alias.clone().unwrap_or_default();
         let parsed = || -> Result<RemoteAttach> {

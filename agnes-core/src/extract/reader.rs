@@ -200,19 +200,15 @@ pub(super) fn scan_once(
 
     let opened = reader.open(path)?;
     let read = read_database(&opened, source, path, &files, &broken);
-    let (tables, attaches, left_out) = match (read, opened.fate()) {
-        (Ok(read), _) => read,
-        (Err(error), None) => return Err(error),
-        (Err(_), Some(Fate::Crashed)) => {
-            return Err(broken("ends the engine that reads it".to_string()));
-        }
-        (Err(error), Some(Fate::Limit | Fate::Killed)) => {
+    // Whatever was read of it: what an ended worker didn't tell is missing.
+    let (tables, attaches, left_out) = match opened.fate() {
+        None => read?,
+        Some(Fate::Crashed) => return Err(broken("ends the engine that reads it".to_string())),
+        Some(Fate::Time | Fate::Memory | Fate::Killed) => {
+            let why = read.err().map_or(String::new(), |error| format!(": {}", error.message()));
             return Err(Error::new(
                 Kind::Unavailable,
-                format!(
-                    "the extract of `{source}` couldn't be read to its end: {}; try again",
-                    error.message()
-                ),
+                format!("the extract of `{source}` couldn't be read to its end{why}; try again"),
             )
             .with(Key::Source, source));
         }
@@ -260,7 +256,10 @@ fn read_database(
         return Err(broken(format!("can't be opened: {text}")));
     }
     let _attached = Attached(engine);
-    let unreadable = |e: Error| broken(format!("can't be read: {}", e.message()));
+    let unreadable = |e: Error| match e.kind() {
+        Kind::Unavailable => e,
+        _ => broken(format!("can't be read: {}", e.message())),
+    };
 
     let meta = meta::read(engine, source)?;
     let objects = view::Objects::read(opened, path, source, files).map_err(unreadable)?;

@@ -257,17 +257,22 @@ impl Attach {
     /// The files of this machine that attaching it reads: a database that is one, and what a token
     /// names that is a path.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let extension = self.row.extension.as_str().to_ascii_lowercase();
+        let mut files = Vec::new();
         let database = Path::new(&self.row.url);
-        let token = self.token.as_ref().map(|token| Path::new(token.expose()));
-        let named = [Some(database), token].into_iter().flatten();
-        let mut files: Vec<PathBuf> = named
-            .filter(|path| path.is_absolute() && path.is_file())
-            .map(Path::to_path_buf)
-            .collect();
-        for suffix in [".wal", "-wal", "-journal", "-shm"] {
-            files.push(crate::disk::with_suffix(database, suffix));
+        if ["duckdb", "sqlite"].contains(&extension.as_str()) && database.is_absolute() {
+            files.push(database.to_path_buf());
+            let beside = [".wal", "-wal", "-journal", "-shm"];
+            files.extend(beside.map(|suffix| crate::disk::with_suffix(database, suffix)));
         }
-        files.retain(|path| path.is_absolute());
+        let names_a_path = self
+            .row
+            .token_env
+            .as_ref()
+            .is_some_and(|name| name.as_str() == "GOOGLE_APPLICATION_CREDENTIALS");
+        if names_a_path && let Some(token) = &self.token {
+            files.push(PathBuf::from(token.expose()));
+        }
         files
     }
 

@@ -18,7 +18,7 @@ use super::Context;
 use super::generation::Pin;
 use super::pin::{Failure, Target};
 use crate::extract::ParquetOptions;
-use crate::worker::Foreign;
+use crate::worker::{Fate, Foreign};
 use crate::{Error, Kind, Result, sql};
 
 /// The longest that the engine may take for it.
@@ -111,5 +111,10 @@ fn rewrite(paths: &[PathBuf], by_name: bool, out: &Path, context: &Context<'_>) 
     let engine = Foreign::open(context.pool, context.limits, PATIENCE, reads, writes)?;
     let select = sql::select_parquet(paths, by_name)?;
     let copy = sql::copy_to_parquet(&select, out, &ParquetOptions::default())?;
-    engine.execute_long("merge the files of a table", &copy)
+    let done = engine.execute_long("merge the files of a table", &copy);
+    done.map_err(|error| match engine.fate() {
+        // It says nothing about the files.
+        Some(Fate::Killed | Fate::Memory) => Error::new(Kind::Unavailable, error.message()),
+        _ => error,
+    })
 }

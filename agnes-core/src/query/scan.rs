@@ -165,7 +165,7 @@ fn condition(
     })?;
     let plain = Tree::parse(parser, "SELECT 1 WHERE true")?;
     // Whatever else the statement is, the text has made it.
-    if parsed.without_condition() != plain.without_condition() {
+    if !parsed.is_but_for_its_condition(&plain)? {
         return Err(rejected(
             "disallowed_node",
             "a predicate is one condition; GROUP BY, ORDER BY, LIMIT, UNION and their like have \

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -23,7 +23,7 @@ use crate::Secrets;
 use crate::access::{Access, AuditEvent, Interrupt, Principal, Running, Watch, hidden};
 use crate::layout::Layout;
 use crate::orchestrator::{Attach, AttachPolicy, View};
-use crate::worker::{ENDED, Pool, Taken, Worker};
+use crate::worker::{ENDED, Pool, Purpose, Taken, Worker};
 use crate::{Error, Key, Kind, Result, ViewName, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.
@@ -547,17 +547,37 @@ fn number() -> u64 {
 /// The way to interrupt a statement: nothing before it has a connection and after it has ended,
 /// when the connection may serve another one.
 #[derive(Clone, Default)]
-struct Interrupting(Arc<Mutex<Option<Interrupt>>>);
+struct Interrupting(Arc<Mutex<Interrupted>>);
+
+#[derive(Default)]
+struct Interrupted {
+    way: Option<Interrupt>,
+    /// Whether nobody wants it any more: also one that hasn't begun yet.
+    is_over: bool,
+}
 
 impl Interrupting {
-    fn set(&self, interrupt: Option<Interrupt>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
+    fn lock(&self) -> MutexGuard<'_, Interrupted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on it can be interrupted so; false when it was already.
+    fn begins(&self, way: Interrupt) -> bool {
+        let mut slot = self.lock();
+        slot.way = Some(way);
+        !slot.is_over
+    }
+
+    fn has_ended(&self) {
+        self.lock().way = None;
     }
 
     fn of_now(&self) -> Interrupt {
-        let slot = self.0.clone();
+        let this = self.clone();
         Arc::new(move || {
-            if let Some(interrupt) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+            let mut slot = this.lock();
+            slot.is_over = true;
+            if let Some(interrupt) = &slot.way {
                 interrupt();
             }
         })
@@ -701,15 +721,17 @@ impl Work {
         };
         let attached = attaches.iter().flat_map(Attach::files);
         let files = files.iter().cloned().chain(attached).collect();
-        let taken = self.shown.remote_worker(files)?;
-        let mut taken = taken.ok_or_else(|| Error::internal("there is no worker"))?;
-        let worker = taken.worker()?;
         // Whoever has parsed it before may have been taken over by another statement, and what follows
-        // gives away tokens.
+        // gives away tokens; whoever parses now has no way to anywhere, and ends.
         let text = self.statement.as_str();
         let text = guard::explained(text)?.unwrap_or(text);
-        worker.parse(self.limits.time, |parser| self.is_as_judged(parser, text))?;
-        self.run_in(worker, job, sink)
+        let taken = self.shown.worker_once(Purpose::Lists)?;
+        let mut parser = taken.ok_or_else(|| Error::internal("there is no worker"))?;
+        parser.worker()?.parse(self.limits.time, |parser| self.is_as_judged(parser, text))?;
+        drop(parser);
+        let taken = self.shown.worker_once(Purpose::Remote { files })?;
+        let mut taken = taken.ok_or_else(|| Error::internal("there is no worker"))?;
+        self.run_in(taken.worker()?, job, sink)
     }
 
     /// Runs it in a worker, behind those of others where hers have computed much.
@@ -753,12 +775,16 @@ struct Hearing<'w> {
 
 impl Sink for Hearing<'_> {
     fn begins(&mut self, interrupt: Interrupt) -> Result<()> {
-        self.work.interrupt.set(Some(interrupt));
-        self.work.books.watch.check()
+        let is_wanted = self.work.interrupt.begins(interrupt);
+        self.work.books.watch.check()?;
+        match is_wanted {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Cancelled, "nobody waits for the query any more")),
+        }
     }
 
     fn has_ended(&mut self) {
-        self.work.interrupt.set(None);
+        self.work.interrupt.has_ended();
     }
 
     fn may_run(&mut self, made: &sql::Sql, parser: Option<&dyn Parser>) -> Result<()> {

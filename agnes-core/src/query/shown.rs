@@ -204,11 +204,10 @@ impl Shown {
         taken.map(Some)
     }
 
-    /// A worker for one statement over remote systems, which may read these files; none where
-    /// statements run in this process.
-    pub(super) fn remote_worker(&self, files: Vec<PathBuf>) -> Result<Option<Taken>> {
+    /// A worker that nobody else had or gets; none where statements run in this process.
+    pub(super) fn worker_once(&self, purpose: Purpose) -> Result<Option<Taken>> {
         let Home::Workers(keys) = &self.home else { return Ok(None) };
-        keys.pool.take_once(&self.limits, Purpose::Remote { files }).map(Some)
+        keys.pool.take_once(&self.limits, purpose).map(Some)
     }
 
     /// What the instance is told to run of a statement that was judged.

@@ -15,8 +15,16 @@ const STACK: usize = 32 << 20;
 /// The nesting up to which a thread's own stack will do.
 const SHALLOW: usize = 40;
 
-/// The deepest tree, as JSON: the engine stops at 1,000 expressions in each other, of a few levels each.
-const DEPTH_MAX: usize = 10_000;
+/// The deepest tree, as JSON: the engine stops at 1,000 expressions in each other, of up to two levels
+/// each (`a[1][1]…`), and the guard at 100 tables that are joined.
+const DEPTH_MAX: usize = 4_000;
+/// The most objects and bytes of a tree for each byte of its text: up to 2 and 300 were seen, of lists
+/// in each other and of tables with commas between them.
+const OBJECTS_EACH: usize = 4;
+const BYTES_EACH: usize = 512;
+/// Those of the shortest text.
+const OBJECTS_LEAST: usize = 1_000;
+const BYTES_LEAST: usize = 64 << 10;
 /// The deepest one for which a thread's own stack will do.
 const FLAT: usize = 300;
 
@@ -52,7 +60,7 @@ impl Parser for Connection {
 }
 
 /// The engine's parse tree of exactly one SELECT.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Tree {
     value: Value,
     nesting: usize,
@@ -72,9 +80,10 @@ fn with_stack<T: Send>(nesting: usize, work: impl FnOnce() -> Result<T> + Send) 
     })
 }
 
-/// How deep a JSON text is nested.
-fn depth_of(json: &str) -> usize {
-    let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
+/// How deep a JSON text is nested, and how many objects are in it.
+fn shape_of(json: &str) -> (usize, usize) {
+    let (mut depth, mut deepest, mut objects) = (0_usize, 0, 0);
+    let (mut is_text, mut is_escaped) = (false, false);
     for byte in json.bytes() {
         match (is_text, byte) {
             (true, _) if is_escaped => is_escaped = false,
@@ -83,12 +92,39 @@ fn depth_of(json: &str) -> usize {
             (false, b'{' | b'[') => {
                 depth += 1;
                 deepest = deepest.max(depth);
+                objects += usize::from(byte == b'{');
             }
             (false, b'}' | b']') => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    deepest
+    (deepest, objects)
+}
+
+impl Clone for Tree {
+    fn clone(&self) -> Tree {
+        let Tree { value, nesting } = self;
+        let cloned = with_stack(*nesting, || Ok(value.clone()));
+        // Where no thread can be had nothing is judged.
+        Tree { value: cloned.unwrap_or_default(), nesting: *nesting }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let value = std::mem::take(&mut self.value);
+        if self.nesting > SHALLOW {
+            let mut kept = Some(value);
+            let dropped = with_stack(self.nesting, || {
+                drop(kept.take());
+                Ok(())
+            });
+            if dropped.is_err() {
+                // No thread can be had: better some memory than this thread's stack.
+                std::mem::forget(kept.take());
+            }
+        }
+    }
 }
 
 impl Tree {
@@ -108,10 +144,15 @@ impl Tree {
     pub(crate) fn parse_long(parser: &dyn Parser, text: &str, longest: usize) -> Result<Tree> {
         let nesting = fits(text, longest)?;
         let json = parser.tree_of(text)?;
-        // A worker that was taken over tells any tree.
-        let depth = depth_of(&json);
+        let (depth, objects) = shape_of(&json);
         if depth > DEPTH_MAX {
-            return Err(Error::internal("the engine's parse tree is deeper than any statement's"));
+            return Err(Error::new(Kind::Limit, "the statement is nested too deeply; split it up"));
+        }
+        // A worker that was taken over tells any tree.
+        if objects > OBJECTS_EACH * text.len() + OBJECTS_LEAST
+            || json.len() > BYTES_EACH * text.len() + BYTES_LEAST
+        {
+            return Err(Error::internal("the engine's parse tree is larger than any statement's"));
         }
         let nesting = if depth > FLAT { nesting.max(SHALLOW + 1) } else { nesting };
         let value = with_stack(nesting, || Tree::from_json(&json, text))?;
@@ -216,25 +257,31 @@ impl Tree {
         (plain_node && star_is_plain && from_is_plain).then_some(from)
     }
 
-    /// The statement without its condition, and without where its parts stand in the text.
-    pub(super) fn without_condition(&self) -> Value {
-        let mut value = self.value.clone();
-        if let Some(condition) = value.pointer_mut(CONDITION) {
-            *condition = Value::Null;
-        }
-        value
+    /// Whether the statement is another one but for its condition.
+    pub(super) fn is_but_for_its_condition(&self, other: &Tree) -> Result<bool> {
+        let without = |tree: &Tree| {
+            let mut value = tree.value.clone();
+            if let Some(condition) = value.pointer_mut(CONDITION) {
+                *condition = Value::Null;
+            }
+            value
+        };
+        with_stack(self.nesting.max(other.nesting), || Ok(without(self) == without(other)))
     }
 
     /// Puts a condition into the place of the statement's.
     pub(super) fn set_condition(&mut self, condition: Value) -> Result<()> {
         let place = self.value.pointer_mut(CONDITION);
         *place.ok_or_else(|| Error::internal("the statement has no condition"))? = condition;
+        // It may be of any depth.
+        self.nesting = self.nesting.max(SHALLOW + 1);
         Ok(())
     }
 
     /// The statement as SQL text again, with what the judge replaced.
     pub(crate) fn to_sql(&self, parser: &dyn Parser) -> Result<String> {
-        parser.text_of(&self.value.to_string())
+        let text = with_stack(self.nesting, || Ok(self.value.to_string()))?;
+        parser.text_of(&text)
     }
 }
 
@@ -355,17 +402,30 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_that_is_wider_than_any_costs_nobody_memory() {
+        let wide = |part: &str| format!("{{\"error\": false, \"statements\": [[{part}1]]}}");
+        for lie in [wide(&"{\"\":0},".repeat(100_000)), wide(&"[],".repeat(1_000_000))] {
+            let error = Tree::parse(&Liar(lie), "SELECT 1").unwrap_err();
+            assert_eq!(error.kind(), Kind::Internal, "{error}");
+        }
+    }
+
+    #[test]
     fn a_tree_that_is_deeper_than_any_harms_nobody() {
-        for levels in [100, 299, 5000, 9990, 20_000, 1_000_000] {
-            let lie = format!(
-                "{{\"error\": false, \"a\": \"[[\\\"[\", \"statements\": [{}1{}]}}",
-                "[".repeat(levels),
-                "]".repeat(levels)
-            );
-            // Whatever comes of it, this process is there to hear it.
-            let parsed = Tree::parse(&Liar(lie), "SELECT 1");
-            assert_eq!(parsed.is_err(), levels > DEPTH_MAX, "{levels}");
-            drop(parsed);
+        for levels in [100, 299, 1000, 3900, 20_000, 1_000_000] {
+            for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+                let (open, close) = (open.repeat(levels), close.repeat(levels));
+                let lie = format!(
+                    "{{\"error\": false, \"a\": \"[[\\\"[\", \"statements\": [{open}1{close}]}}"
+                );
+                // Whatever comes of it, this process is there to hear it.
+                let text = format!("SELECT {}", "1,".repeat(1000));
+                let parsed = Tree::parse(&Liar(lie), &text);
+                assert_eq!(parsed.is_err(), levels > DEPTH_MAX, "{levels}");
+                if let Ok(tree) = &parsed {
+                    assert!(tree.clone().to_sql(&Liar(String::new())).is_ok());
+                }
+            }
         }
     }
 

@@ -34,6 +34,11 @@ pub fn serve_as_worker() -> ExitCode {
         let _ = std::io::stderr().write_all(said.as_bytes());
         return ExitCode::from(Kind::Invalid.exit_code());
     };
+    // Whoever has started it ends it.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: nothing is handled, it is only not heard.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     // With the allocator's large ones each worker has twice the memory.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);

@@ -54,8 +54,13 @@ impl Foreign {
             Some(pool) => {
                 let engine::Limits { memory_bytes, threads } = *limits;
                 let limits = QueryLimits { memory_bytes, threads, time, ..QueryLimits::default() };
+                let passing = |error: Error| match error.kind() {
+                    // Of memory that others have.
+                    Kind::Limit => Error::new(Kind::Unavailable, error.message()),
+                    _ => error,
+                };
                 Home::Worker(Box::new(RefCell::new(
-                    pool.start(&limits, Purpose::Foreign { reads, writes })?,
+                    pool.start(&limits, Purpose::Foreign { reads, writes }).map_err(passing)?,
                 )))
             }
         };

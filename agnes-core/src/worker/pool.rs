@@ -241,10 +241,8 @@ impl Pool {
             let stays = key.is_some()
                 && worker.is_as_good_as_new()
                 && worker.served() < settings.statements
-                && worker.memory_bytes().is_none_or(|bytes| bytes <= settings.idle_memory_bytes);
-            if stays {
-                worker.rest(settings.idle);
-            }
+                && worker.memory_bytes().is_none_or(|bytes| bytes <= settings.idle_memory_bytes)
+                && worker.rest(settings.idle);
             (worker, stays)
         });
         let mut state = self.state();

@@ -7,14 +7,16 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, FieldRef};
+use arrow::error::ArrowError;
 use arrow::ipc::convert::try_schema_from_ipc_buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::root_as_message;
@@ -83,6 +85,10 @@ pub(super) struct Life {
     /// Its CPU time when it was asked last, and when it was looked at last, microseconds.
     cpu_at_begin: AtomicU64,
     cpu_seen: AtomicU64,
+    /// What it took for what it was asked last, microseconds.
+    cpu_asked: AtomicU64,
+    /// The CPU time that a statement may take, seconds.
+    cpu_seconds: u64,
     /// Whether it stands back behind all others for good.
     stands_back: AtomicBool,
 }
@@ -113,10 +119,10 @@ impl Life {
         self.running.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Ends the process if it still does this.
+    /// Ends the process if it still does this. Whoever has it waits for its end.
     pub(super) fn end(&self, number: u64, why: Why) {
         if self.turns(number, ENDED_HERE) {
-            self.kill(why);
+            self.signal(why);
         }
     }
 
@@ -124,7 +130,7 @@ impl Life {
     pub(super) fn end_now(&self, why: Why) {
         // What waits for the next statement must not be taken for one.
         self.running.store(ENDED_HERE, Ordering::SeqCst);
-        self.kill(why);
+        self.signal(why);
     }
 
     /// Whether it is at work on something.
@@ -141,12 +147,14 @@ impl Life {
 
     /// The memory that it has for itself, bytes, where the system says so.
     pub(super) fn memory_bytes(&self) -> Option<u64> {
-        let said = std::fs::read_to_string(format!("/proc/{}/statm", self.child().id()));
-        let said = said.ok()?;
-        let mut pages = said.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
-        // What is shared is the program's own file.
-        let (resident, shared) = (pages.next()?, pages.next()?);
-        Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
+        let said = std::fs::read_to_string(format!("/proc/{}/status", self.child().id())).ok()?;
+        let of = |name: &str| -> Option<u64> {
+            let line = said.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().strip_suffix("kB")?.trim().parse().ok()
+        };
+        // What is of files is the program's own, and shared.
+        let kib = of("RssAnon:")? + of("RssShmem:")? + of("VmSwap:").unwrap_or(0);
+        Some(kib << 10)
     }
 
     /// Asks it to end a statement.
@@ -170,6 +178,16 @@ impl Life {
         Duration::from_micros(seen.saturating_sub(self.cpu_at_begin.load(Ordering::Relaxed)))
     }
 
+    /// The CPU time that what it was asked last has taken, once it rests.
+    pub(super) fn cpu_asked(&self) -> Duration {
+        Duration::from_micros(self.cpu_asked.load(Ordering::Relaxed))
+    }
+
+    /// Whether it has computed for longer than it may.
+    pub(super) fn is_spent(&self) -> bool {
+        self.cpu() > Duration::from_secs(self.cpu_seconds)
+    }
+
     /// Lets everybody else go first. There is no way back without rights.
     pub(super) fn stand_back(&self) {
         if self.stands_back.swap(true, Ordering::SeqCst) {
@@ -184,23 +202,33 @@ impl Life {
         }
     }
 
-    /// Whether somebody else has killed the process, which says nothing any more.
-    fn was_killed(&self) -> bool {
-        // It may take a moment to be gone, and may stay for good.
-        for _ in 0..50 {
-            if let Ok(Some(status)) = self.child().try_wait() {
-                return status.signal() == Some(libc::SIGKILL);
+    /// How the process has ended, if it does within a time.
+    fn has_gone(&self, time: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + time;
+        loop {
+            let gone = self.child().try_wait().ok().flatten();
+            if gone.is_some() || Instant::now() > until {
+                return gone;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(1));
         }
-        false
     }
 
-    /// Ends the process. The first reason is the one.
-    fn kill(&self, why: Why) {
+    /// Whether somebody else has killed the process, which says nothing any more.
+    fn was_killed(&self) -> bool {
+        self.has_gone(TO_GO).is_some_and(|status| status.signal() == Some(libc::SIGKILL))
+    }
+
+    /// Has the process end. The first reason is the one.
+    fn signal(&self, why: Why) {
         let _ = self.ended.set(why);
+        let _ = self.child().kill();
+    }
+
+    /// Ends the process.
+    fn kill(&self, why: Why) {
+        self.signal(why);
         let mut child = self.child();
-        let _ = child.kill();
         // Otherwise it would stay as a zombie.
         let _ = child.wait();
     }
@@ -222,13 +250,13 @@ pub(crate) struct Worker {
     /// The views that it has made.
     made: BTreeSet<ViewName>,
     has_catalog: bool,
-    /// The CPU time that a statement may take, seconds.
-    cpu_seconds: u64,
     /// Statements that it has run.
     served: u64,
     is_sound: bool,
     /// Whether it has said anything of what it was asked last.
     has_answered: bool,
+    /// When it was asked.
+    asked_at: Instant,
     /// Whether it was killed by somebody else before it had, so that another may be asked.
     is_lost: bool,
     /// What has become of it.
@@ -240,10 +268,27 @@ pub(crate) struct Worker {
 pub(crate) enum Fate {
     /// What it was asked.
     Crashed,
-    /// A limit.
-    Limit,
+    /// It took too long.
+    Time,
+    /// All together had too much memory, and it the most.
+    Memory,
     /// Somebody else.
     Killed,
+}
+
+/// The signals with which a program ends that has gone wrong.
+const CRASHES: [i32; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS];
+/// How soon it is found that a worker was gone before it was asked.
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// How long one that says nothing more may take to be gone.
+const TO_GO: Duration = Duration::from_millis(50);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Whoever looks at it just now would keep it for a while.
+        self.life.kill(Why::Over);
+    }
 }
 
 impl std::fmt::Debug for Worker {
@@ -271,6 +316,8 @@ impl Worker {
             command.envs(program.remote_environment.iter().cloned());
         }
         command.current_dir("/");
+        // What ends whoever has started it is for her to pass on: she ends what runs in order.
+        command.process_group(0);
         command.stdin(OwnedFd::from(its_line)).stdout(OwnedFd::from(its_control));
         let child = command.stderr(Stdio::null()).spawn().map_err(io)?;
         // From here on both of its ends are its own.
@@ -282,6 +329,9 @@ impl Worker {
             ended: OnceLock::new(),
             cpu_at_begin: AtomicU64::new(0),
             cpu_seen: AtomicU64::new(0),
+            cpu_asked: AtomicU64::new(0),
+            // Its time on each of its threads, and as much again for those that nobody counts.
+            cpu_seconds: (open.limits.time.as_secs() + 2) * (u64::from(open.limits.threads) + 2),
             stands_back: AtomicBool::new(false),
         });
         reaper.watch(&life);
@@ -320,11 +370,10 @@ impl Worker {
             walls: ready.walls,
             made: BTreeSet::new(),
             has_catalog: false,
-            // Its time on each of its threads, and as much again for those that nobody counts.
-            cpu_seconds: (open.limits.time.as_secs() + 2) * (u64::from(open.limits.threads) + 2),
             served: 0,
             is_sound: true,
             has_answered: false,
+            asked_at: Instant::now(),
             is_lost: false,
             fate: None,
         })
@@ -362,12 +411,16 @@ impl Worker {
             && matches!(self.life.child().try_wait(), Ok(None))
     }
 
-    /// Lets it wait for more, for so long.
-    pub(super) fn rest(&self, time: Duration) {
+    /// Lets it wait for more, for so long; false where it is still at work on something.
+    pub(super) fn rest(&self, time: Duration) -> bool {
         let number = RESTING | self.served;
-        if self.life.turns(0, number) {
+        let cpu = u64::try_from(self.life.cpu().as_micros()).unwrap_or(u64::MAX);
+        self.life.cpu_asked.store(cpu, Ordering::Relaxed);
+        let rests = self.life.turns(0, number);
+        if rests {
             self.reaper.end_at(time, &self.life, number);
         }
+        rests
     }
 
     /// The memory that it has for itself, bytes, where the system says so.
@@ -398,6 +451,7 @@ impl Worker {
         self.let_compute();
         self.served += 1;
         self.has_answered = false;
+        self.asked_at = Instant::now();
         self.is_sound &= self.life.turns(0, self.served);
         self.served
     }
@@ -411,7 +465,7 @@ impl Worker {
             use rustix::process::{Pid, Resource, Rlimit, prlimit};
             let pid = Pid::from_raw(self.life.child().id().cast_signed());
             // The hard limit stays: nobody could raise it for the next statement.
-            let most = used / 1_000_000 + self.cpu_seconds;
+            let most = used / 1_000_000 + self.life.cpu_seconds;
             let limit = Rlimit { current: Some(most), maximum: None };
             let _ = prlimit(pid, Resource::Cpu, limit);
         }
@@ -461,18 +515,23 @@ impl Worker {
         self.is_sound = false;
         let ended = self.life.ended.get().copied();
         let _ = self.life.ended.set(Why::Over);
+        // It may take a moment to be gone; what has ended it is to be known.
+        self.life.has_gone(TO_GO);
         let mut child = self.life.child();
-        // It may take a moment to be gone; what has ended it stays what it was.
         let _ = child.kill();
         let signal = child.wait().ok().and_then(|status| status.signal());
         drop(child);
         let fate = match (ended, signal) {
-            (Some(Why::Time | Why::Memory), _) | (_, Some(libc::SIGXCPU)) => Fate::Limit,
-            (_, Some(libc::SIGKILL)) => Fate::Killed,
-            _ => Fate::Crashed,
+            (Some(Why::Memory), _) => Fate::Memory,
+            (Some(Why::Time), _) | (_, Some(libc::SIGXCPU)) => Fate::Time,
+            (_, None) => Fate::Crashed,
+            (_, Some(signal)) if CRASHES.contains(&signal) => Fate::Crashed,
+            _ => Fate::Killed,
         };
         self.fate = Some(fate);
-        self.is_lost = fate == Fate::Killed && ended.is_none() && !self.has_answered;
+        // One that was killed while it had nothing to do is found so at once.
+        let at_once = self.asked_at.elapsed() < AT_ONCE;
+        self.is_lost = fate == Fate::Killed && ended.is_none() && !self.has_answered && at_once;
         let by_a_limit = match ended {
             Some(Why::Time) => Some("the query didn't end in time, and its worker was ended"),
             Some(Why::Memory) => Some(TOO_MUCH),
@@ -533,9 +592,15 @@ impl Worker {
         let run = Run::of(number, job);
         let said = self.line.tell(Tag::Run, &run);
         said.map_err(|_| self.gone())?;
-        let mut decoder = StreamDecoder::new();
-        let mut is_wanted = true;
+        let mut decoder = Decoder { stream: StreamDecoder::new(), silent: 0 };
+        let mut is_told = false;
+        let (mut has_columns, mut is_wanted) = (false, true);
         loop {
+            // Whoever goes on although nobody listens is ended soon.
+            if !is_wanted && !std::mem::replace(&mut is_told, true) {
+                self.life.interrupt(number);
+                self.reaper.end_at(GRACE, &self.life, number);
+            }
             let (tag, content) = self.hear()?;
             match tag {
                 Tag::Done if is_wanted => {
@@ -560,6 +625,11 @@ impl Worker {
                 Tag::Columns => {
                     let columns = try_schema_from_ipc_buffer(&content);
                     let columns = columns.map_err(|_| self.unsound())?;
+                    let is_usual = columns.fields().iter().all(|f| is_usual(f.data_type()));
+                    if has_columns || !is_usual {
+                        return Err(self.unsound());
+                    }
+                    has_columns = true;
                     is_wanted &= sink.columns(&columns.into());
                     is_wanted &= self.decode(&mut decoder, content, sink)?;
                 }
@@ -577,7 +647,7 @@ impl Worker {
     /// when nobody wants more.
     fn decode(
         &mut self,
-        decoder: &mut StreamDecoder,
+        decoder: &mut Decoder,
         content: Buffer,
         sink: &mut dyn Sink,
     ) -> Result<bool> {
@@ -585,10 +655,19 @@ impl Worker {
             return Err(self.unsound());
         }
         let mut content = content;
+        // Dictionaries are kept until their rows come, and have to have some.
+        decoder.silent += 1;
+        if decoder.silent > SILENT_MAX {
+            return Err(self.unsound());
+        }
         // What has no bytes of its own, as NULLs, comes out with what follows it.
         while !content.is_empty() {
-            match decoder.decode(&mut content) {
+            // What doesn't fit together is an error there, or a panic.
+            let decoding = std::panic::AssertUnwindSafe(|| decoder.stream.decode(&mut content));
+            let decoded = std::panic::catch_unwind(decoding);
+            match decoded.unwrap_or(Err(ArrowError::IpcError(String::new()))) {
                 Ok(Some(rows)) => {
+                    decoder.silent = 0;
                     if !sink.rows(rows) {
                         return Ok(false);
                     }
@@ -617,23 +696,63 @@ impl Has for Worker {
     }
 }
 
+/// Reads rows.
+struct Decoder {
+    stream: StreamDecoder,
+    /// The frames since some came out.
+    silent: u32,
+}
+
+/// The most frames out of which no rows come: the columns, and what has no bytes of its own.
+const SILENT_MAX: u32 = 3;
+
 /// How a stream of Arrow's ends.
 const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
+/// The most rows of one message: the engine gives them in vectors of 2,048.
+const ROWS_MAX: i64 = 1 << 20;
+
+/// Whether a type is one that the engine gives: others can stand for far more than they take.
+fn is_usual(kind: &DataType) -> bool {
+    let all = |mut fields: std::slice::Iter<'_, FieldRef>| fields.all(|f| is_usual(f.data_type()));
+    match kind {
+        DataType::Utf8View
+        | DataType::BinaryView
+        | DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::RunEndEncoded(..) => false,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => is_usual(field.data_type()),
+        DataType::Struct(fields) => all(fields.iter()),
+        DataType::Union(fields, _) => fields.iter().all(|(_, field)| is_usual(field.data_type())),
+        DataType::Dictionary(key, value) => is_usual(key) && is_usual(value),
+        _ => true,
+    }
+}
 
 /// Whether these messages hold their rows as they are: what is packed may say that it is of any size.
 fn are_plain(content: &[u8]) -> bool {
     let mut rest = content;
     while let Some((head, after)) = rest.split_first_chunk::<8>() {
-        let [.., a, b, c, d] = *head;
+        let [marker @ .., a, b, c, d] = *head;
+        // Without it the reader takes the length from there, and reads another message.
+        if marker != [0xff; 4] {
+            return false;
+        }
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if length == 0 {
             return after.is_empty();
         }
         let Some((message, after)) = after.split_at_checked(length) else { return false };
         let Ok(message) = root_as_message(message) else { return false };
+        let dictionary = message.header_as_dictionary_batch();
         let batch = message.header_as_record_batch();
-        let batch = batch.or_else(|| message.header_as_dictionary_batch()?.data());
-        if batch.is_some_and(|batch| batch.compression().is_some()) {
+        let batch = batch.or_else(|| dictionary?.data());
+        let is_packed = batch.is_some_and(|batch| batch.compression().is_some());
+        let is_long = batch.is_some_and(|batch| batch.length() > ROWS_MAX);
+        if is_packed || is_long || dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
             return false;
         }
         let body = usize::try_from(message.bodyLength()).unwrap_or(usize::MAX);

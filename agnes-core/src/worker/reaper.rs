@@ -84,10 +84,7 @@ impl Reaper {
                 if now >= looked + LOOK {
                     looked = now;
                     make_room(&mut lives, memory_bytes);
-                    let at_work = lives.iter().filter_map(Weak::upgrade);
-                    at_work
-                        .filter(|life| life.is_at_work() && life.cpu() > LONG)
-                        .for_each(|life| life.stand_back());
+                    lives.iter().filter_map(Weak::upgrade).for_each(|life| slow_down(&life));
                 }
             }
         };
@@ -107,6 +104,17 @@ impl Reaper {
     pub(super) fn end_at(&self, after: Duration, life: &Arc<Life>, number: u64) {
         let at = Instant::now() + after;
         let _ = self.0.send(Told::Due(Due { at, life: Arc::downgrade(life), number }));
+    }
+}
+
+/// Lets others go before a worker that has computed for long, and ends one that has for too long.
+fn slow_down(life: &Life) {
+    match life.is_at_work() {
+        true if life.is_spent() => life.end_now(Why::Time),
+        true if life.cpu() > LONG => life.stand_back(),
+        // What it was asked has ended long ago.
+        false if life.rests() && life.cpu() > life.cpu_asked() + LONG => life.end_now(Why::Over),
+        _ => {}
     }
 }
 

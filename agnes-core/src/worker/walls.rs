@@ -83,6 +83,9 @@ pub(super) fn no_more_threads() {
     // Counted are all of the user's; 0 keeps this process from more, and no other.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nproc, none);
+    // Root isn't bounded by that.
+    #[cfg(target_os = "linux")]
+    system::no_clone();
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -369,8 +372,21 @@ mod system {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_epoll_wait,
     ];
-    /// The families of its sockets; the last tells which addresses this machine has.
-    const FAMILIES: [libc::c_int; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    /// The families of its sockets.
+    const FAMILIES: [libc::c_int; 2] = [libc::AF_INET, libc::AF_INET6];
+
+    /// Refuses every thread of this process another one.
+    pub(super) fn no_clone() {
+        let refused = SeccompAction::Errno(libc::EAGAIN.unsigned_abs());
+        let calls = [(libc::SYS_clone, Vec::new())].into_iter().collect();
+        let filter = std::env::consts::ARCH.try_into().ok().and_then(|architecture| {
+            SeccompFilter::new(calls, SeccompAction::Allow, refused, architecture).ok()
+        });
+        let filter: Option<BpfProgram> = filter.and_then(|filter| filter.try_into().ok());
+        if let Some(filter) = filter {
+            let _ = seccompiler::apply_filter_all_threads(&filter);
+        }
+    }
 
     /// Leaves the process the calls that it needs; all others fail as not permitted. None where the
     /// kernel has no filters.
@@ -397,16 +413,24 @@ mod system {
         rules.insert(libc::SYS_clone3, Vec::new());
         rules.insert(libc::SYS_kill, vec![rule(is(0, me)?)?]);
         rules.insert(libc::SYS_tgkill, vec![rule(is(0, me)?)?]);
-        // Its limits are to be read, not set, but for the number of its threads.
+        // Its limits are to be read, not set, but for the number of its threads. What is set is read
+        // from an address, of which all 64 bits count.
+        let unset = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0).ok()?;
         let threads = vec![is(0, 0)?, is(1, u64::from(libc::RLIMIT_NPROC))?];
         let threads = SeccompRule::new(threads).ok()?;
-        rules.insert(libc::SYS_prlimit64, vec![rule(is(2, 0)?)?, threads]);
+        rules.insert(libc::SYS_prlimit64, vec![rule(unset)?, threads]);
+        // It may take more away from itself.
+        rules.insert(libc::SYS_seccomp, vec![rule(is(0, 1)?)?]);
         if purpose.writes().is_some() {
             rules.extend(WRITING.iter().map(|call| (*call, Vec::new())));
         }
         if purpose.is_remote() {
             rules.extend(SPEAKING.iter().map(|call| (*call, Vec::new())));
-            rules.insert(libc::SYS_socket, any_of(0, &FAMILIES.map(word))?);
+            let mut sockets = any_of(0, &FAMILIES.map(word))?;
+            // Which addresses this machine has, and nothing else of the kernel's.
+            let netlink = vec![is(0, word(libc::AF_NETLINK))?, is(2, 0)?];
+            sockets.push(SeccompRule::new(netlink).ok()?);
+            rules.insert(libc::SYS_socket, sockets);
             rules.insert(
                 libc::SYS_ioctl,
                 any_of(1, &[libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX])?,
@@ -415,7 +439,10 @@ mod system {
         // It stands back itself, and puts nobody else back.
         let own = SeccompRule::new(vec![is(0, 0)?, is(1, 0)?]).ok()?;
         rules.insert(libc::SYS_setpriority, vec![own]);
-        let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA].map(word);
+        // (the last stands before each filter that it adds, and is in force anyway)
+        let names =
+            [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS]
+                .map(word);
         rules.insert(libc::SYS_prctl, any_of(0, &names)?);
         // Not such as has the kernel send signals to another process.
         rules.insert(libc::SYS_fcntl, any_of(1, &FILES.map(word))?);

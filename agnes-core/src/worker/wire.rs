@@ -19,6 +19,8 @@ use crate::{Error, Key, Kind, Result};
 pub(super) const VERSION: u32 = 1;
 /// The most bytes of a frame: a piece of rows is made to fit.
 pub(super) const FRAME_MAX: usize = 64 << 20;
+/// The longest message of an error, characters.
+const MESSAGE_MAX: usize = 4100;
 /// How much is read at a time where frames are small, bytes.
 const READ: usize = 64 << 10;
 
@@ -147,8 +149,15 @@ impl From<&Error> for Fault {
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Error {
-        let error = Error::new(fault.kind, fault.message);
-        fault.context.into_iter().fold(error, |error, (key, value)| error.with(key, value))
+        // A worker that was taken over may say anything, of any length. Which limit was passed isn't
+        // its to tell.
+        let cut = |text: String| match text.char_indices().nth(MESSAGE_MAX) {
+            Some((end, _)) => text.get(..end).unwrap_or_default().to_string(),
+            None => text,
+        };
+        let error = Error::new(fault.kind, cut(fault.message));
+        let context = fault.context.into_iter().filter(|(key, _)| *key != Key::Reason).take(10);
+        context.fold(error, |error, (key, value)| error.with(key, cut(value)))
     }
 }
 

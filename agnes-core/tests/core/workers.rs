@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use agnes_core::access::Principal;
-use agnes_core::query::{Parameter, QueryLimits, QueryOptions};
+use agnes_core::arrow::compute;
+use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions};
 use agnes_core::{
     Agnes, Components, Key, Kind, NoProgress, Rows, Session, Settings, Wall, WorkerSettings,
 };
@@ -41,6 +42,43 @@ fn a_worker_shows_what_a_session_shows() {
     assert!(counts.started >= 2 && counts.ended == 0, "{counts:?}");
 }
 
+#[test]
+fn rows_of_every_shape_come_through() {
+    let place = Place::new();
+    let shop = shop(&place);
+    let there = shop.session();
+    let here = Agnes::open(place.data()).unwrap();
+    let here = here.session().unwrap();
+    let options = QueryOptions { max_rows: None, max_bytes: None, ..QueryOptions::default() };
+    for sql in [
+        "SELECT NULL AS n FROM range(100000)",
+        "SELECT NULL AS n, i FROM range(5000) t(i)",
+        "SELECT i FROM range(3) t(i) WHERE false",
+        "SELECT ('a' || i % 3)::ENUM('a0', 'a1', 'a2') AS e FROM range(10000) t(i)",
+        "SELECT [i, NULL] AS l, {'a': i, 'b': [{'c': 's' || i}]} AS s, MAP {'k': i} AS m FROM range(9000) t(i)",
+        "SELECT i::HUGEINT, i::UHUGEINT, '101'::BIT, TIMETZ '12:00:00+02', uuid() IS NULL FROM range(10) t(i)",
+        "SELECT INTERVAL (i) DAY, i::DECIMAL(38, 3), union_value(a := i), i::VARCHAR::BLOB FROM range(10) t(i)",
+        "SELECT string_agg(repeat('x', 40000), '') AS large FROM range(1000)",
+        "PIVOT (SELECT i % 3 AS k, i FROM range(9) t(i)) ON k USING sum(i)",
+        "EXPLAIN SELECT count(*) FROM orders",
+    ] {
+        let all = |session: &Session| {
+            let rows = session.query(sql, &options).and_then(Rows::read_all);
+            rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
+        };
+        let (ours, theirs) = (all(&there), all(&here));
+        assert_eq!(ours.schema, theirs.schema, "{sql}");
+        if sql.starts_with("EXPLAIN") {
+            continue;
+        }
+        let whole = |all: &AllRows| compute::concat_batches(&all.schema, &all.batches).unwrap();
+        assert_eq!(whole(&ours), whole(&theirs), "{sql}");
+    }
+    let error = query_error(&there, "SELECT string_agg(repeat('x', 50000), '') FROM range(1500)");
+    assert!(error.message().contains("larger than 64 MiB"), "{error}");
+    assert_eq!(shop.agnes.workers().unwrap().ended, 0);
+}
+
 /// Statements that no guard refuses and no interrupt reaches soon, or that end the process.
 const HANGS: &str = "SELECT count(*) FROM range(100000000) a, range(100000) b";
 
@@ -68,6 +106,13 @@ fn a_worker_that_is_killed_is_replaced_at_once() {
         kill_process(pid, Signal::KILL).unwrap();
     }
     assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+    // What is meant for whoever has started it ends no worker.
+    let there = workers_of(&place);
+    for (pid, signal) in there.iter().flat_map(|pid| [(*pid, Signal::INT), (*pid, Signal::TERM)]) {
+        kill_process(pid, signal).unwrap();
+    }
+    assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+    assert_eq!(workers_of(&place), there);
     // Nor is a text that has to be parsed first.
     for pid in workers_of(&place) {
         kill_process(pid, Signal::KILL).unwrap();
