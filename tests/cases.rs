@@ -329,7 +329,10 @@ mod query_attacks {
             (Expect::Runs, Err(error)) => {
                 Some(format!("it should run: {:?} {error}", error.kind()))
             }
-            (Expect::Limit, _) => None,
+            (Expect::Limit, Ok(_)) => None,
+            (Expect::Limit, Err(error)) => {
+                (error.kind() == Kind::Internal).then(|| format!("not a limit: {error}"))
+            }
             (_, Ok(_)) => Some("it ran".to_string()),
             (Expect::Refused, Err(error)) => {
                 let refused = matches!(error.kind(), Kind::Denied | Kind::Invalid | Kind::Limit);

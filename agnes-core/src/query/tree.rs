@@ -148,11 +148,15 @@ impl Tree {
         if depth > DEPTH_MAX {
             return Err(Error::new(Kind::Limit, "the statement is nested too deeply; split it up"));
         }
-        // A worker that was taken over tells any tree.
+        // A worker that was taken over tells any tree; a CUBE doubles one with each column.
         if objects > OBJECTS_EACH * text.len() + OBJECTS_LEAST
             || json.len() > BYTES_EACH * text.len() + BYTES_LEAST
         {
-            return Err(Error::internal("the engine's parse tree is larger than any statement's"));
+            return Err(Error::new(
+                Kind::Limit,
+                "the statement's parse tree is too large; a CUBE has twice the groups with each \
+                 column, so name fewer",
+            ));
         }
         let nesting = if depth > FLAT { nesting.max(SHALLOW + 1) } else { nesting };
         let value = with_stack(nesting, || Tree::from_json(&json, text))?;
