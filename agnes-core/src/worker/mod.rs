@@ -9,16 +9,19 @@
 //!
 //! - `wire.rs`: the frames of the first socket; `control.rs` the second, which interrupts.
 //! - `child.rs`: the worker's own side; `walls.rs` what keeps it in.
-//! - `process.rs`: its other end; `reaper.rs` ends it when its time is over.
+//! - `process.rs`: its other end, `life.rs` the process itself, `rows.rs` what it tells of rows;
+//!   `reaper.rs` ends it when its time is over.
 //! - `pool.rs`: those that are ready for more.
 //! - `foreign.rs`: what Agnes asks of files that strangers have written.
 
 mod child;
 mod control;
 mod foreign;
+mod life;
 mod pool;
 mod process;
 mod reaper;
+mod rows;
 mod walls;
 mod wire;
 

@@ -30,8 +30,8 @@ pub struct WorkerSettings {
 }
 
 impl WorkerSettings {
-    /// 32 workers in three quarters of the machine's memory; replaced after a minute of idleness, 1,000 statements, or when one keeps 256 MiB;
-    /// only behind the walls that are needed.
+    /// 32 workers in three quarters of the machine's memory; replaced after a minute of idleness, 1,000
+    /// statements, or when one keeps 256 MiB; only behind the walls that are needed.
     pub fn new(program: WorkerProgram) -> WorkerSettings {
         WorkerSettings {
             program,

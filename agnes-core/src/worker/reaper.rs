@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::process::{Life, Why};
+use super::life::{Life, Why};
 use crate::{Error, Kind, Result};
 
 /// How often their memory and CPU time are looked at.
