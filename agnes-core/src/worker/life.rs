@@ -107,7 +107,12 @@ impl Life {
 
     /// From now on nobody ends it for having nothing to do; false where it isn't there any more.
     pub(super) fn wakes(&self, number: u64) -> bool {
-        self.turns(RESTING | number, NOTHING) && matches!(self.child().try_wait(), Ok(None))
+        self.turns(RESTING | number, NOTHING) && self.is_there()
+    }
+
+    /// Whether the process hasn't ended.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
     }
 
     /// Whether it does this still.

@@ -62,7 +62,7 @@ pub struct WorkerCounts {
 pub(crate) struct Pool {
     settings: WorkerSettings,
     reaper: Reaper,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Somebody has given one back.
     given_back: Condvar,
 }
@@ -75,6 +75,21 @@ fn machine_memory() -> Option<u64> {
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
     let group = group.trim().parse().unwrap_or(u64::MAX);
     Some((kib << 10).min(group))
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets go of those that ended while they had nothing to do: until then a process that has ended is
+/// still listed, and its sockets are open.
+fn tidy(state: &Mutex<State>) {
+    let mut state = locked(state);
+    let (stay, gone) =
+        std::mem::take(&mut state.idle).into_iter().partition(|(_, worker)| worker.is_ready());
+    state.idle = stay;
+    drop(state);
+    drop::<Vec<_>>(gone);
 }
 
 #[derive(Default)]
@@ -93,12 +108,15 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     pub(crate) fn new(settings: WorkerSettings) -> Result<Arc<Pool>> {
-        let reaper = Reaper::start(settings.memory_bytes)?;
-        Ok(Arc::new(Pool { settings, reaper, state: Mutex::default(), given_back: Condvar::new() }))
+        let state = Arc::<Mutex<State>>::default();
+        let kept = Arc::downgrade(&state);
+        let tidy = move || kept.upgrade().iter().for_each(|state| tidy(state));
+        let reaper = Reaper::start(settings.memory_bytes, tidy)?;
+        Ok(Arc::new(Pool { settings, reaper, state, given_back: Condvar::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     pub(crate) fn counts(&self) -> WorkerCounts {
@@ -137,7 +155,7 @@ impl Pool {
         let ready = loop {
             let found = state.idle.iter().rposition(|(of, _)| *of == key);
             let Some((_, worker)) = found.map(|at| state.idle.remove(at)) else { break None };
-            match worker.is_alive() {
+            match worker.wakes() {
                 true => break Some(worker),
                 false => gone.push(worker),
             }
@@ -164,8 +182,7 @@ impl Pool {
         limits: &QueryLimits,
         purpose: Purpose,
     ) -> Result<Taken> {
-        drop(self.turn(limits.patience)?);
-        self.start(limits, purpose)
+        self.start_in(self.turn(limits.patience)?, limits, purpose)
     }
 
     /// A worker of its own, for Agnes itself. It waits for nobody.
@@ -173,8 +190,16 @@ impl Pool {
     /// # Errors
     /// As [`Worker::start`].
     pub(crate) fn start(self: &Arc<Self>, limits: &QueryLimits, purpose: Purpose) -> Result<Taken> {
+        self.start_in(self.state(), limits, purpose)
+    }
+
+    fn start_in(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        limits: &QueryLimits,
+        purpose: Purpose,
+    ) -> Result<Taken> {
         let mut gone = Vec::new();
-        let mut state = self.state();
         state.counts.busy += 1;
         self.make_room(&mut state, &mut gone);
         drop(state);

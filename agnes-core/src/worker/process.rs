@@ -215,8 +215,13 @@ impl Worker {
         self.fate
     }
 
-    /// Whether it is still there.
-    pub(super) fn is_alive(&self) -> bool {
+    /// Whether it waits for more, and is there to be asked.
+    pub(super) fn is_ready(&self) -> bool {
+        self.life.rests() && self.life.is_there()
+    }
+
+    /// Takes it from where it waits; false when it isn't there any more.
+    pub(super) fn wakes(&self) -> bool {
         self.life.wakes(self.served)
     }
 

@@ -52,8 +52,9 @@ impl Ord for Due {
 }
 
 impl Reaper {
-    /// One that lets all workers together have so much memory, bytes.
-    pub(super) fn start(memory_bytes: u64) -> Result<Reaper> {
+    /// One that lets all workers together have so much memory, bytes, and has somebody tidy up after
+    /// those that have ended.
+    pub(super) fn start(memory_bytes: u64, tidy: impl Fn() + Send + 'static) -> Result<Reaper> {
         let (give, take) = mpsc::channel::<Told>();
         let work = move || {
             let mut waiting = BinaryHeap::<Reverse<Due>>::new();
@@ -85,6 +86,7 @@ impl Reaper {
                     looked = now;
                     make_room(&mut lives, memory_bytes);
                     lives.iter().filter_map(Weak::upgrade).for_each(|life| slow_down(&life));
+                    tidy();
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! Statements that run in worker processes: what their callers see, and what survives.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agnes_core::access::Principal;
@@ -173,6 +174,24 @@ fn there_are_no_more_workers_than_there_may_be() {
     });
     waited(|| (shop.agnes.workers().unwrap().busy == 0).then_some(()));
     assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+}
+
+#[test]
+fn one_that_ends_while_it_waits_leaves_nothing() {
+    let place = Place::new();
+    let idle = Duration::from_millis(100);
+    let shop =
+        shop_with(&place, QueryLimits::default(), WorkerSettings { idle, ..place.workers() });
+    let session = shop.session();
+    for ends in [Signal::KILL, Signal::CONT] {
+        assert_eq!(query_in(&session, "SELECT count(*) FROM orders"), "5");
+        let there = workers_of(&place);
+        there.iter().for_each(|pid| kill_process(*pid, ends).unwrap());
+        waited(|| (shop.agnes.workers().unwrap().idle == 0).then_some(()));
+        // Nor does one stay as a process that has ended and that nobody has asked for.
+        let is_listed = |pid: &Pid| Path::new(&format!("/proc/{}", pid.as_raw_nonzero())).exists();
+        waited(|| (!there.iter().any(is_listed)).then_some(()));
+    }
 }
 
 #[test]
