@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use duckdb::Connection;
 use serde_json::Value;
 
+use super::checked::check;
 use super::functions::{self, Verdict};
 use super::guard;
 use super::house::House;
-use super::session::check;
 use crate::{engine, sql};
 
 /// What the plan of a query over tables consists of, without the optimizer.

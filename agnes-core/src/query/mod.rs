@@ -31,6 +31,7 @@
 //! `docs/query-safety.md` says what the walls promise, and what only a process of its own could.
 
 mod arguments;
+mod checked;
 mod columns;
 mod functions;
 #[cfg(fuzzing)]
@@ -53,6 +54,7 @@ pub(crate) mod tree;
 mod types;
 #[cfg(test)]
 mod walls;
+mod work;
 
 pub use columns::TYPE_KEY;
 pub use hybrid::{HybridLimits, HybridSession, Registered};

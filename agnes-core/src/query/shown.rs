@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use duckdb::Connection;
 
+use super::checked::{Checked, Runs};
 use super::instance::{Bounds, Has, Instance, Job, Place};
 use super::limits::QueryLimits;
 use super::rows::Parameter;
-use super::session::{Checked, Runs};
 use crate::Key as ErrorKey;
 use crate::access::Visibility;
 use crate::disk::Fingerprint;
@@ -23,7 +23,7 @@ use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
 use crate::sql::Sql;
-use crate::worker::{Pool, Purpose, Taken};
+use crate::worker::{Pool, Purpose, Taken, Worker};
 use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered, and the most bytes of their texts.
@@ -189,25 +189,45 @@ impl Shown {
         }
     }
 
-    /// A worker that shows this, or the names of its tables and columns alone; none where statements
-    /// run in this process.
-    pub(super) fn worker(&self, runs: Runs) -> Result<Option<Taken>> {
-        let Home::Workers(keys) = &self.home else { return Ok(None) };
-        let taken = match runs {
+    /// A worker that shows this, or the names of its tables and columns alone.
+    fn worker(&self, keys: &Keys, runs: Runs) -> Result<Taken> {
+        match runs {
             Runs::Catalog => keys.pool.take(keys.lists, &self.limits, || Purpose::Lists),
             Runs::Shared | Runs::Remote => {
                 let files = || files(&self.layout, self.views().values());
                 let purpose = || Purpose::Tables { files: files() };
                 keys.pool.take(keys.rows, &self.limits, purpose)
             }
-        };
-        taken.map(Some)
+        }
     }
 
-    /// A worker that nobody else had or gets; none where statements run in this process.
-    pub(super) fn worker_once(&self, purpose: Purpose) -> Result<Option<Taken>> {
-        let Home::Workers(keys) = &self.home else { return Ok(None) };
-        keys.pool.take_once(&self.limits, purpose).map(Some)
+    /// Does something in the worker that is kept, or in one that is kept from now on. Where that one was
+    /// killed while it had nothing to do, which is nobody's fault, in another.
+    pub(super) fn in_a_worker<T>(
+        &self,
+        keys: &Keys,
+        kept: &mut Option<Taken>,
+        runs: Runs,
+        mut work: impl FnMut(&mut Worker) -> Result<T>,
+    ) -> Result<T> {
+        let mut taken = match kept.take() {
+            Some(taken) => taken,
+            None => self.worker(keys, runs)?,
+        };
+        let mut done = work(taken.worker()?);
+        if done.is_err() && taken.worker()?.is_lost() {
+            // Given back first: there may be no more than one.
+            drop(taken);
+            taken = self.worker(keys, runs)?;
+            done = work(taken.worker()?);
+        }
+        *kept = Some(taken);
+        done
+    }
+
+    /// A worker that nobody else had or gets.
+    pub(super) fn worker_once(&self, keys: &Keys, purpose: Purpose) -> Result<Taken> {
+        keys.pool.take_once(&self.limits, purpose)
     }
 
     /// What the instance is told to run of a statement that was judged.

@@ -3,9 +3,9 @@
 
 use duckdb::Connection;
 
+use super::checked::check;
 use super::guard;
 use super::house::{House, SECRET};
-use super::session::check;
 use super::shown::Home;
 
 /// What the engine alone doesn't keep whole: the granted file itself, which is read-only on disk
