@@ -4,6 +4,7 @@
 //! path of an ATTACH, a view's body, options of COPY) is quoted here. Nothing else in the
 //! crate formats SQL.
 
+mod extract;
 pub(crate) mod profile;
 mod reader;
 mod remote;
@@ -11,6 +12,11 @@ mod remote;
 use std::fmt::Write as _;
 use std::path::Path;
 
+pub(crate) use extract::{
+    EXTRACT, EXTRACT_COLUMNS, EXTRACT_TABLES, EXTRACT_VIEWS, attach_extract, create_extract_view,
+    detach_extract, extract_attaches, extract_meta, extract_table_text, from_extract,
+    select_extract_table,
+};
 pub(crate) use reader::{
     Cast, Losing, Reader, STRICT_DATE, STRICT_INTEGER, STRICT_SHAPE, Shaped, Written,
 };
@@ -35,9 +41,6 @@ impl Sql {
         &self.0
     }
 }
-
-/// The catalog under which a foreign extract is attached while it is read.
-pub(crate) const EXTRACT: &str = "extract";
 
 /// A name that may be quoted as an identifier.
 pub(crate) trait Identifier {
@@ -148,11 +151,6 @@ pub(crate) fn guarded(text: String) -> Sql {
     Sql(text)
 }
 
-/// `SELECT *` from a table of the attached extract.
-pub(crate) fn select_extract_table(table: &TableName) -> Sql {
-    Sql(format!("SELECT * FROM {}.main.{}", quoted(EXTRACT), ident(table)))
-}
-
 pub(crate) fn create_view(view: &impl Identifier, body: &Sql) -> Sql {
     Sql(format!("CREATE VIEW {} AS {}", ident(view), body.0))
 }
@@ -170,13 +168,6 @@ pub(crate) fn select_server_view(view: &ViewName) -> Sql {
 
 pub(crate) fn drop_server_view(view: &ViewName) -> Sql {
     Sql(format!("DROP VIEW IF EXISTS server.main.{}", ident(view)))
-}
-
-/// A view in the extract that a writer makes. A deferred one is bound when it is first
-/// read, so that what it reads needn't be there yet; DuckDB before 1.5 can't read those.
-pub(crate) fn create_extract_view(table: &TableName, body: &Sql, deferred: bool) -> Sql {
-    let deferred = if deferred { " WITH (defer_binding = true)" } else { "" };
-    Sql(format!("CREATE VIEW {}.main.{}{deferred} AS {}", quoted(EXTRACT), ident(table), body.0))
 }
 
 /// An empty stand-in for a remote table, under which a view over it can be bound: the
@@ -365,11 +356,6 @@ pub(crate) fn explain(statement: &str) -> Sql {
     Sql(format!("EXPLAIN {statement}"))
 }
 
-/// A table of the attached extract that the contract names.
-pub(crate) fn from_extract(table: &'static str) -> Sql {
-    Sql(format!("FROM {}.main.{table}", quoted(EXTRACT)))
-}
-
 /// Columns of a table of the attached file as text, moments as microseconds since 1970.
 pub(crate) fn select_as_text(table: &'static str, columns: &[(&'static str, As)]) -> Sql {
     let columns: Vec<String> = columns
@@ -388,15 +374,6 @@ pub(crate) fn select_as_text(table: &'static str, columns: &[(&'static str, As)]
         })
         .collect();
     Sql(format!("SELECT {} FROM {}.main.{table}", columns.join(", "), quoted(EXTRACT)))
-}
-
-/// Lets go of the attached extract.
-pub(crate) fn detach_extract() -> Sql {
-    Sql(format!("DETACH {}", quoted(EXTRACT)))
-}
-
-pub(crate) fn attach_extract(file: &Path) -> Result<Sql> {
-    Ok(Sql(format!("ATTACH {} AS {} (READ_ONLY)", path(file)?, quoted(EXTRACT))))
 }
 
 /// Attaches a system database that is only looked at.

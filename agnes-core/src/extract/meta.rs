@@ -54,14 +54,8 @@ pub(crate) struct Meta {
 /// The columns of a table of the extract, or nothing when there is no such table.
 /// A view of that name doesn't count: it would be code.
 fn columns(foreign: &Foreign, table: &'static str) -> Result<Option<Vec<String>>> {
-    let tables = format!(
-        "SELECT sql FROM duckdb_tables() WHERE database_name = 'extract' \
-         AND schema_name = 'main' AND lower(table_name) = '{table}'"
-    );
-    let Some(text) = foreign.texts("read the columns", &tables)?.into_iter().flatten().next()
-    else {
-        return Ok(None);
-    };
+    let text = foreign.texts("read the columns", sql::extract_table_text(table).as_str())?;
+    let Some(text) = text.into_iter().flatten().next() else { return Ok(None) };
     // A generated column is the extract's code, which reading the table would run.
     if text.is_some_and(|text| text.contains(super::view::GENERATED)) {
         return Err(contract("it has a generated column; write its values into plain ones"));
@@ -98,16 +92,6 @@ pub(crate) fn read(foreign: &Foreign, source: &SourceName) -> Result<Meta> {
     Ok(meta)
 }
 
-/// How a column is read; a missing one as NULL, in the type that is expected. Only fixed
-/// words are put together.
-fn present(has: &dyn Fn(&str) -> bool) -> impl Fn(&'static str, &'static str) -> &'static str {
-    move |name, read| match (has(name), read.contains("BIGINT") || read.contains("epoch")) {
-        (true, _) => read,
-        (false, true) => "NULL::BIGINT",
-        (false, false) => "NULL::VARCHAR",
-    }
-}
-
 /// The cells of a row; those that aren't there are empty.
 pub(super) fn cells<const N: usize>(row: Texts) -> [Option<String>; N] {
     let mut row = row.into_iter();
@@ -120,18 +104,8 @@ fn read_tables(
     has: &dyn Fn(&str) -> bool,
     meta: &mut Meta,
 ) -> Result<()> {
-    let column = present(has);
-    let query = format!(
-        "SELECT table_name::VARCHAR, {}, {}, {}, {}, {}, {} FROM extract.main._meta LIMIT {}",
-        column("description", "left(description::VARCHAR, 10000)"),
-        column("rows", "TRY_CAST(rows AS BIGINT)"),
-        column("size_bytes", "TRY_CAST(size_bytes AS BIGINT)"),
-        column("extracted_at", "epoch_us(TRY_CAST(extracted_at AS TIMESTAMP))"),
-        column("query_mode", "left(query_mode::VARCHAR, 100)"),
-        column("input_hash", "left(input_hash::VARCHAR, 1000)"),
-        TABLES_MAX + 1
-    );
-    let rows = foreign.texts("read `_meta`", &query)?;
+    let query = sql::extract_meta(has, TABLES_MAX + 1);
+    let rows = foreign.texts("read `_meta`", query.as_str())?;
     if rows.len() > TABLES_MAX {
         return Err(contract(format!("it has more than {TABLES_MAX} rows")));
     }
@@ -210,16 +184,9 @@ fn read_attaches(
 ) -> Result<()> {
     /// A source speaks to a handful of systems at most.
     const MOST: usize = 100;
-    let column = present(has);
-    let query = format!(
-        "SELECT {}, {}, {}, {} FROM extract.main._remote_attach LIMIT {MOST}",
-        column("alias", "left(alias::VARCHAR, 1000)"),
-        column("extension", "left(extension::VARCHAR, 1000)"),
-        column("url", "left(url::VARCHAR, 10000)"),
-        column("token_env", "left(token_env::VARCHAR, 1000)"),
-    );
+    let query = sql::extract_attaches(has, MOST);
     // (what is asked for isn't believed to be kept)
-    for row in foreign.texts("read `_remote_attach`", &query)?.into_iter().take(MOST) {
+    for row in foreign.texts("read `_remote_attach`", query.as_str())?.into_iter().take(MOST) {
         let [alias, extension, url, token_env] = cells(row);
         let shown = alias.clone().unwrap_or_default();
         let parsed = || -> Result<RemoteAttach> {

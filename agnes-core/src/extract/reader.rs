@@ -115,13 +115,7 @@ impl Reader {
         let engine = opened.engine();
         engine.execute("open the extract", &sql::attach_extract(&folder.join(EXTRACT_DB))?)?;
         let _attached = Attached(engine);
-        let rows = engine.texts(
-            "list the columns of the extract",
-            "SELECT table_name, column_name, data_type FROM duckdb_columns() \
-             WHERE database_name = 'extract' AND schema_name = 'main' \
-             AND column_name IS NOT NULL AND data_type IS NOT NULL \
-             ORDER BY table_oid, column_index",
-        )?;
+        let rows = engine.texts("list the columns of the extract", sql::EXTRACT_COLUMNS)?;
         let mut columns = StoredColumns::new();
         for row in rows {
             let [Some(table), Some(name), Some(kind)] = meta::cells(row) else { continue };

@@ -71,14 +71,8 @@ impl<'a> Objects<'a> {
             });
             Ok(named.flatten().collect())
         };
-        let tables = list(
-            "SELECT table_name, sql FROM duckdb_tables() \
-             WHERE database_name = 'extract' AND schema_name = 'main'",
-        )?;
-        let views = list(
-            "SELECT view_name, sql FROM duckdb_views() \
-             WHERE database_name = 'extract' AND schema_name = 'main' AND NOT internal",
-        )?;
+        let tables = list(sql::EXTRACT_TABLES)?;
+        let views = list(sql::EXTRACT_VIEWS)?;
         // Names that are no identifiers can't be published, nor named by what is.
         let named: Vec<(TableName, String)> = views
             .into_iter()
