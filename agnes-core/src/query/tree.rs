@@ -410,7 +410,7 @@ mod tests {
         let wide = |part: &str| format!("{{\"error\": false, \"statements\": [[{part}1]]}}");
         for lie in [wide(&"{\"\":0},".repeat(100_000)), wide(&"[],".repeat(1_000_000))] {
             let error = Tree::parse(&Liar(lie), "SELECT 1").unwrap_err();
-            assert_eq!(error.kind(), Kind::Internal, "{error}");
+            assert_eq!(error.kind(), Kind::Limit, "{error}");
         }
     }
 
