@@ -1,5 +1,7 @@
 //! JSON for what it has no form for: numbers that are none, keys that are no text, times.
 
+mod longest;
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -17,6 +19,10 @@ use agnes_core::arrow::util::display::ArrayFormatter;
 use serde_json::value::RawValue;
 
 use crate::values;
+use longest::longest;
+
+/// The most bytes of rows in one answer: half of what a user may have the server hold.
+pub(crate) const MOST: usize = 128 << 20;
 
 /// Writes NaN and the infinities as text, as the JSON form of Protocol Buffers does, and the keys
 /// of a MAP, times and the values of a UNION as text, too. Arrow writes null or a message, or fails.
@@ -122,8 +128,16 @@ fn put(value: &impl serde::Serialize, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out.by_ref(), value);
 }
 
-/// Writes the rows of a batch, each as an array of its values, with commas between them.
-pub(crate) fn rows(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+/// Writes the rows of a batch, each as an array of its values, with commas between them, as long as
+/// there are no more bytes than `most`. Gives how many rows these are.
+pub(crate) fn rows(
+    batch: &RecordBatch,
+    out: &mut Vec<u8>,
+    most: usize,
+) -> Result<usize, ArrowError> {
+    let all: usize = longest_rows(batch, 0, batch.num_rows());
+    let fit = |out: &Vec<u8>, bytes: usize| out.len().saturating_add(bytes) <= most;
+    let all_fit = fit(out, all);
     let options = EncoderOptions::default().with_encoder_factory(Arc::new(Encoders::Exact));
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns());
@@ -131,6 +145,9 @@ pub(crate) fn rows(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowEr
         .map(|(field, column)| make_encoder(field, column.as_ref(), &options))
         .collect::<Result<Vec<_>, _>>()?;
     for row in 0..batch.num_rows() {
+        if !all_fit && !fit(out, longest_rows(batch, row, 1)) {
+            return Ok(row);
+        }
         if row > 0 {
             out.push(b',');
         }
@@ -146,7 +163,23 @@ pub(crate) fn rows(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowEr
         }
         out.push(b']');
     }
-    Ok(())
+    Ok(batch.num_rows())
+}
+
+/// The most bytes that some rows of a batch take, each as an array.
+fn longest_rows(batch: &RecordBatch, begin: usize, count: usize) -> usize {
+    let columns = batch.columns().iter().map(|column| longest(&column.slice(begin, count)));
+    columns.fold(count.saturating_mul(3), usize::saturating_add)
+}
+
+/// The most bytes that the rows of some batches take, each as an object.
+pub(crate) fn longest_objects(batches: &[RecordBatch]) -> usize {
+    let of = |batch: &RecordBatch| {
+        let names: usize = batch.schema_ref().fields().iter().map(longest::name).sum();
+        let names = names.saturating_mul(batch.num_rows());
+        longest_rows(batch, 0, batch.num_rows()).saturating_add(names)
+    };
+    batches.iter().map(of).fold(0, usize::saturating_add)
 }
 
 /// The rows of some batches, each as an object. Numbers that are none are null.
@@ -161,4 +194,69 @@ pub(crate) fn objects(batches: &[RecordBatch]) -> Result<Box<RawValue>, ArrowErr
     let text = String::from_utf8(writer.into_inner()).unwrap_or_default();
     let text = if text.is_empty() { "[]".to_string() } else { text };
     RawValue::from_string(text).map_err(|e| ArrowError::ExternalError(Box::new(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use agnes_core::Agnes;
+    use agnes_core::query::QueryOptions;
+
+    use super::*;
+
+    #[test]
+    fn nothing_gets_longer_than_it_was_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = Agnes::open(dir.path()).unwrap().session().unwrap();
+        for of in [
+            "NULL",
+            "true",
+            "-9223372036854775808 + i",
+            "-170141183460469231731687303715884105728::HUGEINT",
+            "-1.7976931348623157e308::DOUBLE",
+            "'nan'::FLOAT",
+            "repeat(chr(1), i)",
+            "'ž\"' || i",
+            "'\\x00'::BLOB",
+            "'101'::BIT",
+            "(-99999999999999999999999999999999.999999)::DECIMAL(38, 6)",
+            "'290308-12-22 (BC)'::DATE",
+            "'290308-12-22 (BC) 00:00:00'::TIMESTAMP",
+            "now()",
+            "TIME '23:59:59.999999'",
+            "INTERVAL '-1000 years -11 months -1000 days -23:59:59.999999'",
+            "gen_random_uuid()",
+            "CASE WHEN i % 3 > 0 THEN [i, NULL] END",
+            "[[], NULL, ['a\"'], [chr(1)]]",
+            "[i, i, i]::INTEGER[3]",
+            "{'a \"long\" name': i, 'another': {'deep': [{'name': chr(2)}]}}",
+            "MAP {'a \"key\"': i, chr(1): NULL}",
+            "MAP {DATE '2026-01-01': [1], DATE '2026-01-02': []}",
+            "CASE WHEN i > 5 THEN union_value(number := i)::UNION(number BIGINT, \"a text\" VARCHAR) END",
+            "['x', 'y\"', chr(1) || 'long']::ENUM('x', 'y\"', '\u{1}long')[]",
+            "CASE WHEN i > 5 THEN 'y\"'::ENUM('x', 'y\"') END",
+        ] {
+            let text = format!("SELECT {of} AS v FROM range(20) t(i) OFFSET 3");
+            let read = session.query(&text, &QueryOptions::default()).unwrap().read_all();
+            for batch in read.unwrap().batches {
+                let mut out = Vec::new();
+                for at in 0..batch.num_rows() {
+                    out.clear();
+                    rows(&batch.slice(at, 1), &mut out, usize::MAX).unwrap();
+                    let told = longest_rows(&batch, at, 1);
+                    assert!(out.len() <= told, "{of}: {} of {told}", out.len());
+                    assert_eq!(
+                        rows(&batch.slice(at, 1), &mut Vec::new(), out.len() - 1).unwrap(),
+                        0
+                    );
+                }
+                out.clear();
+                rows(&batch, &mut out, usize::MAX).unwrap();
+                let told = longest_rows(&batch, 0, batch.num_rows());
+                assert!(out.len() <= told, "{of}: {} of {told}", out.len());
+                let text = objects(std::slice::from_ref(&batch)).unwrap();
+                let told = longest_objects(&[batch]);
+                assert!(text.get().len() <= told + 2, "{of}: {} of {told}", text.get().len());
+            }
+        }
+    }
 }

@@ -43,6 +43,26 @@ async fn rows_come_as_json() {
 }
 
 #[tokio::test]
+async fn few_bytes_are_no_gigabytes_of_json() {
+    let house = House::new();
+    let ada = house.token("ada");
+    // Each value comes with the name.
+    let name = "n".repeat(30_000);
+    let each = format!("SELECT {{'{name}': i}} FROM range(10000) t(i)");
+    let answer = ask(&house, &ada, json!({"sql": each, "limit": 10_000})).await;
+    assert!(answer.body.len() < 130 << 20);
+    let answer = answer.json();
+    assert_eq!(answer["truncated"], json!(true));
+    let count = answer["rows"].as_array().unwrap().len();
+    assert!((4_000..5_000).contains(&count), "{count}");
+    assert_eq!(answer["row_count"], json!(count));
+    let one = format!("SELECT list({{'{name}': i}}) FROM range(10000) t(i)");
+    let answer = ask(&house, &ada, json!({"sql": one})).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.detail().contains("a row has more than 128 MiB as JSON"), "{}", answer.detail());
+}
+
+#[tokio::test]
 async fn rows_come_as_arrow_when_asked() {
     let house = House::new();
     let ada = house.token("ada");

@@ -285,6 +285,11 @@ pub(super) async fn sample(
             QueryOptions { max_rows: Some(rows), stop: Some(stop), ..QueryOptions::default() };
         let session = app.agnes.session_for(&caller.principal)?;
         let read = session.read(&entry.name, &options)?.read_all()?;
+        if json::longest_objects(&read.batches) > json::MOST {
+            let most = json::MOST >> 20;
+            let said = format!("its rows may have more than {most} MiB as JSON; ask for fewer");
+            return Err(Error::new(Kind::Limit, said));
+        }
         let rows = json::objects(&read.batches)
             .map_err(|e| Error::new(Kind::Internal, "rows are no JSON").because(e))?;
         Ok(TableSample { table_id: entry.id.to_string(), rows, source: entry.source_type })

@@ -189,7 +189,7 @@ fn wants_arrow(headers: &HeaderMap) -> bool {
     types.any(|one| one.split(';').next().is_some_and(|kind| kind.trim() == TYPE))
 }
 
-/// All rows as JSON.
+/// All rows as JSON, as far as there is room for them.
 fn json_body(mut rows: Rows) -> Result<Vec<u8>> {
     let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no JSON").because(e);
     let fields = rows.schema().fields().iter();
@@ -197,16 +197,34 @@ fn json_body(mut rows: Rows) -> Result<Vec<u8>> {
     let columns = serde_json::to_string(&names)
         .map_err(|e| Error::new(Kind::Internal, "names are no JSON").because(e))?;
     let mut out = format!("{{\"columns\":{columns},\"rows\":[").into_bytes();
-    let mut count = 0;
+    let (mut count, mut is_full) = (0, false);
     for batch in &mut rows {
         let batch: RecordBatch = batch?;
-        if count > 0 && batch.num_rows() > 0 {
+        let end = out.len();
+        if count > 0 {
             out.push(b',');
         }
-        encoded::rows(&batch, &mut out).map_err(unfit)?;
-        count += batch.num_rows();
+        let fit = encoded::rows(&batch, &mut out, encoded::MOST).map_err(unfit)?;
+        if fit == 0 {
+            out.truncate(end);
+        }
+        count += fit;
+        is_full = fit < batch.num_rows();
+        if is_full {
+            break;
+        }
     }
-    let end = format!("],\"row_count\":{count},\"truncated\":{}}}", rows.truncated());
+    if is_full && count == 0 {
+        return Err(Error::new(
+            Kind::Limit,
+            format!(
+                "a row has more than {} MiB as JSON; select less of it, or ask for Arrow",
+                encoded::MOST >> 20
+            ),
+        ));
+    }
+    let is_truncated = is_full || rows.truncated();
+    let end = format!("],\"row_count\":{count},\"truncated\":{is_truncated}}}");
     out.extend_from_slice(end.as_bytes());
     Ok(out)
 }

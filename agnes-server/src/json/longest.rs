@@ -1,0 +1,77 @@
+//! How long rows can get as JSON, told before they are written: few bytes of Arrow can be many of text,
+//! as the names of a STRUCT's fields come with each of its values.
+
+use agnes_core::arrow::array::{Array, AsArray, OffsetSizeTrait};
+use agnes_core::arrow::datatypes::{DataType, FieldRef};
+
+/// The most bytes of a character: `\u0000`.
+const CHARACTER: usize = 6;
+/// The most bytes of a number, a moment or an interval, with quotes and a comma.
+const PLAIN: usize = 128;
+/// Brackets or quotes, and a comma; `null,` without a value.
+const AROUND: usize = 5;
+
+/// The most bytes that the values of an array take, one after the other.
+pub(super) fn longest(array: &dyn Array) -> usize {
+    let count = array.len();
+    let of_each = |bytes: usize| bytes.saturating_mul(count);
+    let inside = match array.data_type() {
+        DataType::Null => 0,
+        DataType::Utf8 => texts(array.as_string::<i32>().value_offsets()),
+        DataType::LargeUtf8 => texts(array.as_string::<i64>().value_offsets()),
+        DataType::Binary => texts(array.as_binary::<i32>().value_offsets()),
+        DataType::LargeBinary => texts(array.as_binary::<i64>().value_offsets()),
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            items(list.value_offsets(), list.values())
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            items(list.value_offsets(), list.values())
+        }
+        DataType::FixedSizeList(..) => longest(array.as_fixed_size_list().values()),
+        DataType::Map(..) => {
+            let map = array.as_map();
+            items(map.value_offsets(), map.entries())
+        }
+        DataType::Struct(fields) => {
+            let values = array.as_struct().columns().iter().map(|column| longest(column));
+            values.fold(of_each(fields.iter().map(name).sum()), usize::saturating_add)
+        }
+        DataType::Union(fields, _) => {
+            let union = array.as_union();
+            let values = fields.iter().map(|(id, _)| longest(union.child(id)));
+            let names = of_each(fields.iter().map(|(_, field)| name(field)).sum());
+            values.fold(names, usize::saturating_add)
+        }
+        DataType::Dictionary(..) => {
+            let values = array.as_any_dictionary().values();
+            let each = (0..values.len()).map(|at| longest(&values.slice(at, 1)));
+            of_each(each.max().unwrap_or(0))
+        }
+        kind if kind.is_primitive() || *kind == DataType::Boolean => of_each(PLAIN),
+        // The engine gives no others.
+        _ => array.get_array_memory_size().saturating_mul(CHARACTER),
+    };
+    of_each(AROUND).saturating_add(inside)
+}
+
+/// The name of a field before its value.
+pub(super) fn name(field: &FieldRef) -> usize {
+    field.name().len().saturating_mul(CHARACTER).saturating_add(AROUND)
+}
+
+fn texts<O: OffsetSizeTrait>(offsets: &[O]) -> usize {
+    let (begin, end) = ends(offsets);
+    end.saturating_sub(begin).saturating_mul(CHARACTER)
+}
+
+fn items<O: OffsetSizeTrait>(offsets: &[O], values: &dyn Array) -> usize {
+    let (begin, end) = ends(offsets);
+    longest(&values.slice(begin, end.saturating_sub(begin)))
+}
+
+fn ends<O: OffsetSizeTrait>(offsets: &[O]) -> (usize, usize) {
+    let at = |offset: Option<&O>| offset.map_or(0, |offset| offset.as_usize());
+    (at(offsets.first()), at(offsets.last()))
+}
