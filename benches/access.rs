@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use agnes_benches::{fill, house, line, median, place, shown, table_name, timed};
+use agnes_benches::{fill, house, line, median, place, sections, shown, table_name, timed};
 use agnes_core::access::{Principal, Resource, UserId, Visibility};
 use agnes_core::query::QueryOptions;
 use agnes_core::{Agnes, NoProgress, Session, TableId};
@@ -18,23 +18,14 @@ use duckdb::Connection;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|a| name.contains(a));
-    if !["access-decide", "access-session", "access-query"].iter().any(|name| wanted(name)) {
-        return;
-    }
-    println!("| what | median | limit |\n|---|---|---|");
-    if wanted("access-decide") {
-        decisions();
-    }
-    if wanted("access-session") {
-        sessions(2, 500, "≤ 60 ms");
-        sessions(20, 500, "≤ 400 ms");
-    }
-    if wanted("access-query") {
-        queries();
-    }
+    sections(&[
+        ("access-decide", decisions),
+        ("access-session", || {
+            opened(2, 500, "≤ 60 ms");
+            opened(20, 500, "≤ 400 ms");
+        }),
+        ("access-query", queries),
+    ]);
 }
 
 /// 10,000 tables, 1,000 groups with 10 grants each, and a user in 100 of them.
@@ -108,7 +99,7 @@ fn count(session: &Session, sql: &str) -> usize {
 }
 
 /// The first session of a program, up to its first rows.
-fn sessions(sources: usize, tables: usize, limit: &str) {
+fn opened(sources: usize, tables: usize, limit: &str) {
     let home = house(&format!("access-{sources}x{tables}"), sources, tables);
     let ada = Principal::user(UserId::parse("ada").expect("an id"));
     let sql = format!("SELECT count(*) FROM {}", table_name(0, 0));

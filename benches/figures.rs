@@ -6,48 +6,32 @@
 #![allow(missing_docs)]
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agnes_benches::{Run, agnes, median, run, table_name, write_extracts, write_table};
+use agnes_benches::{
+    Run, agnes, line, median, place, run, sections, table_name, write_extracts, write_table,
+};
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [mode, from, to] = arguments.as_slice()
         && mode == "copy"
     {
         return copy_with_duckdb(from, to);
     }
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|a| name.contains(a));
-    println!("| what | median | limit |\n|---|---|---|");
-    if wanted("rebuild-10x100") {
-        rebuilds(10, 100, 7, ["≤ 0.9 CPU-s", "≤ 40 ms", "-"]);
-    }
-    if wanted("rebuild-20x500") {
-        rebuilds(20, 500, 3, ["≤ 9 CPU-s, ≤ 400 MB", "≤ 250 ms", "≤ 400 ms"]);
-    }
-    if wanted("open") {
-        open_views();
-    }
-    if wanted("ingest") {
-        ingest();
-    }
-}
-
-fn place(name: &str) -> PathBuf {
-    let place = agnes().parent().expect("a file has a folder").join("bench-data").join(name);
-    let _ = std::fs::remove_dir_all(&place);
-    std::fs::create_dir_all(&place).expect("folders can be made");
-    place
+    sections(&[
+        ("rebuild-10x100", || rebuilds(10, 100, 7, ["≤ 0.9 CPU-s", "≤ 40 ms", "-"])),
+        ("rebuild-20x500", || {
+            rebuilds(20, 500, 3, ["≤ 9 CPU-s, ≤ 400 MB", "≤ 250 ms", "≤ 400 ms"])
+        }),
+        ("open", open_views),
+        ("ingest", ingest),
+    ]);
 }
 
 fn rebuild(home: &Path) -> Run {
     run(&agnes(), &[OsStr::new("--data-dir"), home.as_os_str(), OsStr::new("rebuild")])
-}
-
-fn line(what: &str, shown: String, limit: &str) {
-    println!("| {what} | {shown} | {limit} |");
 }
 
 fn ms(time: Duration) -> String {

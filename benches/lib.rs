@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use agnes_core::access::Principal;
 use agnes_core::{Agnes, NoProgress};
 
+pub mod running;
+
 /// What one run of a process took.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
@@ -128,6 +130,28 @@ pub fn write_table(
              TO '{folder}/data/{name}.parquet' (FORMAT parquet)"
         ))
         .expect("a file can be written");
+}
+
+/// Runs the sections of a bench whose name holds one of the words on the command line, or all. Says
+/// what else is on it.
+///
+/// # Panics
+/// When a section does.
+pub fn sections(all: &[(&str, fn())]) -> Vec<String> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let is_wanted =
+        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let wanted: Vec<_> = all.iter().filter(|(name, _)| is_wanted(name)).collect();
+    if !wanted.is_empty() {
+        head();
+    }
+    wanted.iter().for_each(|(_, section)| section());
+    words
+}
+
+/// The head of the table of figures.
+pub fn head() {
+    println!("| what | median | limit |\n|---|---|---|");
 }
 
 /// A line of the table of figures.

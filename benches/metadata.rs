@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agnes_benches::{fill, line, median, place, shown, timed};
+use agnes_benches::{fill, line, median, place, sections, shown, timed};
 use agnes_core::access::Principal;
 use agnes_core::metadata::{
     Address, MetadataProvider, MetadataProviders, Refresh, TableMetadata, Which,
@@ -33,11 +33,10 @@ impl MetadataProvider for AtOnce {
 }
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    if !arguments.is_empty() && !arguments.iter().any(|a| "metadata".contains(a.as_str())) {
-        return;
-    }
+    sections(&[("metadata", measure)]);
+}
+
+fn measure() {
     let home = place("metadata");
     fill(
         &home,
@@ -49,7 +48,6 @@ fn main() {
     let agnes = Agnes::open_with(&home, Settings::default(), components).expect("the folder opens");
     let operator = &Principal::Operator;
     agnes.metadata_status(operator).expect("the cache opens");
-    println!("| what | median | limit |\n|---|---|---|");
     let mut refreshes = Vec::new();
     for _ in 0..7 {
         let begun = Instant::now();

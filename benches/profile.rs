@@ -5,14 +5,13 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use agnes_benches::{agnes, line, median, place, run, shown};
+use agnes_benches::{agnes, line, median, place, run, sections, shown};
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    if !arguments.is_empty() && !arguments.iter().any(|a| "profile".contains(a.as_str())) {
-        return;
-    }
+    sections(&[("profile", measure)]);
+}
+
+fn measure() {
     let home = place("profile");
     let parquet = home.join("big.parquet");
     duckdb::Connection::open_in_memory()
@@ -41,7 +40,6 @@ fn main() {
     };
     call(&["ingest", "shop", parquet.to_str().expect("a plain path")]);
     call(&["rebuild"]);
-    println!("| what | median | limit |\n|---|---|---|");
     let (mut walls, mut cpus, mut peak) = (Vec::new(), Vec::new(), 0);
     for _ in 0..7 {
         forget(&data);

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use agnes_benches::{agnes, fill, line, median, place, shown};
+use agnes_benches::running::serve;
+use agnes_benches::{agnes, fill, line, median, place, sections, shown};
 use agnes_core::access::{Principal, UserId};
 use agnes_core::connectors::files::FilesConnector;
 use agnes_core::query::{QueryLimits, QueryOptions};
@@ -21,19 +22,7 @@ use agnes_core::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|a| name.contains(a));
-    if !["workers-speed", "workers-storm"].iter().any(|name| wanted(name)) {
-        return;
-    }
-    println!("| what | median | limit |\n|---|---|---|");
-    if wanted("workers-speed") {
-        speed();
-    }
-    if wanted("workers-storm") {
-        storm();
-    }
+    sections(&[("workers-speed", speed), ("workers-storm", storm)]);
 }
 
 /// A folder with a table of 100 rows and one of a million, which many users may see.
@@ -118,16 +107,9 @@ fn speed() {
         line(&format!("{what} through a warm worker, against this process"), told, "≤ + 0.5 ms");
     }
     // The program's own pages are shared with the server whose workers they are.
-    let mut server = std::process::Command::new(agnes())
-        .arg("--data-dir")
-        .arg(place("workers-server"))
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("a server starts");
-    std::thread::sleep(Duration::from_secs(3));
-    let bytes = median_of(memory().into_iter().filter(|(pid, _)| *pid != server.id()));
-    server.kill().and_then(|()| server.wait()).expect("it ends");
+    let server = serve(&place("workers-server"), "");
+    let bytes = median_of(memory().into_iter().filter(|(pid, _)| *pid != server.pid()));
+    drop(server);
     line(
         "a warm worker's memory (PSS) beside a server",
         format!("{:.1} MB", bytes as f64 / 1e6),
@@ -237,8 +219,9 @@ fn storm() {
         crashed.into_inner(),
     );
     line("20 users beside 200 statements that hang, and crashes", told, "p99 ≤ 2x");
-    // What has ended is gone.
-    std::thread::sleep(Duration::from_secs(2));
+    while agnes.workers().is_some_and(|counts| counts.busy > 0) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let most = workers().most;
     let after = (pids().len(), descriptors());
     line("processes and descriptors before and after", format!("{before:?}, {after:?}"), "-");

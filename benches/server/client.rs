@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::running::{ADMIN, Running};
+use agnes_benches::running::{ADMIN, Running};
 
 /// Somebody with a connection and a token.
 pub struct Client {

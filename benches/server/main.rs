@@ -6,43 +6,30 @@
 #![allow(missing_docs)]
 
 mod client;
-mod running;
 mod soak;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agnes_benches::{house, line, median, place, publish, shown, table_name};
+use agnes_benches::running::{Running, nginx, serve};
+use agnes_benches::{head, house, line, median, place, publish, sections, shown, table_name};
 use agnes_core::extract::WriteMode;
 use agnes_core::{ExtractWriter, TableName};
 use client::{Client, Load, curl, wrk};
-use running::{Running, nginx, serve};
 use serde_json::json;
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|a| name.contains(a));
-    let sections: [(&str, fn()); 6] = [
+    let words = sections(&[
         ("server-small", small),
         ("server-download", downloads),
         ("server-query", queries),
         ("server-catalog", catalogs),
         ("server-start", starts),
         ("server-mixed", mixed),
-    ];
-    let soaks = arguments.iter().any(|name| name == "server-soak");
-    if !soaks && !sections.iter().any(|(name, _)| wanted(name)) {
-        return;
-    }
-    println!("| what | median | limit |\n|---|---|---|");
-    for (name, section) in sections {
-        if wanted(name) {
-            section();
-        }
-    }
-    if soaks {
-        let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
+    ]);
+    if words.iter().any(|name| name == "server-soak") {
+        head();
+        let seconds = words.iter().find_map(|word| word.parse().ok());
         soak::soak(seconds.unwrap_or(600));
     }
 }

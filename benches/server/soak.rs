@@ -7,7 +7,7 @@ use agnes_benches::{line, place, table_name};
 use serde_json::{Value, json};
 
 use crate::client::{Client, curl};
-use crate::running::{ADMIN, Running, serve};
+use agnes_benches::running::{ADMIN, Running, serve};
 
 /// What is seen of the server at one moment.
 #[derive(Debug, Clone, Copy)]

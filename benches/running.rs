@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agnes_benches::agnes;
+use crate::agnes;
 
 /// A process that serves, ended when dropped.
 pub struct Running {
@@ -16,6 +16,13 @@ pub struct Running {
     pub start: Duration,
 }
 
+impl Running {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // SAFETY: a process of ours that wasn't waited for yet.
@@ -24,6 +31,7 @@ impl Drop for Running {
     }
 }
 
+/// Who signs in: mail address and password.
 pub const ADMIN: (&str, &str) = ("root@example.com", "correct horse battery staple");
 
 /// Starts `agnes serve` over a data folder, with `server` of its configuration.
