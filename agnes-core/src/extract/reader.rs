@@ -28,8 +28,9 @@ pub(crate) enum Reader {
 
 /// What an extract's database and the texts in it may take.
 const LIMITS: engine::Limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
-/// How long each answer about an extract may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long all answers of one worker about an extract may take: a hundred thousand views, the most
+/// that one has, are parsed in a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Reader {
     /// A reader for the extracts in these folders, in workers where there are workers.
@@ -50,7 +51,8 @@ impl Reader {
             Reader::Workers(pool) => {
                 let files = database_files(folder).to_vec();
                 let engine = Foreign::open(Some(pool), &LIMITS, PATIENCE, files, None)?;
-                Ok(Opened::Worker { engine, parser: OnceCell::new(), pool })
+                let (parser, writer) = (OnceCell::new(), OnceCell::new());
+                Ok(Opened::Worker { engine, parser, writer, pool })
             }
         }
     }
@@ -69,6 +71,8 @@ pub(crate) enum Opened<'r> {
         engine: Foreign,
         /// Made when the first view has to be parsed.
         parser: OnceCell<Foreign>,
+        /// Made when the text of a view is written that runs outside of a worker.
+        writer: OnceCell<Foreign>,
         pool: &'r Arc<Pool>,
     },
 }
@@ -87,13 +91,16 @@ impl Opened<'_> {
     pub(crate) fn parser(&self) -> Result<&Foreign> {
         match self {
             Opened::Here(engine) => Ok(engine),
-            Opened::Worker { parser, pool, .. } => match parser.get() {
-                Some(parser) => Ok(parser),
-                None => {
-                    let made = Foreign::open(Some(pool), &LIMITS, PATIENCE, Vec::new(), None)?;
-                    Ok(parser.get_or_init(|| made))
-                }
-            },
+            Opened::Worker { parser, pool, .. } => made(parser, pool),
+        }
+    }
+
+    /// Turns trees that were judged into texts. It has never seen a text of the extract, which could
+    /// have taken it over: what it writes is bound in this process.
+    pub(super) fn writer(&self) -> Result<&Foreign> {
+        match self {
+            Opened::Here(engine) => Ok(engine),
+            Opened::Worker { writer, pool, .. } => made(writer, pool),
         }
     }
 
@@ -101,11 +108,21 @@ impl Opened<'_> {
     fn fate(&self) -> Option<Fate> {
         match self {
             Opened::Here(_) => None,
-            Opened::Worker { engine, parser, .. } => {
-                engine.fate().or_else(|| parser.get().and_then(Foreign::fate))
+            Opened::Worker { engine, parser, writer, .. } => {
+                let others = [parser.get(), writer.get()].into_iter().flatten();
+                std::iter::once(engine).chain(others).find_map(Foreign::fate)
             }
         }
     }
+}
+
+/// One that reaches no file.
+fn made<'w>(worker: &'w OnceCell<Foreign>, pool: &Arc<Pool>) -> Result<&'w Foreign> {
+    if let Some(made) = worker.get() {
+        return Ok(made);
+    }
+    let made = Foreign::open(Some(pool), &LIMITS, PATIENCE, Vec::new(), None)?;
+    Ok(worker.get_or_init(|| made))
 }
 
 impl Reader {

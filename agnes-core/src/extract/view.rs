@@ -306,7 +306,7 @@ impl<'a> Objects<'a> {
             return Err(contract("it is remote, but its view reads from no alias"));
         }
         let aliases = judge.used.into_iter().collect();
-        Ok(Content::Remote { query: sql::guarded(tree.to_sql(opened.parser()?)?), aliases })
+        Ok(Content::Remote { query: sql::guarded(tree.to_sql(opened.writer()?)?), aliases })
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use duckdb::Connection;
 use duckdb::types::ValueRef;
@@ -25,8 +25,11 @@ pub(crate) type Texts = Vec<Option<String>>;
 /// An engine that reads some files, and perhaps writes one.
 pub(crate) struct Foreign {
     home: Home,
-    /// How long what takes long may take; in a worker each of its answers.
+    /// How long what takes long may take; in a worker all its answers together, so that nobody waits
+    /// for thousands that each come just in time.
     time: Duration,
+    /// How long its worker has been waited for.
+    waited: Cell<Duration>,
     /// What has ended its worker.
     fate: Cell<Option<Fate>>,
 }
@@ -64,7 +67,7 @@ impl Foreign {
                 )))
             }
         };
-        Ok(Foreign { home, time, fate: Cell::default() })
+        Ok(Foreign { home, time, waited: Cell::default(), fate: Cell::default() })
     }
 
     /// What has ended its worker, if anything has: then it answers nothing any more.
@@ -124,7 +127,10 @@ impl Foreign {
         let Home::Worker(taken) = &self.home else { return Err(wire::garbled()) };
         let mut taken = taken.borrow_mut();
         let worker = taken.worker()?;
-        let heard = worker.ask_for(self.time, tag, content.as_bytes());
+        let begun = Instant::now();
+        let left = self.time.saturating_sub(self.waited.get());
+        let heard = worker.ask_for(left, tag, content.as_bytes());
+        self.waited.set(self.waited.get() + begun.elapsed());
         self.fate.set(worker.fate());
         heard.map_err(|error| error.with(Key::Operation, operation))
     }
