@@ -273,6 +273,11 @@ impl Agnes {
         self.gate.counts()
     }
 
+    /// Where statements of strangers run, and their files are read; none where that is this process.
+    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref()
+    }
+
     /// How many workers there are and have been; none where statements run in this process.
     pub fn workers(&self) -> Option<WorkerCounts> {
         self.pool.as_ref().map(|pool| pool.counts())

@@ -11,6 +11,8 @@ mod access;
 mod hybrid;
 #[path = "core/plans.rs"]
 mod plans;
+#[path = "core/profiles.rs"]
+mod profiles;
 #[path = "core/rebuilds.rs"]
 mod rebuilds;
 #[path = "core/remote.rs"]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-use duckdb::Connection;
-use duckdb::types::Value;
+use std::str::FromStr;
+use std::time::Duration;
 
 use super::column::{
     Alert, AlertKind, BooleanStats, Category, ColumnProfile, DateStats, Histogram, NumericStats,
@@ -13,14 +12,20 @@ use super::column::{
 use super::{DateRange, Profile, ProfileSettings};
 use crate::manifest::Published;
 use crate::orchestrator::check_intact;
+use crate::sql::Sql;
 use crate::sql::profile::{self as ask, Ask, Asked, Sample};
-use crate::sql::{self, Sql};
-use crate::{Agnes, ColumnName, Error, Key, Kind, Limits, Result, engine};
+use crate::worker::{Fate, Foreign, Texts};
+use crate::{Agnes, ColumnName, Error, Key, Kind, Limits, Result};
+
+/// How long a table may be measured.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// What is being done, for errors.
+const MEASURE: &str = "profile a table";
 
 /// A table that is being measured, or some columns of it.
 #[derive(Clone, Copy)]
 struct Measuring<'a> {
-    connection: &'a Connection,
+    engine: &'a Foreign,
     settings: &'a ProfileSettings,
     /// The rows that are looked at.
     sample: &'a Sample,
@@ -29,7 +34,7 @@ struct Measuring<'a> {
 }
 
 /// The answers about one column.
-type Answers = Vec<(Ask, Value)>;
+type Answers = Vec<(Ask, Option<String>)>;
 
 pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
     let Published { name, view, table } = subject;
@@ -43,15 +48,13 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
     check_intact(agnes.layout(), name, view)?;
     let settings = &agnes.settings().profiler;
     let limits = Limits { memory_bytes: settings.memory_bytes, threads: settings.threads };
-    let connection = engine::in_memory(&limits)?;
-    for setting in [sql::UTC, sql::NO_FILE_CACHE] {
-        connection.execute_batch(setting).map_err(|e| engine::error("profile a table", e))?;
-    }
     let sampled = view.rows > settings.sample_size;
     let analytics = agnes.layout().analytics();
     let files: Vec<PathBuf> = view.files().iter().map(|pin| pin.path_in(&analytics)).collect();
+    // The files are a stranger's.
+    let engine = Foreign::open(agnes.pool(), &limits, PATIENCE, files.clone(), None)?;
     let measuring = Measuring {
-        connection: &connection,
+        engine: &engine,
         settings,
         sample: &sample(subject, &files, settings, sampled)?,
         rows: view.rows.min(settings.sample_size),
@@ -60,6 +63,11 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
     let key: Vec<ColumnName> =
         table.as_ref().map(|table| table.declaration.primary_key.clone()).unwrap_or_default();
     let columns = measuring.columns(subject, &key)?;
+    let sample_rows = measuring.sample_rows(subject, &all);
+    let duplicate_rows = measuring.duplicates(subject, &key);
+    if let Some(fate) = engine.fate() {
+        return Err(ended(fate, subject));
+    }
     let missing: u64 = columns.iter().map(|column| column.null_count).sum();
     let full: f64 = columns.iter().map(|column| column.completeness_pct).sum();
     let mut variable_types = BTreeMap::new();
@@ -81,7 +89,7 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
         avg_completeness: rounded(full / columns.len().max(1) as f64).unwrap_or(0.0),
         missing_cells: missing,
         missing_cells_pct: percent(missing, measuring.rows * columns.len() as u64),
-        duplicate_rows: measuring.duplicates(subject, &key),
+        duplicate_rows,
         variable_types,
         date_range,
         alerts: columns.iter().flat_map(|column| column.alerts.clone()).collect(),
@@ -89,10 +97,27 @@ pub(super) fn profile(agnes: &Agnes, subject: &Published) -> Result<Profile> {
         last_sync: None,
         related_tables: Vec::new(),
         used_by_metrics: Vec::new(),
-        sample_rows: measuring.sample_rows(subject, &all),
+        sample_rows,
         columns,
         profiled_at: agnes.now(),
     })
+}
+
+/// What is said of a table that ended its worker: what it didn't answer isn't there.
+fn ended(fate: Fate, subject: &Published) -> Error {
+    let name = &subject.name;
+    let (kind, why) = match fate {
+        Fate::Crashed => (
+            Kind::Limit,
+            format!(
+                "ends the engine that reads it; let `{}` be written again",
+                subject.view.source
+            ),
+        ),
+        Fate::Time => (Kind::Limit, format!("takes longer than {} s", PATIENCE.as_secs())),
+        Fate::Memory | Fate::Killed => (Kind::Unavailable, "was ended; try again".to_string()),
+    };
+    Error::new(kind, format!("the profile of `{name}` {why}")).with(Key::Table, name)
 }
 
 /// The rows that are looked at.
@@ -180,8 +205,7 @@ impl Measuring<'_> {
             let (statement, held) = ask::hold(&names, self.sample);
             // Of long columns that is little, and copying them takes longer. One that can't be held
             // mustn't cost the others: each is read on its own.
-            let is_held =
-                together > AT_ONCE && self.connection.execute_batch(statement.as_str()).is_ok();
+            let is_held = together > AT_ONCE && self.engine.execute(MEASURE, &statement).is_ok();
             let part = if is_held { Measuring { sample: &held, ..*self } } else { *self };
             for few in some.chunks(AT_ONCE) {
                 let asked: Vec<(Ask, Asked<'_>)> = few
@@ -207,18 +231,17 @@ impl Measuring<'_> {
 
     /// The answers to all of these in one scan. Where one of them fails, the others are asked
     /// again without it.
-    fn answers(&self, asked: &[(Ask, Asked<'_>)]) -> Vec<Value> {
+    fn answers(&self, asked: &[(Ask, Asked<'_>)]) -> Vec<Option<String>> {
         if asked.is_empty() {
             return Vec::new();
         }
         let statement = ask::answers(asked, self.sample);
-        let read = self.connection.query_row(statement.as_str(), [], |row| {
-            (0..asked.len()).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()
-        });
-        match (read, asked.len()) {
-            (Ok(values), _) => values,
-            (Err(_), 1) => vec![Value::Null],
-            (Err(_), many) => {
+        let read = self.engine.texts(MEASURE, statement.as_str());
+        let row = read.ok().and_then(|rows| rows.into_iter().next());
+        match (row.filter(|row| row.len() == asked.len()), asked.len()) {
+            (Some(values), _) => values,
+            (None, 1) => vec![None],
+            (None, many) => {
                 let (one, other) = asked.split_at(many / 2);
                 let mut values = self.answers(one);
                 values.append(&mut self.answers(other));
@@ -295,19 +318,18 @@ impl Measuring<'_> {
     }
 
     fn numbers(&self, name: &ColumnName, answers: &Answers, filled: u64) -> NumericStats {
-        let quantiles = match answer(answers, Ask::Quantiles) {
-            Some(Value::List(values)) => values.iter().map(as_number).collect(),
-            _ => Vec::new(),
-        };
+        let quantiles = answer(answers, Ask::Quantiles).unwrap_or_default();
+        let quantiles = quantiles.trim_matches(['[', ']']).split(", ");
+        let quantiles: Vec<Option<f64>> = quantiles.map(|text| text.parse().ok()).collect();
         let quantile = |at: usize| quantiles.get(at).copied().flatten().and_then(rounded);
-        let (min, max) = (text(answers, Ask::Min), text(answers, Ask::Max));
-        let ends = min.as_deref().zip(max.as_deref());
+        let (min, max) = (answer(answers, Ask::Min), answer(answers, Ask::Max));
+        let ends = min.zip(max);
         let ends = ends.and_then(|(min, max)| Some((min.parse().ok()?, max.parse().ok()?)));
         let (zeros, negative) =
             (whole(answers, Ask::Zeros).unwrap_or(0), whole(answers, Ask::Negative).unwrap_or(0));
         NumericStats {
-            min: min.as_deref().and_then(as_json),
-            max: max.as_deref().and_then(as_json),
+            min: min.and_then(as_json),
+            max: max.and_then(as_json),
             mean: number(answers, Ask::Mean).and_then(rounded),
             median: quantile(2),
             stddev: number(answers, Ask::Deviation).and_then(rounded),
@@ -331,15 +353,9 @@ impl Measuring<'_> {
             // Anything but 0 to divide by.
             false => ask::histogram(name, self.sample, (min, min + 1.0), bins),
         };
-        match self.pairs::<i64>(&statement) {
-            Ok(counted) => {
-                let counted: Vec<(usize, u64)> = counted
-                    .into_iter()
-                    .filter_map(|(bin, count)| Some((usize::try_from(bin).ok()?, count)))
-                    .collect();
-                Histogram::of_numbers((min, max), bins, &counted)
-            }
-            Err(_) => Histogram::default(),
+        match self.pairs::<usize>(&statement) {
+            Some(counted) => Histogram::of_numbers((min, max), bins, &counted),
+            None => Histogram::default(),
         }
     }
 
@@ -347,30 +363,25 @@ impl Measuring<'_> {
         let quarters = self.pairs::<String>(&ask::quarters(name, self.sample));
         let (bins, counts) = quarters.unwrap_or_default().into_iter().unzip();
         DateStats {
-            earliest: text(answers, Ask::Earliest),
-            latest: text(answers, Ask::Latest),
+            earliest: answer(answers, Ask::Earliest).map(str::to_string),
+            latest: answer(answers, Ask::Latest).map(str::to_string),
             span_days: number(answers, Ask::Days).map(|days| days as i64),
             histogram: Histogram { bins, counts },
         }
     }
 
-    fn pairs<T: duckdb::types::FromSql>(&self, sql: &Sql) -> duckdb::Result<Vec<(T, u64)>> {
-        let mut statement = self.connection.prepare(sql.as_str())?;
-        let pair = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()));
-        statement.query_map([], pair)?.collect()
+    fn pairs<T: FromStr>(&self, sql: &Sql) -> Option<Vec<(T, u64)>> {
+        let rows = self.engine.texts(MEASURE, sql.as_str()).ok()?;
+        Some(rows.iter().filter_map(|row| Some((cell(row, 0)?, cell(row, 1)?))).collect())
     }
 
     /// How many different values a column has, and the most frequent of them.
     fn values(&self, name: &ColumnName, most: usize) -> Option<(u64, Vec<(String, u64)>)> {
         let statement = ask::values(name, self.sample, most);
-        let mut statement = self.connection.prepare(statement.as_str()).ok()?;
-        let read = |row: &duckdb::Row<'_>| {
-            let (all, count): (i64, i64) = (row.get(0)?, row.get(2)?);
-            Ok((all.unsigned_abs(), (row.get::<_, String>(1)?, count.unsigned_abs())))
-        };
-        let rows = statement.query_map([], read).ok()?.collect::<Result<Vec<_>, _>>().ok()?;
-        let unique = rows.first().map_or(0, |(unique, _)| *unique);
-        Some((unique, rows.into_iter().map(|(_, value)| value).collect()))
+        let rows = self.engine.texts(MEASURE, statement.as_str()).ok()?;
+        let unique = rows.first().map_or(Some(0), |row| cell(row, 0))?;
+        let values = rows.iter().map(|row| Some((cell(row, 1)?, cell(row, 2)?)));
+        Some((unique, values.collect::<Option<_>>()?))
     }
 
     fn alerts(&self, column: &ColumnProfile, top: Option<&TopValue>) -> Vec<Alert> {
@@ -425,8 +436,8 @@ impl Measuring<'_> {
             return None;
         }
         let statement = ask::duplicates(key, self.sample);
-        let count = self.connection.query_row(statement.as_str(), [], |row| row.get::<_, i64>(0));
-        count.ok().map(i64::unsigned_abs)
+        let rows = self.engine.texts(MEASURE, statement.as_str()).ok()?;
+        cell(rows.first()?, 0)
     }
 
     /// The first rows of all that there are.
@@ -438,42 +449,26 @@ impl Measuring<'_> {
         let names = subject.view.columns.iter().map(|column| ColumnName::parse(&*column.name));
         let Ok(names) = names.collect::<Result<Vec<_>>>() else { return Vec::new() };
         let statement = ask::first_rows(&names, all, self.settings.sample_rows_limit);
-        let read = || -> duckdb::Result<Vec<_>> {
-            let mut statement = self.connection.prepare(statement.as_str())?;
-            let row = |row: &duckdb::Row<'_>| {
-                let value = |(at, name): (usize, &ColumnName)| Ok((name.to_string(), row.get(at)?));
-                names.iter().enumerate().map(value).collect()
-            };
-            statement.query_map([], row)?.collect()
-        };
-        read().unwrap_or_default()
+        let rows = self.engine.texts(MEASURE, statement.as_str()).unwrap_or_default();
+        let named = |row| names.iter().map(ToString::to_string).zip(row).collect();
+        rows.into_iter().map(named).collect()
     }
 }
 
-fn answer(answers: &Answers, ask: Ask) -> Option<&Value> {
-    answers.iter().find(|(asked, _)| *asked == ask).map(|(_, value)| value)
+fn cell<T: FromStr>(row: &Texts, at: usize) -> Option<T> {
+    row.get(at)?.as_deref()?.parse().ok()
 }
 
-fn as_number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Double(number) => Some(*number),
-        _ => None,
-    }
+fn answer(answers: &Answers, ask: Ask) -> Option<&str> {
+    answers.iter().find(|(asked, _)| *asked == ask)?.1.as_deref()
 }
 
 fn number(answers: &Answers, ask: Ask) -> Option<f64> {
-    answer(answers, ask).and_then(as_number)
+    answer(answers, ask)?.parse().ok()
 }
 
 fn whole(answers: &Answers, ask: Ask) -> Option<u64> {
     number(answers, ask).filter(|number| *number >= 0.0).map(|number| number as u64)
-}
-
-fn text(answers: &Answers, ask: Ask) -> Option<String> {
-    match answer(answers, ask) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    }
 }
 
 /// A number as JSON: whole ones exactly, others to two places.

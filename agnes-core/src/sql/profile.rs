@@ -104,7 +104,7 @@ pub(crate) enum Ask {
     Max,
     Mean,
     Deviation,
-    /// The quantiles at 5, 25, 50, 75 and 95 %.
+    /// The quantiles at 5, 25, 50, 75 and 95 %, as the text of a list.
     Quantiles,
     Zeros,
     Negative,
@@ -154,7 +154,7 @@ fn expression(ask: Ask, asked: &Asked<'_>) -> String {
         Ask::Quantiles => {
             let quantiles = "[0.05, 0.25, 0.5, 0.75, 0.95]";
             // Of decimals they would be decimals again, as short as those.
-            format!("quantile_cont({}::DOUBLE, {quantiles})", asked.number())
+            format!("quantile_cont({}::DOUBLE, {quantiles})::VARCHAR", asked.number())
         }
         Ask::Zeros => format!("count_if({c} = 0)::DOUBLE"),
         Ask::Negative => format!("count_if({c} < 0)::DOUBLE"),

@@ -102,7 +102,7 @@ impl Foreign {
         }
     }
 
-    /// The rows of a query whose columns are texts, whole numbers and flags.
+    /// The rows of a query whose columns are texts, numbers of 64 bits and flags.
     ///
     /// # Errors
     /// As [`Foreign::execute`].
@@ -168,6 +168,10 @@ pub(super) fn opened(
     // A time with zone is read as UTC, whatever zone this machine is in. Without ICU there are none.
     let _ = connection.execute_batch(sql::UTC);
     engine::run(&connection, "open the engine", &sql::single_arrows())?;
+    // What was read of a file is read once.
+    connection
+        .execute_batch(sql::NO_FILE_CACHE)
+        .map_err(|e| engine::error("open the engine", e))?;
     let files: Vec<PathBuf> = files.collect();
     engine::run(&connection, "lock the session", &sql::lock(&files)?)?;
     Ok(connection)
@@ -191,6 +195,7 @@ fn text_of(row: &duckdb::Row<'_>, at: usize) -> duckdb::Result<Option<String>> {
         ValueRef::Text(_) => Some(row.get(at)?),
         ValueRef::Boolean(flag) => Some(flag.to_string()),
         ValueRef::BigInt(number) => Some(number.to_string()),
+        ValueRef::Double(number) => Some(number.to_string()),
         // Whoever asks casts all others.
         _ => None,
     })

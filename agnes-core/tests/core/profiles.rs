@@ -34,7 +34,7 @@ fn alerts(column: &ColumnProfile) -> Vec<String> {
 }
 
 fn with(place: &Place, profiler: ProfileSettings) -> Agnes {
-    let settings = Settings { profiler, ..Settings::default() };
+    let settings = Settings { profiler, ..place.settings() };
     Agnes::open_with(place.data(), settings, Components::default()).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agnes_core::access::Principal;
+use agnes_core::access::{Principal, Resource};
 use agnes_core::arrow::compute;
 use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions};
 use agnes_core::{
@@ -135,7 +135,9 @@ fn a_statement_that_ends_its_worker_is_told_to_its_caller_and_to_the_log() {
         waited(|| (shop.agnes.workers().unwrap().busy == 0).then_some(()));
         let ended = scope.spawn(|| query_error(&session, HANGS));
         waited(|| (shop.agnes.workers().unwrap().busy == 1).then_some(()));
-        std::thread::sleep(Duration::from_millis(300));
+        // A tenth of a second: it computes.
+        let begun = ticks_of(hers);
+        waited(|| (ticks_of(hers) > begun + 10).then_some(()));
         kill_process(hers, Signal::ABORT).unwrap();
         let error = ended.join().unwrap();
         assert_eq!(error.kind(), Kind::Limit, "{error}");
@@ -227,6 +229,25 @@ fn an_extract_that_crashes_the_engine_is_left_out_and_takes_nothing_along() {
 }
 
 #[test]
+fn a_profile_whose_worker_is_ended_isn_t_half_a_profile() {
+    let place = Place::new();
+    place.foreign(
+        "shop",
+        &table("orders", "SELECT i, hash(i)::VARCHAR AS h FROM range(2000000) t(i)"),
+    );
+    rebuild(&place.agnes());
+    let workers = WorkerSettings { memory_bytes: 1 << 20, ..place.workers() };
+    let settings = Settings { workers: Some(workers), ..Settings::default() };
+    let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+    agnes.adopt(&Principal::Operator, None).unwrap();
+    let access = agnes.access().unwrap();
+    let orders = access.decide(&Principal::Operator, &Resource::parse("table:orders").unwrap());
+    let error = agnes.profile(&orders.permit().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert_eq!(error.message(), "the profile of `orders` was ended; try again");
+}
+
+#[test]
 fn a_rebuild_whose_workers_are_killed_loses_nothing() {
     let place = Place::new();
     let shop = shop(&place);
@@ -273,6 +294,13 @@ fn waited<T>(mut look: impl FnMut() -> Option<T>) -> T {
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
+}
+
+/// The CPU time of a process, hundredths of a second.
+fn ticks_of(pid: Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
+    let behind = stat.rsplit(") ").next().unwrap();
+    behind.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
 /// The processes that are workers of this place.
