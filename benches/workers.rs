@@ -164,6 +164,9 @@ fn memory() -> Vec<(u32, u64)> {
 const HANGS: &str = "SELECT count(*) FROM range(100000000) a, range(100000) b";
 const HONEST: &str = "SELECT kind, sum(amount) FROM small WHERE id < 50 GROUP BY kind";
 
+/// How long somebody thinks between two statements.
+const THINK: Duration = Duration::from_millis(500);
+
 /// Twenty users, beside one who has 200 statements at once that hang, and whose workers crash.
 fn storm() {
     let data = folder("workers-storm");
@@ -173,7 +176,7 @@ fn storm() {
         let id = UserId::parse(format!("user-{user}")).expect("an id");
         agnes.session_for(&Principal::user(id)).expect("a session opens")
     };
-    let (quiet, _) = honest(&session, Duration::from_secs(10));
+    let (quiet, _) = honest(&session, Duration::from_secs(30));
     let descriptors = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let old = pids();
     let before = (old.len(), descriptors());
@@ -205,7 +208,7 @@ fn storm() {
                 }
             }
         });
-        let measured = honest(&session, Duration::from_secs(15));
+        let measured = honest(&session, Duration::from_secs(30));
         over.store(true, Ordering::SeqCst);
         measured
     });
@@ -261,8 +264,9 @@ fn honest(session: &(impl Fn(usize) -> Session + Sync), time: Duration) -> (Vec<
                     let begun = Instant::now();
                     assert_eq!(count(&session, HONEST), 50);
                     times.push(begun.elapsed());
-                    // People think.
-                    std::thread::sleep(Duration::from_millis(50));
+                    // People think. Without that they would be in each other's way, and how long
+                    // they wait would say little about anybody else.
+                    std::thread::sleep(THINK);
                 }
                 times
             })

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -271,6 +272,40 @@ def test_whoever_takes_nothing_of_an_answer_holds_nothing_up(agnes, serve, tmp_p
     until(lambda: of_process(server)[1] <= before[1] + 5)
     for sock in slow:
         sock.close()
+
+
+def test_no_worker_outlives_its_server(agnes, serve, tmp_path):
+    folder = tmp_path / "inbox"
+    publish(agnes, folder, rows=10)
+    server = serve(**configured(tmp_path))
+    assert server.query("SELECT count(*) FROM orders")[0] == 200
+
+    def workers():
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[:2]
+            except OSError:
+                continue
+            if parent == str(server.process.pid) and state != "Z":
+                found.append(int(pid))
+        return found
+
+    there = workers()
+    assert there
+    # Taken over, they would hear nobody.
+    for pid in there:
+        os.kill(pid, signal.SIGSTOP)
+    server.process.kill()
+    server.process.wait()
+
+    def is_there(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+        except OSError:
+            return False
+
+    until(lambda: not any(map(is_there, there)))
 
 
 class Reluctant:

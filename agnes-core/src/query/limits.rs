@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::access::Principal;
+use crate::worker::Rank;
 use crate::{Error, Key, Kind, Result};
 
 /// What queries may take: each statement, each principal, and all together.
@@ -206,9 +207,12 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Whether whoever has it has computed much lately, so that others go first.
-    pub(crate) fn has_spent_much(&self) -> bool {
-        self.gate.state().spent.get(&self.who).is_some_and(|spent| spent.now() > MUCH)
+    /// Others go first where whoever has it has computed much lately.
+    pub(crate) fn rank(&self) -> Rank {
+        match self.gate.state().spent.get(&self.who).is_some_and(|spent| spent.now() > MUCH) {
+            true => Rank::Last,
+            false => Rank::Usual,
+        }
     }
 
     /// Notes what was computed.
@@ -317,12 +321,12 @@ mod tests {
         let (ada, bob) = (gate.enter(&user("ada")).unwrap(), gate.enter(&user("bob")).unwrap());
         (0..100).for_each(|_| ada.spend(Duration::from_millis(100)));
         ada.spend(Duration::from_secs(3));
-        assert!(!ada.has_spent_much());
+        assert_eq!(ada.rank(), Rank::Usual);
         ada.spend(Duration::from_millis(1500));
-        assert!(ada.has_spent_much() && !bob.has_spent_much());
+        assert_eq!((ada.rank(), bob.rank()), (Rank::Last, Rank::Usual));
         let long_ago = Instant::now().checked_sub(FORGET).unwrap();
         gate.state().spent.get_mut(&user("ada")).unwrap().at = long_ago;
-        assert!(!ada.has_spent_much());
+        assert_eq!(ada.rank(), Rank::Usual);
     }
 
     #[test]

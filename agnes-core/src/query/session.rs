@@ -21,7 +21,7 @@ use crate::Secrets;
 use crate::access::{Access, Principal, Watch, hidden};
 use crate::layout::Layout;
 use crate::orchestrator::{AttachPolicy, View};
-use crate::worker::{Pool, Taken};
+use crate::worker::{Pool, Rank, Taken};
 use crate::{Error, Kind, Result, ViewName, sql};
 
 /// A read-only SQL connection over the tables that one principal may see, in one generation.
@@ -138,8 +138,11 @@ impl Session {
         let mut names = BTreeSet::new();
         let mut judge = |text: &str| -> Result<()> {
             let query = guard::explained(text)?.unwrap_or(text);
-            let judge =
-                || self.parse(&shown, &mut None, |parser| check(&shown, parser, query, &[]));
+            let judge = || {
+                self.parse(&shown, &mut None, Rank::Usual, |parser| {
+                    check(&shown, parser, query, &[])
+                })
+            };
             names.extend(shown.verdict(query, judge)?.names().iter().cloned());
             Ok(())
         };
@@ -195,7 +198,7 @@ impl Session {
 
     /// Does something with what parses.
     pub(super) fn with_parser<T>(&self, work: impl Fn(&dyn Parser) -> Result<T>) -> Result<T> {
-        self.parse(&*self.sound()?, &mut None, work)
+        self.parse(&*self.sound()?, &mut None, Rank::Usual, work)
     }
 
     /// Does something with what parses: in a worker, which is kept, or in this process.
@@ -203,11 +206,12 @@ impl Session {
         &self,
         shown: &Shown,
         kept: &mut Option<Taken>,
+        rank: Rank,
         work: impl Fn(&dyn Parser) -> Result<T>,
     ) -> Result<T> {
         match shown.home() {
             Home::Here(_) => self.shelf.parse(|connection| work(connection)),
-            Home::Workers(keys) => shown.in_a_worker(keys, kept, Runs::Shared, |worker| {
+            Home::Workers(keys) => shown.in_a_worker(keys, kept, (Runs::Shared, rank), |worker| {
                 worker.parse(self.limits.time, &work)
             }),
         }
@@ -267,9 +271,10 @@ impl Session {
             Some(query) => (query, true),
             None => (text, false),
         };
-        let mut worker = None;
+        let (mut worker, rank) = (None, turn.rank());
         let given = &options.parameters;
-        let judge = || self.parse(shown, &mut worker, |parser| check(shown, parser, query, given));
+        let judge =
+            || self.parse(shown, &mut worker, rank, |parser| check(shown, parser, query, given));
         let books = Books { access: self.access.clone(), watch: self.watch.clone() };
         let checked = shown.verdict(query, judge);
         let checked = checked.inspect_err(|error| books.note(error, query))?;
@@ -293,6 +298,7 @@ impl Session {
             interrupt: interrupt.clone(),
             limits: self.limits.clone(),
             turn,
+            rank,
             running,
         };
         // Two batches ahead, so that the engine works while the caller does.

@@ -23,7 +23,7 @@ use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
 };
 use crate::sql::Sql;
-use crate::worker::{Pool, Purpose, Taken, Worker};
+use crate::worker::{Pool, Purpose, Rank, Taken, Worker};
 use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 
 /// The most statements whose verdicts are remembered, and the most bytes of their texts.
@@ -190,14 +190,18 @@ impl Shown {
     }
 
     /// A worker that shows this, or the names of its tables and columns alone.
-    fn worker(&self, keys: &Keys, runs: Runs) -> Result<Taken> {
-        match runs {
-            Runs::Catalog => keys.pool.take(keys.lists, &self.limits, || Purpose::Lists),
-            Runs::Shared | Runs::Remote => {
-                let files = || files(&self.layout, self.views().values());
-                let purpose = || Purpose::Tables { files: files() };
-                keys.pool.take(keys.rows, &self.limits, purpose)
-            }
+    fn worker(&self, keys: &Keys, runs: Runs, rank: Rank) -> Result<Taken> {
+        let (key, purpose): (_, &dyn Fn() -> Purpose) = match runs {
+            Runs::Catalog => (keys.lists, &|| Purpose::Lists),
+            Runs::Shared | Runs::Remote => (keys.rows, &|| {
+                let files = files(&self.layout, self.views().values());
+                Purpose::Tables { files }
+            }),
+        };
+        match rank {
+            Rank::Usual => keys.pool.take(key, &self.limits, purpose),
+            // One that goes last serves nobody afterwards; those that are ready are for others.
+            Rank::Last => keys.pool.take_once(&self.limits, purpose(), rank),
         }
     }
 
@@ -207,18 +211,18 @@ impl Shown {
         &self,
         keys: &Keys,
         kept: &mut Option<Taken>,
-        runs: Runs,
+        (runs, rank): (Runs, Rank),
         mut work: impl FnMut(&mut Worker) -> Result<T>,
     ) -> Result<T> {
         let mut taken = match kept.take() {
             Some(taken) => taken,
-            None => self.worker(keys, runs)?,
+            None => self.worker(keys, runs, rank)?,
         };
         let mut done = work(taken.worker()?);
         if done.is_err() && taken.worker()?.is_lost() {
             // Given back first: there may be no more than one.
             drop(taken);
-            taken = self.worker(keys, runs)?;
+            taken = self.worker(keys, runs, rank)?;
             done = work(taken.worker()?);
         }
         *kept = Some(taken);
@@ -226,8 +230,8 @@ impl Shown {
     }
 
     /// A worker that nobody else had or gets.
-    pub(super) fn worker_once(&self, keys: &Keys, purpose: Purpose) -> Result<Taken> {
-        keys.pool.take_once(&self.limits, purpose)
+    pub(super) fn worker_once(&self, keys: &Keys, purpose: Purpose, rank: Rank) -> Result<Taken> {
+        keys.pool.take_once(&self.limits, purpose, rank)
     }
 
     /// What the instance is told to run of a statement that was judged.

@@ -20,7 +20,7 @@ use super::threads::Told;
 use super::tree::Parser;
 use crate::access::{Access, AuditEvent, Interrupt, Running, Watch};
 use crate::orchestrator::{Attach, AttachPolicy};
-use crate::worker::{ENDED, Purpose, Taken, Worker};
+use crate::worker::{ENDED, Purpose, Rank, Taken, Worker};
 use crate::{Error, Key, Kind, Result, Secrets, ViewName, sql};
 
 /// A number for each statement, to tell them apart.
@@ -105,6 +105,7 @@ pub(super) struct Work {
     pub(super) interrupt: Interrupting,
     pub(super) limits: QueryLimits,
     pub(super) turn: Turn,
+    pub(super) rank: Rank,
     pub(super) running: Running,
 }
 
@@ -179,7 +180,7 @@ impl Work {
                 Ok(Again::Nothing)
             }
             (Home::Workers(keys), runs) => {
-                self.shown.in_a_worker(keys, &mut worker, runs, |worker| {
+                self.shown.in_a_worker(keys, &mut worker, (runs, self.rank), |worker| {
                     let job = job(worker)?;
                     self.run_in(worker, job, sink)
                 })?;
@@ -199,18 +200,15 @@ impl Work {
         // gives away tokens; whoever parses now has no way to anywhere, and ends.
         let text = self.statement.as_str();
         let text = guard::explained(text)?.unwrap_or(text);
-        let mut parser = self.shown.worker_once(keys, Purpose::Lists)?;
+        let mut parser = self.shown.worker_once(keys, Purpose::Lists, self.rank)?;
         parser.worker()?.parse(self.limits.time, |parser| self.is_as_judged(parser, text))?;
         drop(parser);
-        let mut taken = self.shown.worker_once(keys, Purpose::Remote { files })?;
+        let mut taken = self.shown.worker_once(keys, Purpose::Remote { files }, self.rank)?;
         self.run_in(taken.worker()?, job, sink)
     }
 
-    /// Runs it in a worker, behind those of others where hers have computed much.
+    /// Runs it in a worker, and notes what it has computed.
     fn run_in(&self, worker: &mut Worker, job: Job, sink: &mut Hearing<'_>) -> Result<()> {
-        if self.turn.has_spent_much() {
-            worker.stand_back();
-        }
         let done = worker.run(job, sink);
         self.turn.spend(worker.cpu());
         done

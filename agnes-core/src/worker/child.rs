@@ -34,7 +34,9 @@ pub fn serve_as_worker() -> ExitCode {
         let _ = std::io::stderr().write_all(said.as_bytes());
         return ExitCode::from(Kind::Invalid.exit_code());
     };
-    // Whoever has started it ends it.
+    // Whoever has started it ends it, and takes it along.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: nothing is handled, it is only not heard.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

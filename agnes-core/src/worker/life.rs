@@ -51,8 +51,8 @@ pub(super) enum Why {
 }
 
 impl Life {
-    /// Of a process that opens its instance. What it is asked may take so many seconds of CPU time.
-    pub(super) fn new(child: Child, control: UnixStream, cpu_seconds: u64) -> Life {
+    /// Of a process that is to open its instance.
+    pub(super) fn new(child: Child, control: UnixStream) -> Life {
         Life {
             child: Mutex::new(child),
             control,
@@ -61,9 +61,14 @@ impl Life {
             cpu_at_begin: AtomicU64::new(0),
             cpu_seen: AtomicU64::new(0),
             cpu_asked: AtomicU64::new(0),
-            cpu_seconds,
+            cpu_seconds: 0,
             stands_back: AtomicBool::new(false),
         }
+    }
+
+    /// What it is asked may take so many seconds of CPU time.
+    pub(super) fn may_compute(&mut self, seconds: u64) {
+        self.cpu_seconds = seconds;
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -240,7 +245,7 @@ impl Life {
         let _ = seconds;
     }
 
-    /// Lets everybody else go first. There is no way back without rights.
+    /// Lets everybody else go first, for good: there is no way back without rights.
     pub(super) fn stand_back(&self) {
         if self.stands_back.swap(true, Ordering::SeqCst) {
             return;
@@ -248,8 +253,8 @@ impl Life {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child().id()));
         for task in tasks.into_iter().flatten().flatten() {
             let id = task.file_name().to_str().and_then(|id| id.parse().ok());
-            if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::setpriority_process(Some(id), 19);
+            if let Some(id) = id {
+                goes_last(id);
             }
         }
     }
@@ -263,6 +268,21 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.kill(Why::Over);
+    }
+}
+
+/// Lets a thread compute when nobody else does. Whoever wakes up beside it runs at once, where one that
+/// is merely nice has its turn first.
+fn goes_last(thread: i32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it reads what it is given, and takes any number of a thread.
+    unsafe {
+        let priority = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const priority);
+    }
+    #[cfg(not(target_os = "linux"))]
+    if let Some(process) = rustix::process::Pid::from_raw(thread) {
+        let _ = rustix::process::setpriority_process(Some(process), 19);
     }
 }
 

@@ -9,8 +9,8 @@
 //!
 //! - `wire.rs`: the frames of the first socket; `control.rs` the second, which interrupts.
 //! - `child.rs`: the worker's own side; `walls.rs` what keeps it in.
-//! - `process.rs`: its other end, `life.rs` the process itself, `rows.rs` what it tells of rows;
-//!   `reaper.rs` ends it when its time is over.
+//! - `starter.rs`: how it begins; `life.rs` its process, and `reaper.rs` ends that when its time is over.
+//! - `process.rs`: its other end; `rows.rs` what it tells of rows.
 //! - `pool.rs`: those that are ready for more.
 //! - `foreign.rs`: what Agnes asks of files that strangers have written.
 
@@ -22,6 +22,7 @@ mod pool;
 mod process;
 mod reaper;
 mod rows;
+mod starter;
 mod walls;
 mod wire;
 
@@ -49,6 +50,15 @@ struct Open {
     limits: QueryLimits,
     /// The walls without which it doesn't open anything.
     needs: Vec<Wall>,
+}
+
+/// When a worker may compute, beside others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rank {
+    /// As all, until it has computed for long.
+    Usual,
+    /// When nobody else does: it is for somebody who has computed much.
+    Last,
 }
 
 /// What a worker is for: nothing that this doesn't take is within its walls.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::process::{KILLED, Worker, WorkerProgram};
 use super::reaper::Reaper;
-use super::{Open, Purpose, Wall};
+use super::starter::Starter;
+use super::{Open, Purpose, Rank, Wall};
 use crate::query::QueryLimits;
 use crate::{Error, Key, Kind, Result};
 
@@ -62,6 +63,7 @@ pub struct WorkerCounts {
 pub(crate) struct Pool {
     settings: WorkerSettings,
     reaper: Reaper,
+    starter: Starter,
     state: Arc<Mutex<State>>,
     /// Somebody has given one back.
     given_back: Condvar,
@@ -112,7 +114,8 @@ impl Pool {
         let kept = Arc::downgrade(&state);
         let tidy = move || kept.upgrade().iter().for_each(|state| tidy(state));
         let reaper = Reaper::start(settings.memory_bytes, tidy)?;
-        Ok(Arc::new(Pool { settings, reaper, state, given_back: Condvar::new() }))
+        let starter = Starter::new(&settings.program)?;
+        Ok(Arc::new(Pool { settings, reaper, starter, state, given_back: Condvar::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -168,7 +171,7 @@ impl Pool {
         drop(state);
         drop(gone);
         if taken.worker.is_none() {
-            taken.worker = Some(self.started(limits, purpose())?);
+            taken.worker = Some(self.started(limits, purpose(), Rank::Usual)?);
         }
         Ok(taken)
     }
@@ -181,8 +184,9 @@ impl Pool {
         self: &Arc<Self>,
         limits: &QueryLimits,
         purpose: Purpose,
+        rank: Rank,
     ) -> Result<Taken> {
-        self.start_in(self.turn(limits.patience)?, limits, purpose)
+        self.start_in(self.turn(limits.patience)?, limits, purpose, rank)
     }
 
     /// A worker of its own, for Agnes itself. It waits for nobody.
@@ -190,7 +194,7 @@ impl Pool {
     /// # Errors
     /// As [`Worker::start`].
     pub(crate) fn start(self: &Arc<Self>, limits: &QueryLimits, purpose: Purpose) -> Result<Taken> {
-        self.start_in(self.state(), limits, purpose)
+        self.start_in(self.state(), limits, purpose, Rank::Usual)
     }
 
     fn start_in(
@@ -198,6 +202,7 @@ impl Pool {
         mut state: MutexGuard<'_, State>,
         limits: &QueryLimits,
         purpose: Purpose,
+        rank: Rank,
     ) -> Result<Taken> {
         let mut gone = Vec::new();
         state.counts.busy += 1;
@@ -206,7 +211,7 @@ impl Pool {
         drop(gone);
         // From here on what was counted is given back.
         let mut taken = Taken { pool: self.clone(), key: None, worker: None };
-        taken.worker = Some(self.started(limits, purpose)?);
+        taken.worker = Some(self.started(limits, purpose, rank)?);
         Ok(taken)
     }
 
@@ -235,13 +240,15 @@ impl Pool {
         }
     }
 
-    fn started(&self, limits: &QueryLimits, purpose: Purpose) -> Result<Worker> {
+    fn started(&self, limits: &QueryLimits, purpose: Purpose, rank: Rank) -> Result<Worker> {
         let needs = match self.settings.without_walls || !cfg!(target_os = "linux") {
             true => Vec::new(),
             false => Wall::NEEDED.to_vec(),
         };
         let open = Open { purpose, limits: limits.clone(), needs };
-        let start = || Worker::start(&self.settings.program, &open, &self.reaper);
+        let (program, is_remote) = (&self.settings.program, open.purpose.is_remote());
+        let start =
+            || Worker::open(self.starter.process(is_remote)?, program, &open, &self.reaper, rank);
         match start() {
             // Whoever kills workers means what they do, which was nothing yet.
             Err(error) if error.context(Key::Reason) == Some(KILLED) => start(),

@@ -4,11 +4,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +14,9 @@ use arrow::buffer::Buffer;
 use super::life::{Life, OPENING, Why};
 use super::reaper::Reaper;
 use super::rows::{Decoder, Nonsense};
+use super::starter::Process;
 use super::wire::{self, Fault, Line, Tag};
-use super::{Open, Ready, Run, Wall};
+use super::{Open, Rank, Ready, Run, Wall};
 use crate::query::tree::Parser;
 use crate::query::{Has, Job, Place, Sink};
 use crate::{Error, Key, Kind, Result, ViewName};
@@ -118,36 +116,29 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Starts one, and waits until its instance is open.
+    /// Tells a process what it is for, and waits until its instance is open.
     ///
     /// # Errors
-    /// `Unavailable` when it doesn't start, naming the program; what it says of its instance.
-    pub(super) fn start(program: &WorkerProgram, open: &Open, reaper: &Reaper) -> Result<Worker> {
-        let failed = |what: String| {
-            Error::new(Kind::Unavailable, format!("the worker `{}` {what}", program.path.display()))
-        };
-        let io = |e: std::io::Error| failed(format!("doesn't start: {e}"));
-        let (line, its_line) = UnixStream::pair().map_err(io)?;
-        let (control, its_control) = UnixStream::pair().map_err(io)?;
-        control.set_nonblocking(true).map_err(io)?;
-        let mut command = Command::new(&program.path);
-        command.args(&program.arguments).env_clear().envs(program.environment.iter().cloned());
-        if open.purpose.is_remote() {
-            command.envs(program.remote_environment.iter().cloned());
-        }
-        command.current_dir("/");
-        // What ends whoever has started it is for her to pass on: she ends what runs in order.
-        command.process_group(0);
-        command.stdin(OwnedFd::from(its_line)).stdout(OwnedFd::from(its_control));
-        let child = command.stderr(Stdio::null()).spawn().map_err(io)?;
-        // From here on both of its ends are its own.
-        drop(command);
+    /// `Unavailable` when it isn't one, naming the program; what it says of its instance.
+    pub(super) fn open(
+        process: Process,
+        program: &WorkerProgram,
+        open: &Open,
+        reaper: &Reaper,
+        rank: Rank,
+    ) -> Result<Worker> {
+        let failed = |what: String| program.failed(&what);
+        let Process { line, mut life } = process;
         // Its time on each of its threads, and as much again for those that nobody counts.
-        let seconds = (open.limits.time.as_secs() + 2) * (u64::from(open.limits.threads) + 2);
-        let life = Arc::new(Life::new(child, control, seconds));
+        life.may_compute((open.limits.time.as_secs() + 2) * (u64::from(open.limits.threads) + 2));
+        if rank == Rank::Last {
+            life.stand_back();
+        }
+        let life = Arc::new(life);
         reaper.watch(&life);
         reaper.end_at(TO_OPEN, &life, OPENING);
-        let mut line = Line::new(line.into()).map_err(io)?;
+        let line = Line::new(line.into());
+        let mut line = line.map_err(|e| failed(format!("doesn't start: {e}")))?;
         let heard = line.tell(Tag::Open, open).and_then(|()| line.hear());
         let ready: Ready = match heard.and_then(|heard| {
             let is_there = life.has_opened();
@@ -269,11 +260,6 @@ impl Worker {
     /// The CPU time of what it was asked last, as far as anybody has seen.
     pub(crate) fn cpu(&self) -> Duration {
         self.life.cpu()
-    }
-
-    /// Lets everybody else go first. It serves nobody else afterwards.
-    pub(crate) fn stand_back(&self) {
-        self.life.stand_back();
     }
 
     fn end(&mut self, number: u64) {
