@@ -122,6 +122,8 @@ fn speed() {
     let mut times = Vec::new();
     for _ in 0..15 {
         let agnes = open(&data, Some(workers()), QueryLimits::default());
+        // A server is there for a while before somebody asks it.
+        std::thread::sleep(Duration::from_millis(500));
         let begun = Instant::now();
         let session = agnes.session().expect("a session opens");
         assert_eq!(count(&session, "SELECT count(*) FROM small"), 1);
@@ -254,11 +256,16 @@ fn p99(sorted: &[Duration]) -> Duration {
 /// Twenty users who ask something small, again and again: how long it takes, in order. All answers are
 /// right.
 fn honest(session: &(impl Fn(usize) -> Session + Sync), time: Duration) -> (Vec<Duration>, usize) {
-    let until = Instant::now() + time;
+    // The first ones start workers.
+    let ready = std::sync::Barrier::new(20);
     let mut all: Vec<Duration> = std::thread::scope(|scope| {
         let users = (0..20).map(|user| {
+            let ready = &ready;
             scope.spawn(move || {
                 let session = session(user);
+                assert_eq!(count(&session, HONEST), 50);
+                ready.wait();
+                let until = Instant::now() + time;
                 let mut times = Vec::new();
                 while Instant::now() < until {
                     let begun = Instant::now();

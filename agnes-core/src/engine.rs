@@ -4,10 +4,11 @@
 //! back a file's old content after it was replaced. Files are attached instead.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use duckdb::{Config, Connection};
 
-use crate::{Error, Key, Kind, Result};
+use crate::{Error, Key, Kind, Result, sql};
 
 /// What one instance may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +27,49 @@ impl Default for Limits {
     }
 }
 
+/// The instance that was opened before anybody knew its limits.
+static PREPARED: Mutex<Option<Connection>> = Mutex::new(None);
+
+fn prepared() -> MutexGuard<'static, Option<Connection>> {
+    PREPARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens an instance without a thread of its own, which the next caller of [`in_memory`] gets.
+///
+/// # Errors
+/// `Internal` when it doesn't open.
+pub(crate) fn prepare() -> Result<()> {
+    *prepared() = Some(opened("64MiB", "1", "0")?);
+    Ok(())
+}
+
+/// Closes what was prepared and not yet used.
+pub(crate) fn unprepare() {
+    drop(prepared().take());
+}
+
 /// A new, empty instance that fetches and loads nothing by itself and writes no
 /// temporary files.
 pub(crate) fn in_memory(limits: &Limits) -> Result<Connection> {
     let memory = format!("{}B", limits.memory_bytes.max(64 << 20));
     let threads = limits.threads.max(1).to_string();
+    match prepared().take() {
+        Some(ready) => {
+            run(&ready, "open the engine", &sql::limits(&memory, &threads, ASYNC_THREADS))
+                .map(|()| ready)
+        }
+        None => opened(&memory, &threads, ASYNC_THREADS),
+    }
+}
+
+/// DuckDB 2.0 otherwise starts eight more threads for each instance.
+const ASYNC_THREADS: &str = "1";
+
+fn opened(memory: &str, threads: &str, async_threads: &str) -> Result<Connection> {
     let settings = [
-        ("memory_limit", memory.as_str()),
-        ("threads", threads.as_str()),
-        // DuckDB 2.0 otherwise starts eight more threads for each instance.
-        ("async_threads", "1"),
+        ("memory_limit", memory),
+        ("threads", threads),
+        ("async_threads", async_threads),
         ("autoinstall_known_extensions", "false"),
         ("autoload_known_extensions", "false"),
         ("allow_persistent_secrets", "false"),

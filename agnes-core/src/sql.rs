@@ -304,6 +304,16 @@ pub(crate) fn with_texts(query: &str, columns: &[(&str, bool)]) -> Sql {
     Sql(format!("SELECT {} FROM ({query}\n) AS t({})", selected.join(", "), names.join(", ")))
 }
 
+/// What an instance may take, as its own settings have it.
+pub(crate) fn limits(memory: &str, threads: &str, async_threads: &str) -> Sql {
+    Sql(format!(
+        "SET memory_limit = {}; SET threads = {}; SET async_threads = {}",
+        literal(memory),
+        literal(threads),
+        literal(async_threads)
+    ))
+}
+
 /// Times are what they are in UTC, on whatever machine.
 pub(crate) const UTC: &str = "SET GLOBAL TimeZone = 'UTC'";
 

@@ -137,13 +137,18 @@ impl Work {
             Err(error) => (Err(error), Again::Nothing),
         };
         Box::new(move || {
+            // Whoever hears of the end finds the worker ready.
+            let (used, gone) = match again {
+                Again::Here(used) => (Some(used), None),
+                Again::Worker(taken) => (None, Some(taken.give_back())),
+                Again::Nothing => (None, None),
+            };
             ended.set(done);
             drop(messages);
             // Nobody waits for this.
-            match (again, shown.home()) {
-                (Again::Here(used), Home::Here(instance)) => instance.give_back(used),
-                (Again::Worker(taken), _) => drop(taken),
-                _ => {}
+            drop(gone);
+            if let (Some(used), Home::Here(instance)) = (used, shown.home()) {
+                instance.give_back(used);
             }
         })
     }

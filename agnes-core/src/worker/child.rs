@@ -37,7 +37,8 @@ pub fn serve_as_worker() -> ExitCode {
     // Whoever has started it ends it, and takes it along.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    // A file that may not grow is an error for whoever writes it.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGXFSZ] {
         // SAFETY: nothing is handled, it is only not heard.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
@@ -45,6 +46,7 @@ pub fn serve_as_worker() -> ExitCode {
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let Ok(mut line) = Line::new(line) else { return FAILED };
+    prepare();
     let open = match line.hear() {
         Ok((Tag::Open, content)) => wire::read::<Open>(&content),
         _ => return FAILED,
@@ -68,6 +70,37 @@ pub fn serve_as_worker() -> ExitCode {
 }
 
 const FAILED: ExitCode = ExitCode::FAILURE;
+
+/// Opens the engine before anybody says what for: most of the time in which whoever needs a worker would
+/// wait. There is nothing of a stranger's yet that could do something with it outside of the walls.
+fn prepare() {
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    // A version of the engine that starts threads all the same has to be opened behind the walls.
+    if engine::prepare().is_err() || threads() != 1 {
+        engine::unprepare();
+    }
+    forget_code();
+}
+
+/// Lets go of the code that was needed to open the engine and won't be again: it stays in the system's
+/// memory, where it is shared, and is found there page by page.
+fn forget_code() {
+    #[cfg(target_os = "linux")]
+    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp")) = (words.next(), words.next()) else { continue };
+        let ends = range.split_once('-').and_then(|(begin, end)| {
+            let of = |text| usize::from_str_radix(text, 16).ok();
+            Some((of(begin)?, of(end)?))
+        });
+        let is_of_a_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
+        if let (Some((begin, end)), true) = (ends, is_of_a_file) {
+            let begin_at = std::ptr::without_provenance_mut(begin);
+            // SAFETY: code that nobody has written to is read from its file again.
+            unsafe { libc::madvise(begin_at, end - begin, libc::MADV_DONTNEED) };
+        }
+    }
+}
 
 /// What it was opened for.
 struct Engine {

@@ -144,6 +144,16 @@ impl Life {
         }
     }
 
+    /// Ends the process if it waits for more; false where it doesn't.
+    pub(super) fn end_resting(&self, why: Why) -> bool {
+        let does = self.does();
+        let ends = does & RESTING != 0 && does < ENDED_HERE && self.turns(does, ENDED_HERE);
+        if ends {
+            self.signal(why);
+        }
+        ends
+    }
+
     /// Ends the process, whatever it does.
     pub(super) fn end_now(&self, why: Why) {
         // What waits for the next statement must not be taken for one.
@@ -253,8 +263,8 @@ impl Life {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child().id()));
         for task in tasks.into_iter().flatten().flatten() {
             let id = task.file_name().to_str().and_then(|id| id.parse().ok());
-            if let Some(id) = id {
-                goes_last(id);
+            if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::setpriority_process(Some(id), 19);
             }
         }
     }
@@ -268,21 +278,6 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.kill(Why::Over);
-    }
-}
-
-/// Lets a thread compute when nobody else does. Whoever wakes up beside it runs at once, where one that
-/// is merely nice has its turn first.
-fn goes_last(thread: i32) {
-    #[cfg(target_os = "linux")]
-    // SAFETY: it reads what it is given, and takes any number of a thread.
-    unsafe {
-        let priority = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const priority);
-    }
-    #[cfg(not(target_os = "linux"))]
-    if let Some(process) = rustix::process::Pid::from_raw(thread) {
-        let _ = rustix::process::setpriority_process(Some(process), 19);
     }
 }
 

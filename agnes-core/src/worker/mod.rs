@@ -57,7 +57,7 @@ struct Open {
 pub(crate) enum Rank {
     /// As all, until it has computed for long.
     Usual,
-    /// When nobody else does: it is for somebody who has computed much.
+    /// Behind all others: it is for somebody who has computed much.
     Last,
 }
 

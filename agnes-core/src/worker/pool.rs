@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::process::{KILLED, Worker, WorkerProgram};
-use super::reaper::Reaper;
+use super::reaper::{Memory, Reaper};
 use super::starter::Starter;
 use super::{Open, Purpose, Rank, Wall};
 use crate::query::QueryLimits;
@@ -113,7 +113,8 @@ impl Pool {
         let state = Arc::<Mutex<State>>::default();
         let kept = Arc::downgrade(&state);
         let tidy = move || kept.upgrade().iter().for_each(|state| tidy(state));
-        let reaper = Reaper::start(settings.memory_bytes, tidy)?;
+        let memory = Memory { all: settings.memory_bytes, idle: settings.idle_memory_bytes };
+        let reaper = Reaper::start(memory, tidy)?;
         let starter = Starter::new(&settings.program)?;
         Ok(Arc::new(Pool { settings, reaper, starter, state, given_back: Condvar::new() }))
     }
@@ -164,7 +165,7 @@ impl Pool {
             }
         };
         state.counts.busy += 1;
-        let mut taken = Taken { pool: self.clone(), key: Some(key), worker: ready };
+        let mut taken = Taken { pool: self.clone(), key: Some(key), worker: ready, is_back: false };
         if taken.worker.is_none() {
             self.make_room(&mut state, &mut gone);
         }
@@ -210,7 +211,7 @@ impl Pool {
         drop(state);
         drop(gone);
         // From here on what was counted is given back.
-        let mut taken = Taken { pool: self.clone(), key: None, worker: None };
+        let mut taken = Taken { pool: self.clone(), key: None, worker: None, is_back: false };
         taken.worker = Some(self.started(limits, purpose, rank)?);
         Ok(taken)
     }
@@ -266,14 +267,14 @@ impl Pool {
         drop::<Vec<_>>(gone);
     }
 
-    /// Takes back what somebody has used, if anything has come of it.
-    fn give_back(&self, key: Option<u64>, worker: Option<Worker>) {
+    /// Takes back what somebody has used, if anything has come of it. Gives what is to be ended, which
+    /// takes a moment.
+    fn give_back(&self, key: Option<u64>, worker: Option<Worker>) -> Option<Worker> {
         let settings = &self.settings;
         let worker = worker.map(|worker| {
             let stays = key.is_some()
                 && worker.is_as_good_as_new()
                 && worker.served() < settings.statements
-                && worker.memory_bytes().is_none_or(|bytes| bytes <= settings.idle_memory_bytes)
                 && worker.rest(settings.idle);
             (worker, stays)
         });
@@ -294,8 +295,7 @@ impl Pool {
         };
         drop(state);
         self.given_back.notify_one();
-        // Ended once nobody waits behind this lock.
-        drop(gone);
+        gone
     }
 }
 
@@ -306,6 +306,7 @@ pub(crate) struct Taken {
     /// Whom it may serve next; nobody when absent.
     key: Option<u64>,
     worker: Option<Worker>,
+    is_back: bool,
 }
 
 impl Taken {
@@ -316,10 +317,22 @@ impl Taken {
     pub(crate) fn worker(&mut self) -> Result<&mut Worker> {
         self.worker.as_mut().ok_or_else(|| Error::internal("there is no worker"))
     }
+
+    /// Gives it back for the next statement. What comes of this takes a moment to drop.
+    pub(crate) fn give_back(mut self) -> impl Sized {
+        self.back()
+    }
+
+    fn back(&mut self) -> Option<Worker> {
+        match std::mem::replace(&mut self.is_back, true) {
+            true => None,
+            false => self.pool.give_back(self.key, self.worker.take()),
+        }
+    }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.pool.give_back(self.key, self.worker.take());
+        drop(self.back());
     }
 }

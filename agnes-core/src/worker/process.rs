@@ -225,11 +225,6 @@ impl Worker {
         resting.is_some()
     }
 
-    /// The memory that it has for itself, bytes, where the system says so.
-    pub(super) fn memory_bytes(&self) -> Option<u64> {
-        self.life.memory_bytes()
-    }
-
     /// How many statements it has run.
     pub(super) fn served(&self) -> u64 {
         self.served

@@ -150,14 +150,21 @@ mod system {
             )
         };
         bound(Resource::Core, 0)?;
-        if open.purpose.writes().is_none() {
-            bound(Resource::Fsize, 0)?;
-        }
+        bound(Resource::Fsize, open.purpose.writes().map_or(0, room))?;
         // Beside what the engine counts: code, stacks, what the allocator keeps, values in one vector.
         let now = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages: u64 = now.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
         let there = pages * rustix::param::page_size() as u64;
         bound(Resource::As, there + 2 * open.limits.memory_bytes + (2 << 30))
+    }
+
+    /// The most that a file may grow to, bytes: nine tenths of what is free on its disk, so that nobody's
+    /// rows take the last of it.
+    fn room(file: &Path) -> u64 {
+        let disk = rustix::fs::statvfs(file);
+        let free = disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let most = rustix::process::getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX);
+        (free / 10 * 9).min(most)
     }
 
     /// Gives away what root may beyond the files that are another user's.

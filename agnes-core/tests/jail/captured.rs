@@ -77,6 +77,10 @@ extern "C" fn attack(_: c_int) {
     }
     tell("list a folder", open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY));
     tell("write what is granted", open(granted, libc::O_WRONLY));
+    let file = open(granted, libc::O_WRONLY);
+    // More than nine tenths of what is free, and less than any file may have.
+    tell("fill the disk", call!(libc::SYS_pwrite64, file, c"x".as_ptr(), 1, 1_i64 << 43));
+    call!(libc::SYS_close, file);
     tell("write a secret", open(secret, libc::O_WRONLY));
     tell("make a file", open(c"/tmp/agnes-jail-made".as_ptr(), libc::O_WRONLY | libc::O_CREAT));
     tell("make a nameless file", open(told.folder.as_ptr(), libc::O_WRONLY | libc::O_TMPFILE));
