@@ -215,7 +215,7 @@ fn a_pivot_finds_its_columns_by_itself() {
         "PIVOT (SELECT day, customer AS k FROM orders) ON k || ' of ' || year(day)",
         "SELECT c1 FROM (PIVOT orders ON customer USING count(*) GROUP BY id) ORDER BY id -- all",
         "WITH o(n, k) AS (SELECT id, customer FROM orders) PIVOT o ON k /* each */ USING sum(n)",
-        "FROM (PIVOT (PIVOT orders ON customer USING count(*) GROUP BY id) ON c0 USING max(c1))",
+        "FROM (PIVOT (PIVOT orders ON customer USING count(*) GROUP BY id) ON c0 USING max(c1)) ORDER BY ALL",
         // A value is text, and NULL is none.
         "PIVOT (SELECT nullif(id, 0) AS k, 'it''s' AS t FROM orders WHERE id < 2) ON t, k",
         "PIVOT orders ON amount, day USING first(id) GROUP BY last_update ORDER BY ALL",
