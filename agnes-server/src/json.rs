@@ -211,7 +211,7 @@ mod tests {
             "NULL",
             "true",
             "-9223372036854775808 + i",
-            "-170141183460469231731687303715884105728::HUGEINT",
+            "(-170141183460469231731687303715884105727)::HUGEINT",
             "-1.7976931348623157e308::DOUBLE",
             "'nan'::FLOAT",
             "repeat(chr(1), i)",
@@ -234,6 +234,9 @@ mod tests {
             "CASE WHEN i > 5 THEN union_value(number := i)::UNION(number BIGINT, \"a text\" VARCHAR) END",
             "['x', 'y\"', chr(1) || 'long']::ENUM('x', 'y\"', '\u{1}long')[]",
             "CASE WHEN i > 5 THEN 'y\"'::ENUM('x', 'y\"') END",
+            "union_value(list := [NULL, NULL, NULL, i::VARCHAR, NULL])",
+            "MAP {[NULL, NULL, NULL, NULL, NULL, NULL]: '\\'}",
+            "{'b': '\\x00\"'::BLOB, 't': 'plain text'}",
         ] {
             let text = format!("SELECT {of} AS v FROM range(20) t(i) OFFSET 3");
             let read = session.query(&text, &QueryOptions::default()).unwrap().read_all();

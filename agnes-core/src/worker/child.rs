@@ -227,7 +227,14 @@ fn ask(line: &mut Line, connection: &Connection, tag: Tag, content: &[u8]) -> st
     });
     match done {
         Ok(None) => line.say(Tag::Done, &[]),
-        Ok(Some(texts)) => line.tell(Tag::Text, &texts),
+        Ok(Some(texts)) => match line.tell(Tag::Text, &texts) {
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                let most = wire::FRAME_MAX >> 20;
+                let error = Error::new(Kind::Limit, format!("it has more than {most} MiB of text"));
+                line.tell(Tag::Failed, &wire::Fault::from(&error))
+            }
+            said => said,
+        },
         Err(error) => line.tell(Tag::Failed, &wire::Fault::from(&error)),
     }
 }

@@ -125,6 +125,9 @@ impl Foreign {
         content: &str,
     ) -> Result<(Tag, arrow::buffer::Buffer)> {
         let Home::Worker(taken) = &self.home else { return Err(wire::garbled()) };
+        if self.fate.get().is_some() {
+            return Err(Error::new(Kind::Unavailable, "its worker has ended; try again"));
+        }
         let mut taken = taken.borrow_mut();
         let worker = taken.worker()?;
         let begun = Instant::now();

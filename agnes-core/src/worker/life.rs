@@ -125,10 +125,9 @@ impl Life {
         self.does() == number
     }
 
-    /// Whether it is at work on something.
-    pub(super) fn is_at_work(&self) -> bool {
-        let does = self.does();
-        does != NOTHING && does & RESTING == 0
+    /// The number of what it is at work on.
+    pub(super) fn work(&self) -> Option<u64> {
+        Some(self.does()).filter(|does| *does != NOTHING && does & RESTING == 0)
     }
 
     /// Whether it waits for more.

@@ -83,12 +83,12 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets go of those that ended while they had nothing to do: until then a process that has ended is
-/// still listed, and its sockets are open.
+/// Lets go of those that have ended while they had nothing to do: until then a process that has ended is
+/// still listed, and its sockets are open. Nobody is waited for.
 fn tidy(state: &Mutex<State>) {
     let mut state = locked(state);
     let (stay, gone) =
-        std::mem::take(&mut state.idle).into_iter().partition(|(_, worker)| worker.is_ready());
+        std::mem::take(&mut state.idle).into_iter().partition(|(_, worker)| worker.is_there());
     state.idle = stay;
     drop(state);
     drop::<Vec<_>>(gone);
@@ -98,6 +98,8 @@ fn tidy(state: &Mutex<State>) {
 struct State {
     /// The one that was used last is last.
     idle: Vec<(u64, Worker)>,
+    /// Of those that are busy, the ones that work for Agnes itself and take nobody's turn.
+    own: usize,
     counts: WorkerCounts,
     next: u64,
 }
@@ -165,7 +167,13 @@ impl Pool {
             }
         };
         state.counts.busy += 1;
-        let mut taken = Taken { pool: self.clone(), key: Some(key), worker: ready, is_back: false };
+        let mut taken = Taken {
+            pool: self.clone(),
+            key: Some(key),
+            worker: ready,
+            is_own: false,
+            is_back: false,
+        };
         if taken.worker.is_none() {
             self.make_room(&mut state, &mut gone);
         }
@@ -195,7 +203,14 @@ impl Pool {
     /// # Errors
     /// As [`Worker::start`].
     pub(crate) fn start(self: &Arc<Self>, limits: &QueryLimits, purpose: Purpose) -> Result<Taken> {
-        self.start_in(self.state(), limits, purpose, Rank::Usual)
+        let mut state = self.state();
+        state.own += 1;
+        let mut taken = self.start_in(state, limits, purpose, Rank::Usual);
+        match &mut taken {
+            Ok(taken) => taken.is_own = true,
+            Err(_) => self.state().own -= 1,
+        }
+        taken
     }
 
     fn start_in(
@@ -211,7 +226,8 @@ impl Pool {
         drop(state);
         drop(gone);
         // From here on what was counted is given back.
-        let mut taken = Taken { pool: self.clone(), key: None, worker: None, is_back: false };
+        let mut taken =
+            Taken { pool: self.clone(), key: None, worker: None, is_own: false, is_back: false };
         taken.worker = Some(self.started(limits, purpose, rank)?);
         Ok(taken)
     }
@@ -219,7 +235,7 @@ impl Pool {
     /// Waits until fewer are at work than there may be.
     fn turn(&self, patience: Duration) -> Result<MutexGuard<'_, State>> {
         let most = self.settings.most.max(1);
-        let is_full = |state: &mut State| state.counts.busy >= most;
+        let is_full = |state: &mut State| state.counts.busy.saturating_sub(state.own) >= most;
         let waited = self.given_back.wait_timeout_while(self.state(), patience, is_full);
         let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         match waited.timed_out() {
@@ -306,6 +322,8 @@ pub(crate) struct Taken {
     /// Whom it may serve next; nobody when absent.
     key: Option<u64>,
     worker: Option<Worker>,
+    /// Whether it works for Agnes itself.
+    is_own: bool,
     is_back: bool,
 }
 
@@ -326,7 +344,10 @@ impl Taken {
     fn back(&mut self) -> Option<Worker> {
         match std::mem::replace(&mut self.is_back, true) {
             true => None,
-            false => self.pool.give_back(self.key, self.worker.take()),
+            false => {
+                self.pool.state().own -= usize::from(self.is_own);
+                self.pool.give_back(self.key, self.worker.take())
+            }
         }
     }
 }

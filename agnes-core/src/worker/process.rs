@@ -206,14 +206,15 @@ impl Worker {
         self.fate
     }
 
-    /// Whether it waits for more, and is there to be asked.
-    pub(super) fn is_ready(&self) -> bool {
-        self.life.rests() && self.life.is_there()
+    /// Whether its process hasn't ended.
+    pub(super) fn is_there(&self) -> bool {
+        self.life.is_there()
     }
 
-    /// Takes it from where it waits; false when it isn't there any more.
+    /// Takes it from where it waits; false when it isn't there any more, or was told to stand back while
+    /// its statement ended.
     pub(super) fn wakes(&self) -> bool {
-        self.life.wakes(self.served)
+        self.life.wakes(self.served) && !self.life.stands_back()
     }
 
     /// Lets it wait for more, for so long; false where it is still at work on something.

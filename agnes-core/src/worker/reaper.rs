@@ -167,11 +167,11 @@ impl Reaper {
 
 /// Lets others go before a worker that has computed for long, and ends one that has for too long.
 fn slow_down(life: &Life) {
-    match life.is_at_work() {
-        true if life.is_spent() => life.end_now(Why::Time),
-        true if life.cpu() > LONG => life.stand_back(),
+    match life.work() {
+        Some(number) if life.is_spent() => life.end(number, Why::Time),
+        Some(_) if life.cpu() > LONG => life.stand_back(),
         // What it was asked has ended long ago.
-        false if life.rests() && life.cpu() > life.cpu_asked() + LONG => {
+        None if life.rests() && life.cpu() > life.cpu_asked() + LONG => {
             life.end_resting(Why::Over);
         }
         _ => {}

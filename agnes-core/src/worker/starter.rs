@@ -52,6 +52,10 @@ impl WorkerProgram {
 
 /// How long the one before has for itself until the next is started.
 const REST: Duration = Duration::from_millis(100);
+/// How often the one that waits is looked at: somebody may have killed it.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a process may take to start.
+const TO_START: Duration = Duration::from_secs(20);
 
 /// Starts processes. Its thread ends with it.
 pub(super) struct Starter(Sender<Wanted>);
@@ -68,20 +72,24 @@ impl Starter {
         let work = move || {
             // Whoever wants one hears why there is none.
             let mut ready = Process::start(&program, false).ok();
+            let mut wait = LOOK;
             loop {
-                let wanted = match take.recv_timeout(REST) {
+                let Wanted { is_remote, answer } = match take.recv_timeout(wait) {
+                    Ok(wanted) => wanted,
                     Err(RecvTimeoutError::Timeout) => {
-                        ready = ready.or_else(|| Process::start(&program, false).ok());
-                        take.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                        let there = ready.filter(|process| process.life.is_there());
+                        ready = there.or_else(|| Process::start(&program, false).ok());
+                        wait = LOOK;
+                        continue;
                     }
-                    heard => heard,
+                    Err(RecvTimeoutError::Disconnected) => return,
                 };
-                let Ok(Wanted { is_remote, answer }) = wanted else { return };
                 let found = if is_remote { None } else { ready.take() };
                 let found = found.filter(|process| process.life.is_there());
                 let process = found.map_or_else(|| Process::start(&program, is_remote), Ok);
                 // Nobody to hear it: it ends.
                 let _ = answer.send(process);
+                wait = REST;
             }
         };
         let thread = std::thread::Builder::new().name("agnes-starter".into()).spawn(work);
@@ -98,6 +106,7 @@ impl Starter {
         let (answer, heard) = mpsc::sync_channel(1);
         let gone = || Error::internal("nobody starts workers any more");
         self.0.send(Wanted { is_remote, answer }).map_err(|_| gone())?;
-        heard.recv().map_err(|_| gone())?
+        // In a process that was forked off there is nobody who hears.
+        heard.recv_timeout(TO_START).map_err(|_| gone())?
     }
 }

@@ -161,7 +161,8 @@ mod system {
     /// The most that a file may grow to, bytes: nine tenths of what is free on its disk, so that nobody's
     /// rows take the last of it.
     fn room(file: &Path) -> u64 {
-        let disk = rustix::fs::statvfs(file);
+        // Some don't say how large they are.
+        let disk = rustix::fs::statvfs(file).ok().filter(|disk| disk.f_blocks > 0);
         let free = disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         let most = rustix::process::getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX);
         (free / 10 * 9).min(most)

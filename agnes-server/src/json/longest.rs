@@ -4,12 +4,12 @@
 use agnes_core::arrow::array::{Array, AsArray, OffsetSizeTrait};
 use agnes_core::arrow::datatypes::{DataType, FieldRef};
 
-/// The most bytes of a character: `\u0000`.
+/// The most bytes of a character in a name: `\u0000`.
 const CHARACTER: usize = 6;
 /// The most bytes of a number, a moment or an interval, with quotes and a comma.
 const PLAIN: usize = 128;
-/// Brackets or quotes, and a comma; `null,` without a value.
-const AROUND: usize = 5;
+/// Brackets or quotes, and a comma and a space; `null, ` without a value.
+const AROUND: usize = 6;
 
 /// The most bytes that the values of an array take, one after the other.
 pub(super) fn longest(array: &dyn Array) -> usize {
@@ -17,10 +17,16 @@ pub(super) fn longest(array: &dyn Array) -> usize {
     let of_each = |bytes: usize| bytes.saturating_mul(count);
     let inside = match array.data_type() {
         DataType::Null => 0,
-        DataType::Utf8 => texts(array.as_string::<i32>().value_offsets()),
-        DataType::LargeUtf8 => texts(array.as_string::<i64>().value_offsets()),
-        DataType::Binary => texts(array.as_binary::<i32>().value_offsets()),
-        DataType::LargeBinary => texts(array.as_binary::<i64>().value_offsets()),
+        DataType::Utf8 => {
+            let texts = array.as_string::<i32>();
+            escaped(texts.value_offsets(), texts.value_data())
+        }
+        DataType::LargeUtf8 => {
+            let texts = array.as_string::<i64>();
+            escaped(texts.value_offsets(), texts.value_data())
+        }
+        DataType::Binary => hex(array.as_binary::<i32>().value_offsets()),
+        DataType::LargeBinary => hex(array.as_binary::<i64>().value_offsets()),
         DataType::List(_) => {
             let list = array.as_list::<i32>();
             items(list.value_offsets(), list.values())
@@ -45,9 +51,11 @@ pub(super) fn longest(array: &dyn Array) -> usize {
             values.fold(names, usize::saturating_add)
         }
         DataType::Dictionary(..) => {
-            let values = array.as_any_dictionary().values();
-            let each = (0..values.len()).map(|at| longest(&values.slice(at, 1)));
-            of_each(each.max().unwrap_or(0))
+            let dictionary = array.as_any_dictionary();
+            let values = dictionary.values();
+            let keys = if values.is_empty() { Vec::new() } else { dictionary.normalized_keys() };
+            let each = keys.into_iter().map(|at| longest(&values.slice(at, 1)));
+            each.fold(0, usize::saturating_add)
         }
         kind if kind.is_primitive() || *kind == DataType::Boolean => of_each(PLAIN),
         // The engine gives no others.
@@ -61,9 +69,19 @@ pub(super) fn name(field: &FieldRef) -> usize {
     field.name().len().saturating_mul(CHARACTER).saturating_add(AROUND)
 }
 
-fn texts<O: OffsetSizeTrait>(offsets: &[O]) -> usize {
+fn escaped<O: OffsetSizeTrait>(offsets: &[O], bytes: &[u8]) -> usize {
     let (begin, end) = ends(offsets);
-    end.saturating_sub(begin).saturating_mul(CHARACTER)
+    let each = bytes.get(begin..end).unwrap_or_default().iter().map(|byte| match byte {
+        0..0x20 => CHARACTER,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    });
+    each.sum()
+}
+
+fn hex<O: OffsetSizeTrait>(offsets: &[O]) -> usize {
+    let (begin, end) = ends(offsets);
+    end.saturating_sub(begin).saturating_mul(2)
 }
 
 fn items<O: OffsetSizeTrait>(offsets: &[O], values: &dyn Array) -> usize {
