@@ -21,6 +21,9 @@ pub const ROWS: u8 = 10;
 pub const DONE: u8 = 11;
 pub const FAILED: u8 = 12;
 
+/// The most bytes of rows that are kept.
+const ROWS_MAX: usize = 256 << 20;
+
 /// A worker, and both of its sockets.
 pub struct Worker {
     pub child: Child,
@@ -96,6 +99,8 @@ impl Worker {
         loop {
             let Ok((tag, content)) = self.hear() else { return None };
             match tag {
+                // One that never ends is ended like one that says nothing.
+                ROWS if rows.len() > ROWS_MAX => return None,
                 COLUMNS | ROWS => rows.extend_from_slice(&content),
                 MAY => self.say(YES, &[]),
                 DONE => {
