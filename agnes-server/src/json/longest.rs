@@ -6,10 +6,10 @@ use agnes_core::arrow::datatypes::{DataType, FieldRef};
 
 /// The most bytes of a character in a name: `\u0000`.
 const CHARACTER: usize = 6;
-/// The most bytes of a number, a moment or an interval, with quotes and a comma.
-const PLAIN: usize = 128;
-/// Brackets or quotes, and a comma and a space; `null, ` without a value.
-const AROUND: usize = 6;
+/// What stands in place of a value, or of a longer one's first bytes.
+const NULL: usize = 4;
+/// A value of up to four bytes, or brackets or quotes, with a comma and a space.
+const AROUND: usize = NULL + 2;
 
 /// The most bytes that the values of an array take, one after the other.
 pub(super) fn longest(array: &dyn Array) -> usize {
@@ -57,11 +57,36 @@ pub(super) fn longest(array: &dyn Array) -> usize {
             let each = keys.into_iter().map(|at| longest(&values.slice(at, 1)));
             each.fold(0, usize::saturating_add)
         }
-        kind if kind.is_primitive() || *kind == DataType::Boolean => of_each(PLAIN),
+        kind if kind.is_primitive() || *kind == DataType::Boolean => {
+            of_each(width(kind).saturating_sub(NULL))
+        }
         // The engine gives no others.
         _ => array.get_array_memory_size().saturating_mul(CHARACTER),
     };
     of_each(AROUND).saturating_add(inside)
+}
+
+/// The most bytes of a value that has no others in it, with its quotes.
+fn width(kind: &DataType) -> usize {
+    match kind {
+        DataType::Boolean => "false".len(),
+        DataType::Int8 | DataType::UInt8 => "-128".len(),
+        DataType::Int16 | DataType::UInt16 => "-32768".len(),
+        DataType::Int32 | DataType::UInt32 => "-2147483648".len(),
+        DataType::Int64 | DataType::UInt64 => "-9223372036854775808".len(),
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            "-2.2250738585072014e-308".len()
+        }
+        // With a sign, a point, a nought before it, and quotes.
+        DataType::Decimal32(digits, _)
+        | DataType::Decimal64(digits, _)
+        | DataType::Decimal128(digits, _)
+        | DataType::Decimal256(digits, _) => usize::from(*digits) + 5,
+        DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_) => 32,
+        DataType::Timestamp(..) => 64,
+        // An interval in words.
+        _ => 128,
+    }
 }
 
 /// The name of a field before its value.

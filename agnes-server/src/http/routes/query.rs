@@ -218,7 +218,7 @@ fn json_body(mut rows: Rows) -> Result<Vec<u8>> {
         return Err(Error::new(
             Kind::Limit,
             format!(
-                "a row has more than {} MiB as JSON; select less of it, or ask for Arrow",
+                "a row may have more than {} MiB as JSON; select less of it, or ask for Arrow",
                 encoded::MOST >> 20
             ),
         ));
