@@ -98,10 +98,34 @@ fn tidy(state: &Mutex<State>) {
 struct State {
     /// The one that was used last is last.
     idle: Vec<(u64, Worker)>,
-    /// Of those that are busy, the ones that work for Agnes itself and take nobody's turn.
+    /// Those at work on somebody's statement, of which there may be so many.
+    turns: usize,
+    /// Those at work for Agnes itself, which take nobody's turn.
     own: usize,
-    counts: WorkerCounts,
+    started: u64,
+    ended: u64,
     next: u64,
+}
+
+impl State {
+    fn busy(&self) -> usize {
+        self.turns + self.own
+    }
+
+    /// Those that are at work for the same.
+    fn at_work(&mut self, on: Work) -> &mut usize {
+        match on {
+            Work::Statement => &mut self.turns,
+            Work::Own => &mut self.own,
+        }
+    }
+}
+
+/// For whom a worker is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Statement,
+    Own,
 }
 
 impl std::fmt::Debug for Pool {
@@ -127,7 +151,8 @@ impl Pool {
 
     pub(crate) fn counts(&self) -> WorkerCounts {
         let state = self.state();
-        WorkerCounts { idle: state.idle.len(), ..state.counts }
+        let State { started, ended, .. } = *state;
+        WorkerCounts { busy: state.busy(), idle: state.idle.len(), started, ended }
     }
 
     /// The walls that stand around a worker here.
@@ -166,14 +191,8 @@ impl Pool {
                 false => gone.push(worker),
             }
         };
-        state.counts.busy += 1;
-        let mut taken = Taken {
-            pool: self.clone(),
-            key: Some(key),
-            worker: ready,
-            is_own: false,
-            is_back: false,
-        };
+        let mut taken = self.taken(&mut state, Some(key), Work::Statement);
+        taken.worker = ready;
         if taken.worker.is_none() {
             self.make_room(&mut state, &mut gone);
         }
@@ -195,7 +214,7 @@ impl Pool {
         purpose: Purpose,
         rank: Rank,
     ) -> Result<Taken> {
-        self.start_in(self.turn(limits.patience)?, limits, purpose, rank)
+        self.start_in(self.turn(limits.patience)?, Work::Statement, limits, purpose, rank)
     }
 
     /// A worker of its own, for Agnes itself. It waits for nobody.
@@ -203,39 +222,36 @@ impl Pool {
     /// # Errors
     /// As [`Worker::start`].
     pub(crate) fn start(self: &Arc<Self>, limits: &QueryLimits, purpose: Purpose) -> Result<Taken> {
-        let mut state = self.state();
-        state.own += 1;
-        let mut taken = self.start_in(state, limits, purpose, Rank::Usual);
-        match &mut taken {
-            Ok(taken) => taken.is_own = true,
-            Err(_) => self.state().own -= 1,
-        }
-        taken
+        self.start_in(self.state(), Work::Own, limits, purpose, Rank::Usual)
     }
 
     fn start_in(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
+        work: Work,
         limits: &QueryLimits,
         purpose: Purpose,
         rank: Rank,
     ) -> Result<Taken> {
         let mut gone = Vec::new();
-        state.counts.busy += 1;
+        let mut taken = self.taken(&mut state, None, work);
         self.make_room(&mut state, &mut gone);
         drop(state);
         drop(gone);
-        // From here on what was counted is given back.
-        let mut taken =
-            Taken { pool: self.clone(), key: None, worker: None, is_own: false, is_back: false };
         taken.worker = Some(self.started(limits, purpose, rank)?);
         Ok(taken)
+    }
+
+    /// Counts one more at work; what this gives counts it off again.
+    fn taken(self: &Arc<Self>, state: &mut State, key: Option<u64>, work: Work) -> Taken {
+        *state.at_work(work) += 1;
+        Taken { pool: Some(self.clone()), key, work, worker: None }
     }
 
     /// Waits until fewer are at work than there may be.
     fn turn(&self, patience: Duration) -> Result<MutexGuard<'_, State>> {
         let most = self.settings.most.max(1);
-        let is_full = |state: &mut State| state.counts.busy.saturating_sub(state.own) >= most;
+        let is_full = |state: &mut State| state.turns >= most;
         let waited = self.given_back.wait_timeout_while(self.state(), patience, is_full);
         let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         match waited.timed_out() {
@@ -249,9 +265,8 @@ impl Pool {
 
     /// Takes those that have nothing to do away where one more would be too many.
     fn make_room(&self, state: &mut State, gone: &mut Vec<Worker>) {
-        state.counts.started += 1;
-        while state.idle.len() + state.counts.busy > self.settings.most.max(1)
-            && !state.idle.is_empty()
+        state.started += 1;
+        while state.idle.len() + state.busy() > self.settings.most.max(1) && !state.idle.is_empty()
         {
             gone.push(state.idle.remove(0).1);
         }
@@ -285,7 +300,7 @@ impl Pool {
 
     /// Takes back what somebody has used, if anything has come of it. Gives what is to be ended, which
     /// takes a moment.
-    fn give_back(&self, key: Option<u64>, worker: Option<Worker>) -> Option<Worker> {
+    fn give_back(&self, key: Option<u64>, work: Work, worker: Option<Worker>) -> Option<Worker> {
         let settings = &self.settings;
         let worker = worker.map(|worker| {
             let stays = key.is_some()
@@ -295,7 +310,7 @@ impl Pool {
             (worker, stays)
         });
         let mut state = self.state();
-        state.counts.busy -= 1;
+        *state.at_work(work) -= 1;
         let gone = match worker {
             Some((worker, stays)) => match key.filter(|_| stays) {
                 Some(key) => {
@@ -303,7 +318,7 @@ impl Pool {
                     None
                 }
                 None => {
-                    state.counts.ended += u64::from(!worker.is_sound());
+                    state.ended += u64::from(!worker.is_sound());
                     Some(worker)
                 }
             },
@@ -318,13 +333,12 @@ impl Pool {
 /// A worker that somebody uses.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pool: Arc<Pool>,
+    /// None once it was given back.
+    pool: Option<Arc<Pool>>,
     /// Whom it may serve next; nobody when absent.
     key: Option<u64>,
+    work: Work,
     worker: Option<Worker>,
-    /// Whether it works for Agnes itself.
-    is_own: bool,
-    is_back: bool,
 }
 
 impl Taken {
@@ -342,13 +356,8 @@ impl Taken {
     }
 
     fn back(&mut self) -> Option<Worker> {
-        match std::mem::replace(&mut self.is_back, true) {
-            true => None,
-            false => {
-                self.pool.state().own -= usize::from(self.is_own);
-                self.pool.give_back(self.key, self.worker.take())
-            }
-        }
+        let pool = self.pool.take()?;
+        pool.give_back(self.key, self.work, self.worker.take())
     }
 }
 
