@@ -38,12 +38,14 @@ fn prepared() -> MutexGuard<'static, Option<Connection>> {
 ///
 /// # Errors
 /// `Internal` when it doesn't open.
+#[cfg(target_os = "linux")]
 pub(crate) fn prepare() -> Result<()> {
     *prepared() = Some(opened("64MiB", "1", "0")?);
     Ok(())
 }
 
 /// Closes what was prepared and not yet used.
+#[cfg(target_os = "linux")]
 pub(crate) fn unprepare() {
     drop(prepared().take());
 }

@@ -46,6 +46,7 @@ pub fn serve_as_worker() -> ExitCode {
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let Ok(mut line) = Line::new(line) else { return FAILED };
+    #[cfg(target_os = "linux")]
     prepare();
     let open = match line.hear() {
         Ok((Tag::Open, content)) => wire::read::<Open>(&content),
@@ -73,6 +74,7 @@ const FAILED: ExitCode = ExitCode::FAILURE;
 
 /// Opens the engine before anybody says what for: most of the time in which whoever needs a worker would
 /// wait. There is nothing of a stranger's yet that could do something with it outside of the walls.
+#[cfg(target_os = "linux")]
 fn prepare() {
     let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     // A version of the engine that starts threads all the same has to be opened behind the walls.
@@ -84,8 +86,8 @@ fn prepare() {
 
 /// Lets go of the code that was needed to open the engine and won't be again: it stays in the system's
 /// memory, where it is shared, and is found there page by page.
+#[cfg(target_os = "linux")]
 fn forget_code() {
-    #[cfg(target_os = "linux")]
     for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some("r-xp")) = (words.next(), words.next()) else { continue };

@@ -1,7 +1,7 @@
 //! How workers begin: as processes that wait to be told what they are for. One thread starts all of them,
 //! and lasts as long as the pool, since the kernel ends a worker when the thread goes that has started it,
-//! whatever the worker does. It has one ready before anybody needs it: to load the program takes as long
-//! as to open an instance of the engine.
+//! whatever the worker does. It has one ready before anybody needs it: to load the program and open the
+//! engine takes most of the time in which somebody would wait.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -104,9 +104,15 @@ impl Starter {
     /// As [`Process::start`].
     pub(super) fn process(&self, is_remote: bool) -> Result<Process> {
         let (answer, heard) = mpsc::sync_channel(1);
-        let gone = || Error::internal("nobody starts workers any more");
-        self.0.send(Wanted { is_remote, answer }).map_err(|_| gone())?;
+        let late = || {
+            let seconds = TO_START.as_secs();
+            Error::new(
+                Kind::Unavailable,
+                format!("no worker was started in {seconds} s; try again"),
+            )
+        };
+        self.0.send(Wanted { is_remote, answer }).map_err(|_| late())?;
         // In a process that was forked off there is nobody who hears.
-        heard.recv_timeout(TO_START).map_err(|_| gone())?
+        heard.recv_timeout(TO_START).map_err(|_| late())?
     }
 }
