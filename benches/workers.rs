@@ -85,27 +85,33 @@ fn speed() {
     let there = open(&data, Some(workers()), QueryLimits::default());
     let (here, there_session) =
         (here.session().expect("a session"), there.session().expect("a session"));
-    let paired = |sql: &str, times: usize| {
+    let paired = |sql: &str, rounds: usize, each: usize| {
         assert_eq!(count(&here, sql), count(&there_session, sql));
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..times {
-            let begun = Instant::now();
-            black_box(count(&there_session, sql));
-            ours.push(begun.elapsed());
-            let begun = Instant::now();
-            black_box(count(&here, sql));
-            theirs.push(begun.elapsed());
+        for _ in 0..rounds {
+            for (session, times) in [(&there_session, &mut ours), (&here, &mut theirs)] {
+                for _ in 0..each {
+                    let begun = Instant::now();
+                    black_box(count(session, sql));
+                    times.push(begun.elapsed());
+                }
+            }
         }
         (median(ours), median(theirs))
     };
     for (what, sql) in [("`SELECT 1`", "SELECT 1"), ("a small query", SMALL)] {
-        let (ours, theirs) = paired(sql, 1000);
-        let more = ours.saturating_sub(theirs);
-        let told = format!("{} against {}: + {}", shown(ours), shown(theirs), shown(more));
-        line(&format!("{what} through a warm worker, against this process"), told, "≤ + 0.5 ms");
+        // One by one, each finds the caches cold and what the other still does after its end: nobody's
+        // statements come like that, but it is the most that a worker can cost.
+        for (how, rounds, each) in [("20 by 20", 50, 20), ("one by one", 1000, 1)] {
+            let (ours, theirs) = paired(sql, rounds, each);
+            let more = ours.saturating_sub(theirs);
+            let told = format!("{} against {}: + {}", shown(ours), shown(theirs), shown(more));
+            let what = format!("{what} through a warm worker, against this process, in turn {how}");
+            line(&what, told, "≤ + 0.5 ms");
+        }
     }
     line("the memory (PSS) of a server's only warm worker", of_a_worker(), "≤ 30 MB");
-    let (ours, theirs) = paired("FROM large", 15);
+    let (ours, theirs) = paired("FROM large", 15, 1);
     let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
     let told = format!("{} against {}: {ratio:.2}x the speed", shown(ours), shown(theirs));
     line("1 million rows of 8 columns as Arrow through a worker", told, "≥ 0.7x");
