@@ -177,11 +177,15 @@ impl Life {
         let _ = self.child().kill();
     }
 
-    /// Ends the process, and waits for it.
+    /// Ends the process, and waits until it is gone: it would stay as a zombie.
     pub(super) fn kill(&self, why: Why) {
         self.signal(why);
-        // Otherwise it would stay as a zombie.
-        let _ = self.child().wait();
+        // Who looks at it meanwhile, the reaper among them, doesn't wait for one that takes long to go.
+        let mut pause = Duration::from_micros(100);
+        while self.is_there() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(TO_GO);
+        }
     }
 
     /// How a process has ended that says nothing any more, if it does soon: what has ended it is to be
