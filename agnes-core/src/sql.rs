@@ -404,9 +404,26 @@ pub(crate) fn close_written(alias: &'static str) -> Sql {
 
 /// Leaves a session only these files, and nothing else of the world outside.
 pub(crate) fn lock<P: AsRef<Path>>(files: &[P]) -> Result<Sql> {
-    let paths = files.iter().map(|f| path(f.as_ref())).collect::<Result<Vec<_>>>()?;
-    // One long text is parsed in half the time of thousands of short ones.
-    let list = match paths.iter().any(|path| path.contains('\n')) {
+    lock_to(files, &[])
+}
+
+/// Leaves a session only these files and what lies in these folders.
+pub(crate) fn lock_to<P: AsRef<Path>>(files: &[P], folders: &[P]) -> Result<Sql> {
+    let folders = match folders {
+        [] => String::new(),
+        folders => format!("SET allowed_directories = {}; ", path_list(folders)?),
+    };
+    Ok(Sql(format!(
+        "SET allowed_paths = {}; {folders}SET enable_external_access = false; \
+         SET lock_configuration = true",
+        path_list(files)?
+    )))
+}
+
+/// A list of paths. One long text is parsed in half the time of thousands of short ones.
+fn path_list<P: AsRef<Path>>(paths: &[P]) -> Result<String> {
+    let paths = paths.iter().map(|f| path(f.as_ref())).collect::<Result<Vec<_>>>()?;
+    Ok(match paths.iter().any(|path| path.contains('\n')) {
         false if !paths.is_empty() => {
             let inside =
                 |path: &String| Some(path.strip_prefix('\'')?.strip_suffix('\'')?.to_string());
@@ -414,11 +431,7 @@ pub(crate) fn lock<P: AsRef<Path>>(files: &[P]) -> Result<Sql> {
             format!("system.main.string_split('{}', chr(10))", inside.join("\n"))
         }
         _ => format!("[{}]", paths.join(", ")),
-    };
-    Ok(Sql(format!(
-        "SET allowed_paths = {list}; SET enable_external_access = false; \
-         SET lock_configuration = true"
-    )))
+    })
 }
 
 /// Lets views be read whose lambdas were stored as arrows: so DuckDB writes down `lambda x: …`, which

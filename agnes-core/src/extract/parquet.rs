@@ -3,6 +3,10 @@
 //! The footer says where everything lies; a footer that lies, or pages that claim sizes
 //! which the file can't hold, are refused here with a sentence, so that the engine never
 //! sees them. Pages are not decompressed: their headers tell enough.
+//!
+//! The library that reads footers goes down into nested columns level by level, however deep they are, and
+//! asks of no field which type it says it has. So a first look, at the columns alone, takes nothing that
+//! it would understand otherwise.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,11 +22,13 @@ pub(crate) type Fault = String;
 pub(crate) const SMALL: u64 = 1 << 20;
 /// The largest footer, bytes.
 const FOOTER_MAX: u64 = 256 << 20;
+/// The deepest that columns may be nested in groups, of which a list has two: results have 100 lists.
+const DEPTH_MAX: usize = 200;
 /// The largest page after decompression, bytes.
 const PAGE_MAX: i64 = 1 << 30;
 
 /// What a sound parquet file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Facts {
     /// Rows.
     pub(crate) rows: u64,
@@ -80,12 +86,19 @@ pub(crate) fn check(file: &File) -> Result<Facts, Fault> {
     check_content(&content, size)
 }
 
+/// Checks that a file begins and ends as a parquet file.
+pub(crate) fn check_outside(file: &File) -> Result<(), Fault> {
+    let size = file.metadata().map_err(|e| format!("can't be read: {e}"))?.len();
+    check_ends(&Content::Disk(file), size).map(drop)
+}
+
 /// Checks that a file begins and ends as a parquet file, with a footer that can be read, and
 /// goes back to its start.
 pub(crate) fn check_footer(file: &File) -> Result<(), Fault> {
     let size = file.metadata().map_err(|e| format!("can't be read: {e}"))?.len();
-    check_ends(&Content::Disk(file), size)?;
-    read_footer(&Content::Disk(file))?;
+    let content = Content::Disk(file);
+    let data_end = check_ends(&content, size)?;
+    read_footer(&content, data_end, size)?;
     let mut reader = file;
     std::io::Seek::rewind(&mut reader).map_err(|e| format!("can't be read: {e}"))
 }
@@ -101,7 +114,7 @@ pub(crate) fn check_bytes(bytes: bytes::Bytes) -> Result<Facts, Fault> {
 
 fn check_content(content: &Content<'_>, size: u64) -> Result<Facts, Fault> {
     let data_end = check_ends(content, size)?;
-    let metadata = read_footer(content)?;
+    let metadata = read_footer(content, data_end, size)?;
     let mut rows = 0i64;
     for (index, group) in metadata.row_groups().iter().enumerate() {
         if group.num_rows() < 0 {
@@ -143,17 +156,38 @@ fn check_ends(content: &Content<'_>, size: u64) -> Result<u64, Fault> {
     Ok(size - 8 - length)
 }
 
-fn read_footer(content: &Content<'_>) -> Result<ParquetMetaData, Fault> {
+fn read_footer(content: &Content<'_>, data_end: u64, size: u64) -> Result<ParquetMetaData, Fault> {
+    let too_deep = || Err(format!("nests its columns more than {DEPTH_MAX} levels deep"));
+    // The reader of footers goes down as far as they do.
+    let footer = content.read_at(data_end, usize::try_from(size - 8 - data_end).unwrap_or(0))?;
+    match (Compact { bytes: &footer, at: 0, depth: 0 }).nesting() {
+        Some(depth) if depth > DEPTH_MAX => return too_deep(),
+        Some(_) => {}
+        None => return Err("has a broken footer: it doesn't begin with its columns".into()),
+    }
     let read = || match content {
         Content::Memory(bytes) => ParquetMetaDataReader::new().parse_and_finish(bytes),
         Content::Disk(file) => ParquetMetaDataReader::new().parse_and_finish(*file),
     };
     // The footer is bytes from anybody; a panic in the parser must not become ours.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(Ok(metadata)) if nesting(&metadata) > DEPTH_MAX => too_deep(),
         Ok(Ok(metadata)) => Ok(metadata),
         Ok(Err(error)) => Err(format!("has a broken footer: {error}")),
         Err(_) => Err("has a broken footer".into()),
     }
+}
+
+/// How deep columns are nested, as the reader has understood them.
+fn nesting(metadata: &ParquetMetaData) -> usize {
+    let mut open = vec![(metadata.file_metadata().schema_descr().root_schema(), 0)];
+    let mut deepest = 0;
+    while let Some((group, depth)) = open.pop() {
+        deepest = deepest.max(depth);
+        let inside = group.get_fields().iter().filter(|field| field.is_group());
+        open.extend(inside.map(|field| (&**field, depth + 1)));
+    }
+    deepest
 }
 
 fn check_chunk(
@@ -248,7 +282,7 @@ fn read_page_header(content: &Content<'_>, at: u64, end: u64) -> Result<PageHead
     }
 }
 
-/// As much of Thrift's compact protocol as a page header takes
+/// As much of Thrift's compact protocol as a page header and a footer's columns take
 /// (thrift.apache.org, "Thrift compact protocol encoding").
 struct Compact<'a> {
     bytes: &'a [u8],
@@ -271,6 +305,98 @@ impl Compact<'_> {
         }
         header.length = self.at as u64;
         Some(header)
+    }
+
+    /// How deep the columns of a footer are nested, or more than it may be. Nothing where it can't be told:
+    /// all footers begin with a version and the columns, each group before what is in it.
+    fn nesting(&mut self) -> Option<usize> {
+        let mut field = 0i64;
+        let mut kind = self.field(&mut field)??;
+        if (field, kind) == (1, 5) {
+            self.varint()?;
+            kind = self.field(&mut field)??;
+        }
+        if (field, kind) != (2, 9) {
+            return None;
+        }
+        let byte = self.byte()?;
+        let count = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
+        // Of each group on the way down, how much of it is still to come.
+        let mut open: Vec<u64> = Vec::new();
+        let mut deepest = 0;
+        for _ in 0..count {
+            let children = self.children()?;
+            while open.last() == Some(&0) {
+                open.pop();
+            }
+            if let Some(left) = open.last_mut() {
+                *left -= 1;
+            }
+            if children > 0 {
+                // The first holds all others.
+                deepest = deepest.max(open.len());
+                open.push(children);
+            }
+            if deepest > DEPTH_MAX {
+                break;
+            }
+        }
+        Some(deepest)
+    }
+
+    /// How many columns are in one.
+    fn children(&mut self) -> Option<u64> {
+        let (mut children, mut field) = (0, 0i64);
+        while let Some(kind) = self.field(&mut field)? {
+            match (field, kind) {
+                (5, 5) => children = u64::try_from(self.zigzag()?).unwrap_or(0),
+                (10, 12) => self.logical_type()?,
+                (1..=9, 5) | (4, 8) => self.skip(kind)?,
+                // The reader of footers doesn't ask of which type they say that they are.
+                (1..=10, _) => return None,
+                (_, kind) => self.skip(kind)?,
+            }
+        }
+        Some(children)
+    }
+
+    /// Skips what a column stands for, each of whose fields is of its own type.
+    fn logical_type(&mut self) -> Option<()> {
+        let mut field = 0i64;
+        while let Some(kind) = self.field(&mut field)? {
+            let fields: &[(i64, u8)] = match (field, kind) {
+                // Decimals, times, integers, VARIANT, and places on a plane and on a globe.
+                (5, 12) => &[(1, 5), (2, 5)],
+                (7 | 8, 12) => &[(1, 1), (1, 2), (2, 12)],
+                (10, 12) => &[(1, 3), (2, 1), (2, 2)],
+                (16, 12) => &[(1, 3)],
+                (17, 12) => &[(1, 8)],
+                (18, 12) => &[(1, 8), (2, 5)],
+                (1..=18, 12) => &[],
+                (1..=18, _) => return None,
+                (_, kind) => {
+                    self.skip(kind)?;
+                    continue;
+                }
+            };
+            // The unit of a time is one of three empty structs.
+            self.only(fields, &[(1, 12), (2, 12), (3, 12)])?;
+        }
+        Some(())
+    }
+
+    /// Skips a struct that has only these fields, and what stands in those that are structs.
+    fn only(&mut self, fields: &[(i64, u8)], inside: &[(i64, u8)]) -> Option<()> {
+        let mut field = 0i64;
+        while let Some(kind) = self.field(&mut field)? {
+            match kind {
+                _ if !fields.contains(&(field, kind)) => return None,
+                12 if inside.is_empty() => (self.byte()? == 0).then_some(())?,
+                12 => self.only(inside, &[])?,
+                _ => self.skip(kind)?,
+            }
+        }
+        Some(())
     }
 
     /// The integer in field 1 of a struct, the rest skipped.
@@ -439,6 +565,42 @@ mod tests {
         let mut hollow = good.clone();
         hollow[4..40].fill(0);
         assert!(check_file_of(&hollow).is_err());
+    }
+
+    /// A group of a footer with one column in it.
+    const GROUP: &[u8] = b"\x35\x02\x18\x01g\x15\x02\0";
+
+    /// A file without rows whose columns are so many such groups in each other, and a number in the last.
+    fn nested(group: &[u8], groups: usize) -> Vec<u8> {
+        let number = b"\x15\x02\x25\x02\x18\x01n\0";
+        let (version, columns, rows) = (b"\x15\x02", b"\x19\xfc", b"\x16\0\x19\x0c\0");
+        let count = u32::try_from(groups + 2).unwrap();
+        let mut count =
+            [0, 7, 14, 21, 28].map(|at| u8::try_from(count >> at & 0x7f).unwrap() | 0x80);
+        count[4] &= 0x7f;
+        let inside = group.repeat(groups);
+        let footer = [version, columns, &count[..], GROUP, &inside, number, rows].concat();
+        let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
+        [b"PAR1", &footer[..], &length, b"PAR1"].concat()
+    }
+
+    #[test]
+    fn columns_nest_as_deep_as_results_do() {
+        for groups in [0, 1, DEPTH_MAX] {
+            let facts = check_file_of(&nested(GROUP, groups));
+            assert_eq!(facts.map(|facts| facts.rows), Ok(0), "{groups}");
+        }
+        // Ten thousand ended the process.
+        for groups in [DEPTH_MAX + 1, 10_000, 1_000_000] {
+            let fault = check_file_of(&nested(GROUP, groups)).unwrap_err();
+            assert!(fault.contains("more than 200 levels deep"), "{fault}");
+        }
+        // A number that says that it is a text hides a group from whoever skips it.
+        let hidden = b"\x35\x02\x18\x01g\x6c\x5c\x18\x09\x15\x02\0\0\x05\x0a\x02\xf8\x03\0\0\0\0";
+        for bytes in [nested(hidden, 1_000_000), nested(b"\x35\x02\x48\x01g\x15\x02\0", 1)] {
+            let fault = check_file_of(&bytes).unwrap_err();
+            assert!(fault.contains("doesn't begin with its columns"), "{fault}");
+        }
     }
 
     proptest! {

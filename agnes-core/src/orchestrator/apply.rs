@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::checks::Checks;
 use super::generation::{Data, Generation, Pin, SkippedRecord, SourceRecord, View};
 use super::merge;
 use super::pin::{self, Failure, Target};
@@ -68,11 +69,13 @@ pub(crate) fn apply(
     for (_, make) in &work {
         disk.create_folder(&layout.pins().join(make.source.as_str()))?;
     }
-    let known = Known::of(previous);
+    // Source by source, as they are looked at.
+    work.sort_by(|(_, a), (_, b)| a.source.cmp(&b.source));
+    let (known, checks) = (Known::of(previous), Checks::new(layout, context.pool));
     let total = work.len();
     progress.start("pinning files", total as u64);
     let outcomes = in_parallel(&work, |(_, make)| {
-        let outcome = make_data(make, &known, context);
+        let outcome = make_data(make, &known, context, &checks);
         progress.step(1);
         outcome
     });
@@ -216,12 +219,18 @@ impl<'a> Known<'a> {
 }
 
 /// Pins or exports what a view reads.
-fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Data, Failure> {
+fn make_data(
+    make: &Make,
+    known: &Known<'_>,
+    context: &Context<'_>,
+    checks: &Checks<'_>,
+) -> Result<Data, Failure> {
     let target = Target {
         layout: context.layout,
         disk: context.disk,
         source: &make.source,
         table: make.table.name(),
+        checks,
     };
     match &make.table.content {
         Content::Files { by_name, .. } => {
@@ -234,7 +243,14 @@ fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Da
                 let key = (make.source.as_str(), name.as_ref(), *expected);
                 match known.files.get(&key).filter(|_| !expected.is_racy(now_ns)) {
                     Some(pin) => files.push((*pin).clone()),
-                    None => files.push(target.pin(&folder, path, *expected, index)?),
+                    None => {
+                        let pin = target.pin(&folder, path, *expected, index)?;
+                        // Of several that are alike the engine opens the first.
+                        if index == 0 || *by_name {
+                            target.open(&pin)?;
+                        }
+                        files.push(pin);
+                    }
                 }
             }
             let paths: Vec<&str> = files.iter().map(|pin| pin.path.as_str()).collect();
@@ -276,7 +292,9 @@ fn make_data(make: &Make, known: &Known<'_>, context: &Context<'_>) -> Result<Da
                     ))),
                 });
             }
-            let files = vec![target.pin_export()?];
+            let pin = target.pin_export()?;
+            target.open(&pin)?;
+            let files = vec![pin];
             Ok(Data::Files { files, by_name: false, merged: None })
         }
         Content::Remote { query, aliases } => {

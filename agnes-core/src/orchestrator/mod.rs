@@ -13,6 +13,7 @@
 
 mod apply;
 mod attach;
+mod checks;
 mod generation;
 mod merge;
 mod pin;

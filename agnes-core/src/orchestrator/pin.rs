@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use md5::{Digest, Md5};
 
+use super::checks::Checks;
 use super::generation::Pin;
 use crate::disk::{Disk, Fingerprint, Folder};
 use crate::extract::{bad_file, parquet};
@@ -71,6 +72,7 @@ pub(crate) struct Target<'a> {
     pub(crate) disk: &'a Disk,
     pub(crate) source: &'a SourceName,
     pub(crate) table: &'a TableName,
+    pub(super) checks: &'a Checks<'a>,
 }
 
 impl Target<'_> {
@@ -126,7 +128,7 @@ impl Target<'_> {
             hash(&mut file).map_err(table)?
         } else {
             // What is no parquet file isn't worth a copy, which may fill the disk.
-            if let Err(fault) = parquet::check_footer(&file) {
+            if let Err(fault) = self.checks.before_a_copy(&file) {
                 return Err(match Fingerprint::of(&file).map_err(table)? == expected {
                     true => {
                         Failure::Table(bad_file(self.source, self.table.as_str(), name, &fault))
@@ -167,16 +169,23 @@ impl Target<'_> {
         hashes.update(&bytes);
         let (md5, blake3) = hashes.finish();
         let bytes = bytes::Bytes::from(bytes);
-        let facts = parquet::check_bytes(bytes.clone()).map_err(|fault| bad(&fault))?;
+        let known = self.checks.bytes(&bytes).map_err(|fault| bad(&fault))?;
         let file_name = self.file_name(&blake3);
         let place = self.folder().join(&file_name);
         // The same content is there already, and maybe being read.
         let there = File::open(&place).ok().filter(|_| fs::read(&place).is_ok_and(|b| b == bytes));
+        let is_new = there.is_none();
         let written = match there {
             Some(file) => Fingerprint::of(&file),
             None => self.disk.write_new(&place, &bytes),
         };
         let pinned = written.map_err(|e| Failure::Disk(Error::io("pin a file as", &place, e)))?;
+        let facts = known.map_or_else(|| self.checks.look(&place), Ok).map_err(|trouble| {
+            if is_new {
+                let _ = fs::remove_file(&place);
+            }
+            trouble.failure(bad)
+        })?;
         Ok(self.made(file_name, name, facts.rows, (md5, blake3), pinned, expected))
     }
 
@@ -190,6 +199,17 @@ impl Target<'_> {
         let origin = Fingerprint::of(&file).map_err(disk)?;
         let name = PathBuf::from(format!("{}.parquet", self.table));
         self.keep(&path, &name, origin, md5, blake3)
+    }
+
+    /// Has the engine open what was pinned, before it is opened in this process.
+    pub(crate) fn open(&self, pin: &Pin) -> Result<(), Failure> {
+        let opened = self.checks.open(self.source, &pin.path_in(&self.layout.analytics()));
+        opened.map_err(|trouble| {
+            trouble.failure(|fault| {
+                let name = Path::new(&pin.name);
+                Failure::Table(bad_file(self.source, self.table.as_str(), name, fault))
+            })
+        })
     }
 
     /// Where the rebuild writes an export.
@@ -208,18 +228,12 @@ impl Target<'_> {
     ) -> Result<Pin, Failure> {
         let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", aside, e));
         let file = File::open(aside).map_err(disk)?;
-        let facts = match parquet::check(&file) {
-            Ok(facts) => facts,
-            Err(fault) => {
-                let _ = fs::remove_file(aside);
-                return Err(Failure::Table(bad_file(
-                    self.source,
-                    self.table.as_str(),
-                    name,
-                    &fault,
-                )));
-            }
-        };
+        let facts = self.checks.look(aside).map_err(|trouble| {
+            let _ = fs::remove_file(aside);
+            trouble.failure(|fault| {
+                Failure::Table(bad_file(self.source, self.table.as_str(), name, fault))
+            })
+        })?;
         let file_name = self.file_name(&blake3);
         let pinned = Fingerprint::of(&file).map_err(disk)?;
         fs::rename(aside, self.folder().join(&file_name)).map_err(disk)?;

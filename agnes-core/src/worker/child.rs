@@ -205,7 +205,7 @@ fn serve(line: &mut Line, walls: Vec<Wall>, engine: &Engine, statement: &Stateme
         let said = match (tag, &engine.does) {
             (Tag::Parse | Tag::Write, _) => answer(line, &engine.connection, tag, &content),
             (Tag::Run, Does::Tables(_) | Does::Remote(_)) => run(line, engine, &content, statement),
-            (Tag::Execute | Tag::Texts, Does::Foreign) => {
+            (Tag::Execute | Tag::Texts | Tag::Look, Does::Foreign) => {
                 ask(line, &engine.connection, tag, &content)
             }
             // Who says anything else isn't who she was.
@@ -220,16 +220,18 @@ fn serve(line: &mut Line, walls: Vec<Wall>, engine: &Engine, statement: &Stateme
 /// Does what Agnes itself wants of a stranger's file.
 fn ask(line: &mut Line, connection: &Connection, tag: Tag, content: &[u8]) -> std::io::Result<()> {
     let text = std::str::from_utf8(content).map_err(|_| wire::garbled());
-    let done = text.and_then(|text| {
-        let fail = |e| engine::error("read an extract", e);
-        match tag {
-            Tag::Execute => connection.execute_batch(text).map_err(fail).map(|()| None),
-            _ => foreign::texts_of(connection, text).map_err(fail).map(Some),
+    let fail = |e| engine::error("read an extract", e);
+    let told = match (tag, text) {
+        (_, Err(error)) => Err(error),
+        (Tag::Execute, Ok(text)) => connection.execute_batch(text).map_err(fail).map(|()| None),
+        (Tag::Look, Ok(path)) => foreign::looked_at(path.as_ref()).and_then(|facts| told(&facts)),
+        (_, Ok(text)) => {
+            foreign::texts_of(connection, text).map_err(fail).and_then(|texts| told(&texts))
         }
-    });
-    match done {
+    };
+    match told {
         Ok(None) => line.say(Tag::Done, &[]),
-        Ok(Some(texts)) => match line.tell(Tag::Text, &texts) {
+        Ok(Some(told)) => match line.say(Tag::Text, &told) {
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 let most = wire::FRAME_MAX >> 20;
                 let error = Error::new(Kind::Limit, format!("it has more than {most} MiB of text"));
@@ -239,6 +241,11 @@ fn ask(line: &mut Line, connection: &Connection, tag: Tag, content: &[u8]) -> st
         },
         Err(error) => line.tell(Tag::Failed, &wire::Fault::from(&error)),
     }
+}
+
+/// What is told as JSON.
+fn told(what: &impl serde::Serialize) -> Result<Option<Vec<u8>>> {
+    serde_json::to_vec(what).map(Some).map_err(|e| wire::garbled().because(e))
 }
 
 /// Answers what the engine's parser is asked.

@@ -2,7 +2,7 @@
 //! this process, or in a worker, which is all that such a file then costs.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::Purpose;
 use super::pool::{Pool, Taken};
 use super::process::Fate;
 use super::wire::{self, Tag};
+use crate::extract::parquet::{self, Facts};
 use crate::query::QueryLimits;
 use crate::query::tree::Parser;
 use crate::sql::Sql;
@@ -40,8 +41,8 @@ enum Home {
 }
 
 impl Foreign {
-    /// An engine that reads these files, and writes this one, which is there and empty: in a worker
-    /// where there are workers.
+    /// An engine that reads these files, and whatever comes into these folders, and writes this file,
+    /// which is there and empty: in a worker where there are workers.
     ///
     /// # Errors
     /// When it doesn't open.
@@ -118,6 +119,30 @@ impl Foreign {
         }
     }
 
+    /// What the parquet file at a path holds.
+    ///
+    /// # Errors
+    /// `Contract` when it isn't sound, saying what is wrong; as [`Foreign::execute`].
+    pub(crate) fn look(&self, path: &Path) -> Result<Facts> {
+        match &self.home {
+            Home::Here(_) => looked_at(path),
+            Home::Worker(_) => {
+                let path = path.to_str().ok_or_else(|| {
+                    Error::new(Kind::Invalid, "the data folder is no UTF-8 text; rename it")
+                })?;
+                match self.ask("look at a file", Tag::Look, path)? {
+                    (Tag::Text, facts) => wire::read(&facts),
+                    _ => Err(wire::garbled()),
+                }
+            }
+        }
+    }
+
+    /// Whether it has answered for so long that whoever asks for more should take another one.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.waited.get() > self.time / 2
+    }
+
     fn ask(
         &self,
         operation: &str,
@@ -162,10 +187,16 @@ impl Parser for Foreign {
     }
 }
 
-/// An engine that can open these files and nothing else.
+/// What the parquet file at a path holds.
+pub(super) fn looked_at(path: &Path) -> Result<Facts> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
+    parquet::check(&file).map_err(|fault| Error::new(Kind::Contract, fault))
+}
+
+/// An engine that can open these files, and those in these folders, and nothing else.
 pub(super) fn opened(
     limits: &engine::Limits,
-    files: impl Iterator<Item = PathBuf>,
+    reads: impl Iterator<Item = PathBuf>,
 ) -> Result<Connection> {
     let connection = engine::in_memory(limits)?;
     // A time with zone is read as UTC, whatever zone this machine is in. Without ICU there are none.
@@ -175,8 +206,8 @@ pub(super) fn opened(
     connection
         .execute_batch(sql::NO_FILE_CACHE)
         .map_err(|e| engine::error("open the engine", e))?;
-    let files: Vec<PathBuf> = files.collect();
-    engine::run(&connection, "lock the session", &sql::lock(&files)?)?;
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = reads.partition(|path| path.is_dir());
+    engine::run(&connection, "lock the session", &sql::lock_to(&files, &folders)?)?;
     Ok(connection)
 }
 

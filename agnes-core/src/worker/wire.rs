@@ -58,11 +58,13 @@ pub(super) enum Tag {
     Execute,
     /// Asks for the rows of a query as texts: answered by `Text`, which is JSON, or `Failed`.
     Texts,
+    /// Asks what the parquet file at a path holds: answered by `Text`, which is JSON, or `Failed`.
+    Look,
 }
 
 impl Tag {
     fn of(byte: u8) -> Option<Tag> {
-        const ALL: [Tag; 14] = [
+        const ALL: [Tag; 15] = [
             Tag::Open,
             Tag::Ready,
             Tag::Parse,
@@ -77,6 +79,7 @@ impl Tag {
             Tag::Failed,
             Tag::Execute,
             Tag::Texts,
+            Tag::Look,
         ];
         ALL.into_iter().find(|tag| *tag as u8 == byte)
     }

@@ -1,19 +1,21 @@
 //! Statements that run in worker processes: what their callers see, and what survives.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agnes_core::access::{Principal, Resource};
 use agnes_core::arrow::compute;
 use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions};
 use agnes_core::{
-    Agnes, Components, Key, Kind, NoProgress, Rows, Session, Settings, Wall, WorkerSettings,
+    Agnes, Components, Key, Kind, NoProgress, Progress, Rows, Session, Settings, Wall,
+    WorkerSettings,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sessions::Shop;
-use crate::support::{Place, query_error, query_in, rebuild, table};
+use crate::support::{Place, left_out, query_error, query_in, rebuild, table};
 
 fn shop(place: &Place) -> Shop {
     shop_with(place, QueryLimits::default(), place.workers())
@@ -226,6 +228,95 @@ fn an_extract_that_crashes_the_engine_is_left_out_and_takes_nothing_along() {
     assert!(said.iter().any(|said| said.contains("the engine crashed")), "{said:?}");
     assert_eq!(query_in(&agnes.session().unwrap(), "SELECT count(*) FROM orders"), "1");
     assert!(agnes.workers().unwrap().ended > 0);
+}
+
+/// Has the engine crash once in the workers that look at files.
+struct Crashing<'p> {
+    place: &'p Place,
+    is_due: AtomicBool,
+}
+
+impl Progress for Crashing<'_> {
+    fn start(&self, what: &str, _: u64) {
+        self.is_due.store(what == "pinning files", Ordering::SeqCst);
+    }
+
+    fn step(&self, _: u64) {
+        // One that waits to become a worker has one thread.
+        let threads =
+            |pid: &Pid| std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        if self.is_due.swap(false, Ordering::SeqCst) {
+            for pid in workers_of(self.place).iter().filter(|pid| threads(pid) > 1) {
+                let _ = kill_process(*pid, Signal::ABORT);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_crashes_whoever_looks_at_it_costs_its_table() {
+    let place = Place::new();
+    let tables: Vec<String> =
+        (0..60).map(|i| table(&format!("t{i}"), &format!("SELECT {i} AS id"))).collect();
+    place.foreign("shop", &tables.join(";"));
+    let settings = Settings { workers: Some(place.workers()), ..Settings::default() };
+    let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+    let crashing = Crashing { place: &place, is_due: AtomicBool::new(false) };
+    let report = agnes.rebuild(None, &crashing).unwrap();
+    let said = left_out(&report);
+    assert!(said.contains("`data/t"), "{said}");
+    assert!(said.lines().all(|said| said.contains("ends what reads it")), "{said}");
+    // Each thread has two workers.
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let left_out = said.lines().count();
+    assert!(left_out <= 2 * threads, "{said}");
+    let tables = query_in(&agnes.session().unwrap(), "SHOW TABLES");
+    assert_eq!(tables.lines().count(), 60 - left_out);
+}
+
+#[test]
+fn a_file_that_is_none_is_told_alike_by_whoever_looks_at_it() {
+    let said = [false, true].map(|in_workers| {
+        let place = Place::new();
+        let tables = ["small", "large", "good"].map(|name| table(name, "SELECT 1 AS id"));
+        let folder = place.foreign("shop", &tables.join(";"));
+        // What lies in between the ends is no footer.
+        for (name, size) in [("small", 1000), ("large", 3 << 20)] {
+            let footer = u32::try_from(size).unwrap().to_le_bytes();
+            let bytes = [&b"PAR1"[..], &vec![7; size], &footer, b"PAR1"].concat();
+            std::fs::write(folder.join(format!("data/{name}.parquet")), bytes).unwrap();
+        }
+        let workers = in_workers.then(|| place.workers());
+        let settings = Settings { workers, ..Settings::default() };
+        let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+        let report = rebuild(&agnes);
+        assert_eq!(query_in(&agnes.session().unwrap(), "SHOW TABLES"), "good");
+        // Nothing of them stays.
+        let pins = std::fs::read_dir(place.data().join("analytics/pins/shop")).unwrap();
+        let names = pins.map(|pin| pin.unwrap().file_name().into_string().unwrap());
+        let names: Vec<String> = names.filter(|name| !name.starts_with("good.")).collect();
+        assert!(names.is_empty(), "{names:?}");
+        left_out(&report)
+    });
+    assert_eq!(said[0].matches("has a broken footer: it doesn't begin").count(), 2, "{said:?}");
+    assert_eq!(said[0], said[1]);
+}
+
+#[test]
+fn a_file_that_the_engine_refuses_is_refused_in_a_worker() {
+    let place = Place::new();
+    // A sound parquet file, but for a note that the engine tries to understand.
+    let bad = "COPY (SELECT 1 AS x) TO '$D/data/b.parquet'
+           (FORMAT parquet, KV_METADATA {geo: '{\"version\":\"9\"}'});
+         CREATE VIEW b WITH (defer_binding = true) AS FROM read_parquet('$D/data/b.parquet');
+         INSERT INTO _meta (table_name) VALUES ('b');";
+    place.foreign("s", &[bad, &table("a", "SELECT 1 AS v")].concat());
+    let settings = Settings { workers: Some(place.workers()), ..Settings::default() };
+    let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
+    let said = left_out(&rebuild(&agnes));
+    assert!(said.contains("its file `data/b.parquet` is one that DuckDB can't read: "), "{said}");
+    assert!(!said.contains(place.data().to_str().unwrap()), "{said}");
+    assert_eq!(query_in(&agnes.session().unwrap(), "FROM a"), "1");
 }
 
 #[test]
