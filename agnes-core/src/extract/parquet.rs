@@ -4,9 +4,10 @@
 //! which the file can't hold, are refused here with a sentence, so that the engine never
 //! sees them. Pages are not decompressed: their headers tell enough.
 //!
-//! The library that reads footers goes down into nested columns level by level, however deep they are, and
-//! asks of no field which type it says it has. So a first look, at the columns alone, takes nothing that
-//! it would understand otherwise.
+//! The library that reads footers goes down into nested columns level by level, however deep they are, makes
+//! room for as many as they say, and asks of no field which type it says it has. So a first look, at the
+//! columns alone, is to take nothing that it would understand otherwise. Where there are workers all of this
+//! runs in one.
 
 use std::fs::File;
 use std::io::Read;
@@ -24,6 +25,10 @@ pub(crate) const SMALL: u64 = 1 << 20;
 const FOOTER_MAX: u64 = 256 << 20;
 /// The deepest that columns may be nested in groups, of which a list has two: results have 100 lists.
 const DEPTH_MAX: usize = 200;
+/// The most columns of all row groups together.
+const CHUNKS_MAX: usize = 1_000_000;
+/// The longest that the paths of all columns are together, bytes.
+const PATHS_MAX: usize = 64 << 20;
 /// The largest page after decompression, bytes.
 const PAGE_MAX: i64 = 1 << 30;
 
@@ -165,13 +170,13 @@ fn read_footer(content: &Content<'_>, data_end: u64, size: u64) -> Result<Parque
         Some(_) => {}
         None => return Err("has a broken footer: it doesn't begin with its columns".into()),
     }
-    let read = || match content {
-        Content::Memory(bytes) => ParquetMetaDataReader::new().parse_and_finish(bytes),
-        Content::Disk(file) => ParquetMetaDataReader::new().parse_and_finish(*file),
-    };
+    let read = || ParquetMetaDataReader::decode_metadata(&footer);
     // The footer is bytes from anybody; a panic in the parser must not become ours.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
         Ok(Ok(metadata)) if nesting(&metadata) > DEPTH_MAX => too_deep(),
+        Ok(Ok(metadata)) if is_much(&metadata) => {
+            Err("has more columns in more row groups than are read".into())
+        }
         Ok(Ok(metadata)) => Ok(metadata),
         Ok(Err(error)) => Err(format!("has a broken footer: {error}")),
         Err(_) => Err("has a broken footer".into()),
@@ -188,6 +193,15 @@ fn nesting(metadata: &ParquetMetaData) -> usize {
         open.extend(inside.map(|field| (&**field, depth + 1)));
     }
     deepest
+}
+
+/// Whether what a footer says takes far more memory than the footer: each column has a path of its own, and
+/// each row group each column.
+fn is_much(metadata: &ParquetMetaData) -> bool {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let paths = columns.iter().flat_map(|column| column.path().parts()).map(String::len);
+    columns.len().saturating_mul(metadata.num_row_groups()) > CHUNKS_MAX
+        || paths.sum::<usize>() > PATHS_MAX
 }
 
 fn check_chunk(
@@ -321,16 +335,23 @@ impl Compact<'_> {
         }
         let byte = self.byte()?;
         let count = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
+        if byte & 0x0f != 12 || count > self.bytes.len() as u64 {
+            return None;
+        }
         // Of each group on the way down, how much of it is still to come.
         let mut open: Vec<u64> = Vec::new();
         let mut deepest = 0;
-        for _ in 0..count {
+        for at in 0..count {
             let children = self.children()?;
             while open.last() == Some(&0) {
                 open.pop();
             }
             if let Some(left) = open.last_mut() {
                 *left -= 1;
+            }
+            // Room is made for as many as it says.
+            if children >= count - at {
+                return None;
             }
             if children > 0 {
                 // The first holds all others.
@@ -349,12 +370,14 @@ impl Compact<'_> {
         let (mut children, mut field) = (0, 0i64);
         while let Some(kind) = self.field(&mut field)? {
             match (field, kind) {
-                (5, 5) => children = u64::try_from(self.zigzag()?).unwrap_or(0),
+                (5, 5) => children = u64::from(u32::try_from(self.zigzag()?).ok()?),
                 (10, 12) => self.logical_type()?,
-                (1..=9, 5) | (4, 8) => self.skip(kind)?,
+                (1..=3 | 6..=9, 5) | (4, 8) => self.skip(kind)?,
                 // The reader of footers doesn't ask of which type they say that they are.
                 (1..=10, _) => return None,
-                (_, kind) => self.skip(kind)?,
+                // Of those that it doesn't know it skips what has no more than a length, as this does.
+                (_, 1..=8) => self.skip(kind)?,
+                _ => return None,
             }
         }
         Some(children)
@@ -372,12 +395,8 @@ impl Compact<'_> {
                 (16, 12) => &[(1, 3)],
                 (17, 12) => &[(1, 8)],
                 (18, 12) => &[(1, 8), (2, 5)],
-                (1..=18, 12) => &[],
-                (1..=18, _) => return None,
-                (_, kind) => {
-                    self.skip(kind)?;
-                    continue;
-                }
+                (1..=19, 12) => &[],
+                _ => return None,
             };
             // The unit of a time is one of three empty structs.
             self.only(fields, &[(1, 12), (2, 12), (3, 12)])?;
@@ -422,6 +441,8 @@ impl Compact<'_> {
             0 => self.zigzag()?,
             delta => last.checked_add(i64::from(delta))?,
         };
+        // To others a longer number is another field.
+        i16::try_from(*last).ok()?;
         Some(Some(byte & 0x0f))
     }
 
@@ -595,12 +616,29 @@ mod tests {
             let fault = check_file_of(&nested(GROUP, groups)).unwrap_err();
             assert!(fault.contains("more than 200 levels deep"), "{fault}");
         }
-        // A number that says that it is a text hides a group from whoever skips it.
-        let hidden = b"\x35\x02\x18\x01g\x6c\x5c\x18\x09\x15\x02\0\0\x05\x0a\x02\xf8\x03\0\0\0\0";
-        for bytes in [nested(hidden, 1_000_000), nested(b"\x35\x02\x48\x01g\x15\x02\0", 1)] {
-            let fault = check_file_of(&bytes).unwrap_err();
-            assert!(fault.contains("doesn't begin with its columns"), "{fault}");
+        // What is one thing to whoever skips it and another to whoever reads it hides a group.
+        for hidden in [
+            // A number that says that it is a text, a field's number and a count of more bits, truth
+            // values in a list, and an empty struct that says that it is a number.
+            &b"\x35\x02\x18\x01g\x6c\x5c\x18\x09\x15\x02\0\0\x05\x0a\x02\xf8\x03\0\0\0\0"[..],
+            b"\x35\x02\x18\x01g\x05\x8a\x80\x08\x02\0",
+            b"\x35\x02\x18\x01g\x15\xfd\xff\xff\xff\x1f\0",
+            b"\x35\x02\x18\x01g\x79\x32\x05\x0a\x02\0",
+            b"\x35\x02\x18\x01g\x6c\x07\x26\0\0\x05\x0a\x02\xa8\x02\0\0\0",
+            // A name that says that it is a number.
+            b"\x35\x02\x15\x01g\x15\x02\0",
+        ] {
+            let fault = check_file_of(&nested(hidden, 1_000_000)).unwrap_err();
+            assert!(fault.contains("doesn't begin with its columns"), "{hidden:x?}: {fault}");
         }
+        // Room for so many would be made at once.
+        let mut boundless = nested(GROUP, 1);
+        let footer = b"\x15\x02\x19\x1c\x48\x01s\x15\xfe\xff\xff\xff\x0f\0\x16\0\x19\x0c\0";
+        boundless.truncate(4);
+        boundless.extend_from_slice(footer);
+        boundless.extend_from_slice(&u32::try_from(footer.len()).unwrap().to_le_bytes());
+        boundless.extend_from_slice(b"PAR1");
+        assert!(check_file_of(&boundless).is_err());
     }
 
     proptest! {

@@ -96,6 +96,9 @@ pub(crate) fn apply(
             Err(Failure::Table(error)) => {
                 out.leave_out(&make.source, make.table.name(), error, false);
             }
+            Err(Failure::Passing(error)) => {
+                out.leave_out(&make.source, make.table.name(), error, true);
+            }
             Err(Failure::Moved) => return Ok(Outcome::Moved),
             Err(Failure::Disk(error)) => return Err(error),
         }
@@ -243,16 +246,10 @@ fn make_data(
                 let key = (make.source.as_str(), name.as_ref(), *expected);
                 match known.files.get(&key).filter(|_| !expected.is_racy(now_ns)) {
                     Some(pin) => files.push((*pin).clone()),
-                    None => {
-                        let pin = target.pin(&folder, path, *expected, index)?;
-                        // Of several that are alike the engine opens the first.
-                        if index == 0 || *by_name {
-                            target.open(&pin)?;
-                        }
-                        files.push(pin);
-                    }
+                    None => files.push(target.pin(&folder, path, *expected, index)?),
                 }
             }
+            target.open(&files, *by_name)?;
             let paths: Vec<&str> = files.iter().map(|pin| pin.path.as_str()).collect();
             let merged = match (files.len(), known.merged.get(&paths)) {
                 (0 | 1, _) => None,
@@ -292,9 +289,8 @@ fn make_data(
                     ))),
                 });
             }
-            let pin = target.pin_export()?;
-            target.open(&pin)?;
-            let files = vec![pin];
+            let files = vec![target.pin_export()?];
+            target.open(&files, false)?;
             Ok(Data::Files { files, by_name: false, merged: None })
         }
         Content::Remote { query, aliases } => {

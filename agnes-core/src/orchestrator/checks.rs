@@ -1,25 +1,28 @@
 //! Looking at pinned files, which strangers have written, before anything else is done with them: in this
 //! process, or in workers, which are all that a corrupt one takes along.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::pin::Failure;
 use crate::extract::parquet::{self, Facts};
 use crate::layout::Layout;
+use crate::sql::{self, Sql};
 use crate::worker::{Fate, Foreign, Pool};
-use crate::{Error, Kind, Result, SourceName, engine, sql};
+use crate::{Error, Kind, Result, SourceName, engine};
 
 /// What looking may take.
 const LIMITS: engine::Limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
 /// How long all answers of one worker may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The most workers that wait for another file of their source: as many as threads may ask.
+/// The most workers that wait for another table of their source.
 const WAITING_MAX: usize = 4;
-/// What is said of a file that takes its worker along.
+/// What is said of a file that takes along whoever reads it.
 const ENDS: &str = "ends what reads it";
+/// The most files of one source that may end what reads them: each may take all the time that there is.
+const ENDED_MAX: usize = 5;
 
 /// What looks at pinned files.
 pub(super) struct Checks<'a> {
@@ -28,32 +31,26 @@ pub(super) struct Checks<'a> {
     /// Read files without the engine, in memory-safe code: no file takes one over, so that they serve all
     /// sources.
     looking: Mutex<Vec<Foreign>>,
-    /// Have the engine open files of one source each: whatever takes one over says nothing of another.
+    /// Have the engine open tables of one source each: whatever takes one over says nothing of another.
     opening: Mutex<Vec<(SourceName, Foreign)>>,
+    /// How many workers have ended over files of a source.
+    ended: Mutex<BTreeMap<SourceName, usize>>,
 }
 
 /// What came of it.
 pub(super) enum Trouble {
-    /// What is wrong with the file.
-    File(String),
-    /// It can't be looked at just now.
-    Passing(Error),
-}
-
-impl Trouble {
-    /// What becomes of its table, with what is wrong with the file.
-    pub(super) fn failure(self, bad: impl FnOnce(&str) -> Failure) -> Failure {
-        match self {
-            Trouble::File(fault) => bad(&fault),
-            Trouble::Passing(error) => Failure::Disk(error),
-        }
-    }
+    /// What is wrong with it.
+    Fault(String),
+    /// What it is that kept it from being looked at, which may not happen again.
+    Passing(String),
+    /// Nothing can be looked at just now.
+    Nothing(Error),
 }
 
 impl<'a> Checks<'a> {
     pub(super) fn new(layout: &'a Layout, pool: Option<&'a Arc<Pool>>) -> Checks<'a> {
-        let (looking, opening) = (Mutex::default(), Mutex::default());
-        Checks { pool, layout, looking, opening }
+        let (looking, opening, ended) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Checks { pool, layout, looking, opening, ended }
     }
 
     /// Looks at a file before it is copied.
@@ -74,54 +71,97 @@ impl<'a> Checks<'a> {
     }
 
     /// Looks at a pinned file.
-    pub(super) fn look(&self, path: &Path) -> Result<Facts, Trouble> {
+    pub(super) fn look(&self, source: &SourceName, path: &Path) -> Result<Facts, Trouble> {
         let Some(pool) = self.pool else {
-            let file =
-                File::open(path).map_err(|e| Trouble::Passing(Error::io("open", path, e)))?;
-            return parquet::check(&file).map_err(Trouble::File);
+            let file = File::open(path);
+            let file = file.map_err(|e| Trouble::Nothing(Error::io("open", path, e)))?;
+            return parquet::check(&file).map_err(Trouble::Fault);
         };
-        let idle = lock(&self.looking).pop();
-        let worker = idle.map_or_else(|| open(pool, &self.layout.pins()), Ok);
-        let worker = worker.map_err(Trouble::Passing)?;
-        let looked = worker.look(path).map_err(|error| trouble(&worker, error));
-        if worker.fate().is_none() && !worker.is_spent() {
-            lock(&self.looking).push(worker);
-        }
-        looked
+        let idle = || lock(&self.looking).pop();
+        let back = |worker| lock(&self.looking).push(worker);
+        self.ask(
+            source,
+            idle,
+            || open(pool, &self.layout.pins()),
+            back,
+            |worker| {
+                worker.look(path).map_err(|error| match error.kind() {
+                    Kind::Contract => Trouble::Fault(error.message().to_string()),
+                    _ => Trouble::Nothing(error),
+                })
+            },
+        )
     }
 
-    /// Has the engine open a pinned file of a source, where that can be done in a worker.
-    pub(super) fn open(&self, source: &SourceName, path: &Path) -> Result<(), Trouble> {
+    /// Has the engine open what a table of a source is to be, where that can be done in a worker.
+    pub(super) fn open(&self, source: &SourceName, select: &Sql) -> Result<(), Trouble> {
         let Some(pool) = self.pool else { return Ok(()) };
-        let worker = match self.idle_of(source) {
-            Some(worker) => worker,
-            None => {
-                let folder = self.layout.pins().join(source.as_str());
-                open(pool, &folder).map_err(Trouble::Passing)?
-            }
-        };
-        let select = sql::select_parquet(&[path], false).map_err(Trouble::Passing)?;
-        let opened =
-            worker.execute("open a file", &sql::describe(&select)).map_err(|error| {
-                match (worker.fate(), error.kind()) {
-                    (Some(_), _) => trouble(&worker, error),
-                    (None, Kind::Internal) => Trouble::File(ENDS.to_string()),
-                    (None, _) => {
+        let folder = self.layout.pins().join(source.as_str());
+        let idle = || self.idle_of(source);
+        let back = |worker| lock(&self.opening).push((source.clone(), worker));
+        self.ask(
+            source,
+            idle,
+            || open(pool, &folder),
+            back,
+            |worker| {
+                let opened = worker.execute("open a table", &sql::describe(select));
+                opened.map_err(|error| match error.kind() {
+                    Kind::Internal => Trouble::Fault(ENDS.to_string()),
+                    _ => {
                         let root = self.layout.root().to_string_lossy();
                         let said = error.message().replace(&*root, "…");
-                        Trouble::File(format!("is one that DuckDB can't read: {said}"))
+                        Trouble::Fault(format!("can't be read by DuckDB: {said}"))
                     }
-                }
-            });
-        if worker.fate().is_none() && opened.is_ok() && !worker.is_spent() {
-            lock(&self.opening).push((source.clone(), worker));
-        }
-        opened
+                })
+            },
+        )
     }
-}
 
-impl Checks<'_> {
-    /// A worker that has opened files of this source.
+    /// Asks a worker, and a new one where one that was asked before doesn't answer: a file is blamed for
+    /// nothing that others have left.
+    fn ask<T>(
+        &self,
+        source: &SourceName,
+        idle: impl Fn() -> Option<Foreign>,
+        open: impl Fn() -> Result<Foreign>,
+        back: impl Fn(Foreign),
+        ask: impl Fn(&Foreign) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        if lock(&self.ended).get(source).is_some_and(|ended| *ended >= ENDED_MAX) {
+            let why = "others of its source have ended what reads them";
+            return Err(Trouble::Passing(why.to_string()));
+        }
+        let mut waiting = idle();
+        loop {
+            let is_new = waiting.is_none();
+            let worker = waiting.take().map_or_else(&open, Ok).map_err(Trouble::Nothing)?;
+            let asked = ask(&worker);
+            let Some(fate) = worker.fate() else {
+                if !worker.is_spent() && !matches!(asked, Err(Trouble::Nothing(_))) {
+                    back(worker);
+                }
+                return asked;
+            };
+            if !is_new {
+                continue;
+            }
+            *lock(&self.ended).entry(source.clone()).or_default() += 1;
+            return Err(match fate {
+                Fate::Crashed => Trouble::Fault(ENDS.to_string()),
+                Fate::Time => {
+                    let seconds = PATIENCE.as_secs();
+                    Trouble::Passing(format!("it took longer than {seconds} s to look at it"))
+                }
+                Fate::Memory => {
+                    Trouble::Passing("it took too much memory to look at it".to_string())
+                }
+                Fate::Killed => Trouble::Passing("whoever looked at it was killed".to_string()),
+            });
+        }
+    }
+
+    /// A worker that has opened tables of this source.
     fn idle_of(&self, source: &SourceName) -> Option<Foreign> {
         let mut opening = lock(&self.opening);
         if let Some(at) = opening.iter().position(|(of, _)| of == source) {
@@ -141,21 +181,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn open(pool: &Arc<Pool>, folder: &Path) -> Result<Foreign> {
     Foreign::open(Some(pool), &LIMITS, PATIENCE, vec![folder.to_path_buf()], None)
-}
-
-/// What a worker's error says of the file that it looked at.
-fn trouble(worker: &Foreign, error: Error) -> Trouble {
-    match (worker.fate(), error.kind()) {
-        (Some(Fate::Crashed), _) => Trouble::File(ENDS.to_string()),
-        (Some(Fate::Time), _) => {
-            Trouble::File(format!("takes longer than {} s to look at", PATIENCE.as_secs()))
-        }
-        // It had more than all others.
-        (Some(Fate::Memory), _) => Trouble::File("takes too much memory to look at".to_string()),
-        (None, Kind::Contract) => Trouble::File(error.message().to_string()),
-        (Some(Fate::Killed) | None, _) => Trouble::Passing(Error::new(
-            Kind::Unavailable,
-            format!("a pinned file couldn't be looked at: {}; run it again", error.message()),
-        )),
-    }
 }

@@ -68,22 +68,24 @@ fn concatenate(paths: &[PathBuf], out: &Path) -> Result<bool, ParquetError> {
         let file = File::open(path)?;
         Ok((file.try_clone()?, SerializedFileReader::new(file)?))
     };
-    let readers = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let Some((_, first)) = readers.first() else { return Ok(false) };
+    let Some((first, others)) = paths.split_first() else { return Ok(false) };
+    let (_, first) = open(first)?;
     let described = first.metadata().file_metadata();
     let schema = described.schema_descr().root_schema_ptr();
     let kept = described.key_value_metadata();
-    let is_like = |(_, reader): &(File, SerializedFileReader<File>)| {
+    // One at a time: footers may take much memory.
+    for path in others {
+        let (_, reader) = open(path)?;
         let other = reader.metadata().file_metadata();
-        other.schema_descr().root_schema_ptr() == schema && other.key_value_metadata() == kept
-    };
-    if !readers.iter().all(is_like) {
-        return Ok(false);
+        if other.schema_descr().root_schema_ptr() != schema || other.key_value_metadata() != kept {
+            return Ok(false);
+        }
     }
     let properties = WriterProperties::builder().set_key_value_metadata(kept.cloned()).build();
     let mut writer =
         SerializedFileWriter::new(File::create(out)?, schema.clone(), Arc::new(properties))?;
-    for (file, reader) in &readers {
+    for path in paths {
+        let (file, reader) = open(path)?;
         for group in reader.metadata().row_groups() {
             let mut out = writer.next_row_group()?;
             for column in group.columns() {
@@ -95,7 +97,7 @@ fn concatenate(paths: &[PathBuf], out: &Path) -> Result<bool, ParquetError> {
                     column_index: None,
                     offset_index: None,
                 };
-                out.append_column(file, close)?;
+                out.append_column(&file, close)?;
             }
             out.close()?;
         }

@@ -13,17 +13,19 @@ use std::sync::{Mutex, PoisonError};
 
 use md5::{Digest, Md5};
 
-use super::checks::Checks;
+use super::checks::{Checks, Trouble};
 use super::generation::Pin;
 use crate::disk::{Disk, Fingerprint, Folder};
-use crate::extract::{bad_file, parquet};
+use crate::extract::{bad_file, contract, parquet};
 use crate::layout::Layout;
-use crate::{Error, Result, SourceName, TableName};
+use crate::{Error, Kind, Result, SourceName, TableName, sql};
 
 /// Why a file was not pinned.
 pub(crate) enum Failure {
     /// The file is at fault: its table is left out.
     Table(Error),
+    /// The file couldn't be looked at: its table is left out, and tried again the next time.
+    Passing(Error),
     /// It was replaced or rewritten since it was scanned: scan again.
     Moved,
     /// We can't write: the rebuild ends, the old generation stays.
@@ -180,11 +182,12 @@ impl Target<'_> {
             None => self.disk.write_new(&place, &bytes),
         };
         let pinned = written.map_err(|e| Failure::Disk(Error::io("pin a file as", &place, e)))?;
-        let facts = known.map_or_else(|| self.checks.look(&place), Ok).map_err(|trouble| {
+        let looked = known.map_or_else(|| self.checks.look(self.source, &place), Ok);
+        let facts = looked.map_err(|trouble| {
             if is_new {
                 let _ = fs::remove_file(&place);
             }
-            trouble.failure(bad)
+            self.failure(trouble, |fault| bad_file(self.source, self.table.as_str(), name, fault))
         })?;
         Ok(self.made(file_name, name, facts.rows, (md5, blake3), pinned, expected))
     }
@@ -201,15 +204,32 @@ impl Target<'_> {
         self.keep(&path, &name, origin, md5, blake3)
     }
 
-    /// Has the engine open what was pinned, before it is opened in this process.
-    pub(crate) fn open(&self, pin: &Pin) -> Result<(), Failure> {
-        let opened = self.checks.open(self.source, &pin.path_in(&self.layout.analytics()));
-        opened.map_err(|trouble| {
-            trouble.failure(|fault| {
-                let name = Path::new(&pin.name);
-                Failure::Table(bad_file(self.source, self.table.as_str(), name, fault))
+    /// Has the engine open what the table is to be, before it is opened in this process.
+    pub(super) fn open(&self, files: &[Pin], by_name: bool) -> Result<(), Failure> {
+        let analytics = self.layout.analytics();
+        let paths: Vec<_> = files.iter().map(|pin| pin.path_in(&analytics)).collect();
+        let select = sql::select_parquet(&paths, by_name).map_err(Failure::Disk)?;
+        self.checks.open(self.source, &select).map_err(|trouble| {
+            self.failure(trouble, |fault| {
+                let (table, source) = (self.table, self.source);
+                contract(format!("the table `{table}` of `{source}` is left out: it {fault}"))
             })
         })
+    }
+
+    /// What becomes of the table of a file that can't be looked at.
+    fn failure(&self, trouble: Trouble, faulty: impl Fn(&str) -> Error) -> Failure {
+        match trouble {
+            Trouble::Fault(fault) => Failure::Table(faulty(&fault)),
+            Trouble::Passing(why) => Failure::Passing(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "the table `{}` of `{}` is left out: {why}; run it again",
+                    self.table, self.source
+                ),
+            )),
+            Trouble::Nothing(error) => Failure::Disk(error),
+        }
     }
 
     /// Where the rebuild writes an export.
@@ -228,11 +248,9 @@ impl Target<'_> {
     ) -> Result<Pin, Failure> {
         let disk = |e: io::Error| Failure::Disk(Error::io("pin a file as", aside, e));
         let file = File::open(aside).map_err(disk)?;
-        let facts = self.checks.look(aside).map_err(|trouble| {
+        let facts = self.checks.look(self.source, aside).map_err(|trouble| {
             let _ = fs::remove_file(aside);
-            trouble.failure(|fault| {
-                Failure::Table(bad_file(self.source, self.table.as_str(), name, fault))
-            })
+            self.failure(trouble, |fault| bad_file(self.source, self.table.as_str(), name, fault))
         })?;
         let file_name = self.file_name(&blake3);
         let pinned = Fingerprint::of(&file).map_err(disk)?;

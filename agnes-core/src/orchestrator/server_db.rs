@@ -318,7 +318,7 @@ fn refused(
         } else {
             let root = context.layout.root().to_string_lossy().into_owned();
             let text = engine::message(&error).replace(&root, "…");
-            extract::contract(format!("{left_out}: DuckDB can't read it: {text}"))
+            extract::contract(format!("{left_out}: it can't be read by DuckDB: {text}"))
         };
         let refused = Refused {
             source: view.source.clone(),

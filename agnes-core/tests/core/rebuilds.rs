@@ -396,8 +396,8 @@ fn tables_that_duckdb_refuses_cost_no_other() {
     let agnes = place.agnes_later();
     let report = rebuild(&agnes);
     assert_eq!(report.skipped.len(), 2, "{}", left_out(&report));
-    assert!(left_out(&report).contains("`b` of `s` is left out: DuckDB can't read it"));
-    assert!(left_out(&report).contains("`c` of `s` is left out: DuckDB can't read it"));
+    assert!(left_out(&report).contains("`b` of `s` is left out: it can't be read by DuckDB"));
+    assert!(left_out(&report).contains("`c` of `s` is left out: it can't be read by DuckDB"));
     assert_eq!(query(&agnes, "SELECT a.v, d.v FROM a, d"), "1|2");
     assert_eq!(outside(&agnes, "SELECT format('{}', d.v) FROM d"), "2");
     // Reported again while nothing changes.

@@ -1,7 +1,7 @@
 //! Statements that run in worker processes: what their callers see, and what survives.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use agnes_core::access::{Principal, Resource};
@@ -230,48 +230,52 @@ fn an_extract_that_crashes_the_engine_is_left_out_and_takes_nothing_along() {
     assert!(agnes.workers().unwrap().ended > 0);
 }
 
-/// Has the engine crash once in the workers that look at files.
+/// Has the engine crash in the workers that look at files, as long as it is to.
 struct Crashing<'p> {
     place: &'p Place,
-    is_due: AtomicBool,
+    times: AtomicUsize,
 }
 
 impl Progress for Crashing<'_> {
-    fn start(&self, what: &str, _: u64) {
-        self.is_due.store(what == "pinning files", Ordering::SeqCst);
-    }
+    fn start(&self, _: &str, _: u64) {}
 
     fn step(&self, _: u64) {
+        let left = |times: usize| times.checked_sub(1);
+        if self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
+            return;
+        }
         // One that waits to become a worker has one thread.
         let threads =
             |pid: &Pid| std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-        if self.is_due.swap(false, Ordering::SeqCst) {
-            for pid in workers_of(self.place).iter().filter(|pid| threads(pid) > 1) {
-                let _ = kill_process(*pid, Signal::ABORT);
-            }
+        for pid in workers_of(self.place).iter().filter(|pid| threads(pid) > 1) {
+            let _ = kill_process(*pid, Signal::ABORT);
         }
     }
 }
 
 #[test]
-fn a_file_that_crashes_whoever_looks_at_it_costs_its_table() {
+fn whoever_looks_at_files_and_crashes_is_replaced() {
     let place = Place::new();
     let tables: Vec<String> =
         (0..60).map(|i| table(&format!("t{i}"), &format!("SELECT {i} AS id"))).collect();
     place.foreign("shop", &tables.join(";"));
     let settings = Settings { workers: Some(place.workers()), ..Settings::default() };
     let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
-    let crashing = Crashing { place: &place, is_due: AtomicBool::new(false) };
-    let report = agnes.rebuild(None, &crashing).unwrap();
-    let said = left_out(&report);
-    assert!(said.contains("`data/t"), "{said}");
-    assert!(said.lines().all(|said| said.contains("ends what reads it")), "{said}");
-    // Each thread has two workers.
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let left_out = said.lines().count();
-    assert!(left_out <= 2 * threads, "{said}");
-    let tables = query_in(&agnes.session().unwrap(), "SHOW TABLES");
-    assert_eq!(tables.lines().count(), 60 - left_out);
+    let crashing = Crashing { place: &place, times: AtomicUsize::new(20) };
+    match agnes.rebuild(None, &crashing) {
+        // The file that a new one looks at just then may be left out, and after some all others.
+        Ok(report) => {
+            let said = left_out(&report);
+            let is_known = |said: &str| {
+                said.contains("ends what reads it") || said.contains("others of its source")
+            };
+            assert!(said.lines().all(is_known), "{said}");
+        }
+        Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
+    }
+    assert!(agnes.workers().unwrap().ended > 0);
+    assert_eq!(left_out(&rebuild(&agnes)), "");
+    assert_eq!(query_in(&agnes.session().unwrap(), "SHOW TABLES").lines().count(), 60);
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn a_file_that_is_none_is_told_alike_by_whoever_looks_at_it() {
 }
 
 #[test]
-fn a_file_that_the_engine_refuses_is_refused_in_a_worker() {
+fn a_table_that_the_engine_refuses_is_refused_in_a_worker() {
     let place = Place::new();
     // A sound parquet file, but for a note that the engine tries to understand.
     let bad = "COPY (SELECT 1 AS x) TO '$D/data/b.parquet'
@@ -314,7 +318,7 @@ fn a_file_that_the_engine_refuses_is_refused_in_a_worker() {
     let settings = Settings { workers: Some(place.workers()), ..Settings::default() };
     let agnes = Agnes::open_with(place.data(), settings, Components::default()).unwrap();
     let said = left_out(&rebuild(&agnes));
-    assert!(said.contains("its file `data/b.parquet` is one that DuckDB can't read: "), "{said}");
+    assert!(said.contains("`b` of `s` is left out: it can't be read by DuckDB: "), "{said}");
     assert!(!said.contains(place.data().to_str().unwrap()), "{said}");
     assert_eq!(query_in(&agnes.session().unwrap(), "FROM a"), "1");
 }
