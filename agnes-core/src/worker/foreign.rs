@@ -206,7 +206,9 @@ pub(super) fn opened(
     connection
         .execute_batch(sql::NO_FILE_CACHE)
         .map_err(|e| engine::error("open the engine", e))?;
-    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = reads.partition(|path| path.is_dir());
+    // A link that lies where a file should leads nowhere.
+    let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = reads.partition(is_folder);
     engine::run(&connection, "lock the session", &sql::lock_to(&files, &folders)?)?;
     Ok(connection)
 }
