@@ -18,6 +18,8 @@ const ENDED_HERE: u64 = u64::MAX - 1;
 const NOTHING: u64 = 0;
 /// How long one that says nothing more may take to be gone.
 const TO_GO: Duration = Duration::from_millis(50);
+/// How long nobody looks whether it is gone, at most.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// The process, and the statement that runs in it. Whoever has the worker and whoever watches over it
 /// agree on what it does by one number, so that nobody ends it for what it doesn't do any more.
@@ -180,26 +182,29 @@ impl Life {
     /// Ends the process, and waits until it is gone: it would stay as a zombie.
     pub(super) fn kill(&self, why: Why) {
         self.signal(why);
-        // Who looks at it meanwhile, the reaper among them, doesn't wait for one that takes long to go.
+        self.wait(Duration::MAX);
+    }
+
+    /// Waits until the process is gone, for so long; how it has ended, where that is known. Who looks at it
+    /// meanwhile, the reaper among them, doesn't wait for one that takes long to go.
+    fn wait(&self, most: Duration) -> Option<ExitStatus> {
+        let begun = Instant::now();
         let mut pause = Duration::from_micros(100);
-        while self.is_there() {
+        loop {
+            let gone = self.child().try_wait();
+            if !matches!(gone, Ok(None)) || begun.elapsed() > most {
+                return gone.ok().flatten();
+            }
+            // Nothing tells of a child's end but its signal, which is the embedder's.
             std::thread::sleep(pause);
-            pause = (pause * 2).min(TO_GO);
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
     /// How a process has ended that says nothing any more, if it does soon: what has ended it is to be
     /// known before it is killed.
     pub(super) fn exit(&self) -> Option<ExitStatus> {
-        let until = Instant::now() + TO_GO;
-        loop {
-            let gone = self.child().try_wait().ok().flatten();
-            if gone.is_some() || Instant::now() > until {
-                return gone;
-            }
-            // Nothing tells of a child's end but its signal, which is the embedder's.
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.wait(TO_GO)
     }
 
     /// Whether somebody else has killed a process that says nothing any more.
