@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,6 @@ use crate::{Error, Kind, Result, SourceName, engine};
 const LIMITS: engine::Limits = engine::Limits { memory_bytes: 1 << 30, threads: 1 };
 /// How long all answers of one worker may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The most workers that wait for another table of their source.
-const WAITING_MAX: usize = 4;
 /// What is said of a file that takes along whoever reads it.
 const ENDS: &str = "ends what reads it";
 /// The most files of one source that may end what reads them: each may take all the time that there is.
@@ -28,11 +26,11 @@ const ENDED_MAX: usize = 5;
 pub(super) struct Checks<'a> {
     pool: Option<&'a Arc<Pool>>,
     layout: &'a Layout,
-    /// Read files without the engine, in memory-safe code: no file takes one over, so that they serve all
-    /// sources.
-    looking: Mutex<Vec<Foreign>>,
-    /// Have the engine open tables of one source each: whatever takes one over says nothing of another.
-    opening: Mutex<Vec<(SourceName, Foreign)>>,
+    /// Workers that wait for more, by the folder that they may read; whoever was asked last is last. Those
+    /// of all pins read files without the engine, in memory-safe code: no file takes one over, so that they
+    /// serve all sources. Those of a source have the engine open its tables: whatever takes one over says
+    /// nothing of another source.
+    waiting: Mutex<Vec<(PathBuf, Foreign)>>,
     /// How many workers have ended over files of a source.
     ended: Mutex<BTreeMap<SourceName, usize>>,
 }
@@ -49,8 +47,7 @@ pub(super) enum Trouble {
 
 impl<'a> Checks<'a> {
     pub(super) fn new(layout: &'a Layout, pool: Option<&'a Arc<Pool>>) -> Checks<'a> {
-        let (looking, opening, ended) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Checks { pool, layout, looking, opening, ended }
+        Checks { pool, layout, waiting: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Looks at a file before it is copied.
@@ -77,69 +74,53 @@ impl<'a> Checks<'a> {
             let file = file.map_err(|e| Trouble::Nothing(Error::io("open", path, e)))?;
             return parquet::check(&file).map_err(Trouble::Fault);
         };
-        let idle = || lock(&self.looking).pop();
-        let back = |worker| lock(&self.looking).push(worker);
-        self.ask(
-            source,
-            idle,
-            || open(pool, &self.layout.pins()),
-            back,
-            |worker| {
-                worker.look(path).map_err(|error| match error.kind() {
-                    Kind::Contract => Trouble::Fault(error.message().to_string()),
-                    _ => Trouble::Nothing(error),
-                })
-            },
-        )
+        self.ask(pool, source, self.layout.pins(), |worker| {
+            worker.look(path).map_err(|error| match error.kind() {
+                Kind::Contract => Trouble::Fault(error.message().to_string()),
+                _ => Trouble::Nothing(error),
+            })
+        })
     }
 
     /// Has the engine open what a table of a source is to be, where that can be done in a worker.
     pub(super) fn open(&self, source: &SourceName, select: &Sql) -> Result<(), Trouble> {
         let Some(pool) = self.pool else { return Ok(()) };
         let folder = self.layout.pins().join(source.as_str());
-        let idle = || self.idle_of(source);
-        let back = |worker| lock(&self.opening).push((source.clone(), worker));
-        self.ask(
-            source,
-            idle,
-            || open(pool, &folder),
-            back,
-            |worker| {
-                let opened = worker.execute("open a table", &sql::describe(select));
-                opened.map_err(|error| match error.kind() {
-                    Kind::Internal => Trouble::Fault(ENDS.to_string()),
-                    _ => {
-                        let root = self.layout.root().to_string_lossy();
-                        let said = error.message().replace(&*root, "…");
-                        Trouble::Fault(format!("can't be read by DuckDB: {said}"))
-                    }
-                })
-            },
-        )
+        self.ask(pool, source, folder, |worker| {
+            let opened = worker.execute("open a table", &sql::describe(select));
+            opened.map_err(|error| match error.kind() {
+                Kind::Internal => Trouble::Fault(ENDS.to_string()),
+                _ => {
+                    let root = self.layout.root().to_string_lossy();
+                    let said = error.message().replace(&*root, "…");
+                    Trouble::Fault(format!("can't be read by DuckDB: {said}"))
+                }
+            })
+        })
     }
 
-    /// Asks a worker, and a new one where one that was asked before doesn't answer: a file is blamed for
+    /// Asks a worker that may read a folder, and a new one where one that was asked before doesn't answer: a file is blamed for
     /// nothing that others have left.
     fn ask<T>(
         &self,
+        pool: &Arc<Pool>,
         source: &SourceName,
-        idle: impl Fn() -> Option<Foreign>,
-        open: impl Fn() -> Result<Foreign>,
-        back: impl Fn(Foreign),
+        folder: PathBuf,
         ask: impl Fn(&Foreign) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
         if lock(&self.ended).get(source).is_some_and(|ended| *ended >= ENDED_MAX) {
             let why = "others of its source have ended what reads them";
             return Err(Trouble::Passing(why.to_string()));
         }
-        let mut waiting = idle();
+        let open = || Foreign::open(Some(pool), &LIMITS, PATIENCE, vec![folder.clone()], None);
+        let mut waiting = self.waiting_for(&folder);
         loop {
             let is_new = waiting.is_none();
-            let worker = waiting.take().map_or_else(&open, Ok).map_err(Trouble::Nothing)?;
+            let worker = waiting.take().map_or_else(open, Ok).map_err(Trouble::Nothing)?;
             let asked = ask(&worker);
             let Some(fate) = worker.fate() else {
                 if !worker.is_spent() && !matches!(asked, Err(Trouble::Nothing(_))) {
-                    back(worker);
+                    lock(&self.waiting).push((folder, worker));
                 }
                 return asked;
             };
@@ -161,15 +142,17 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// A worker that has opened tables of this source.
-    fn idle_of(&self, source: &SourceName) -> Option<Foreign> {
-        let mut opening = lock(&self.opening);
-        if let Some(at) = opening.iter().position(|(of, _)| of == source) {
-            return Some(opening.swap_remove(at).1);
+    /// A worker that waits and may read this folder.
+    fn waiting_for(&self, folder: &Path) -> Option<Foreign> {
+        // Each thread asks two in turn.
+        let most = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut waiting = lock(&self.waiting);
+        if let Some(at) = waiting.iter().rposition(|(of, _)| of == folder) {
+            return Some(waiting.remove(at).1);
         }
         // Tables come source by source: the oldest is of one that is done.
-        let done = (opening.len() >= WAITING_MAX).then(|| opening.remove(0));
-        drop(opening);
+        let done = (waiting.len() >= most).then(|| waiting.remove(0));
+        drop(waiting);
         drop(done);
         None
     }
@@ -177,8 +160,4 @@ impl<'a> Checks<'a> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn open(pool: &Arc<Pool>, folder: &Path) -> Result<Foreign> {
-    Foreign::open(Some(pool), &LIMITS, PATIENCE, vec![folder.to_path_buf()], None)
 }
