@@ -296,6 +296,17 @@ fn read_page_header(content: &Content<'_>, at: u64, end: u64) -> Result<PageHead
     }
 }
 
+/// The types of Thrift's compact protocol that are told apart here, as it numbers them.
+mod thrift {
+    pub(super) const TRUE: u8 = 1;
+    pub(super) const FALSE: u8 = 2;
+    pub(super) const BYTE: u8 = 3;
+    pub(super) const I32: u8 = 5;
+    pub(super) const BINARY: u8 = 8;
+    pub(super) const LIST: u8 = 9;
+    pub(super) const STRUCT: u8 = 12;
+}
+
 /// As much of Thrift's compact protocol as a page header and a footer's columns take
 /// (thrift.apache.org, "Thrift compact protocol encoding").
 struct Compact<'a> {
@@ -326,16 +337,16 @@ impl Compact<'_> {
     fn nesting(&mut self) -> Option<usize> {
         let mut field = 0i64;
         let mut kind = self.field(&mut field)??;
-        if (field, kind) == (1, 5) {
+        if (field, kind) == (1, thrift::I32) {
             self.varint()?;
             kind = self.field(&mut field)??;
         }
-        if (field, kind) != (2, 9) {
+        if (field, kind) != (2, thrift::LIST) {
             return None;
         }
         let byte = self.byte()?;
         let count = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
-        if byte & 0x0f != 12 || count > self.bytes.len() as u64 {
+        if byte & 0x0f != thrift::STRUCT || count > self.bytes.len() as u64 {
             return None;
         }
         // Of each group on the way down, how much of it is still to come.
@@ -370,13 +381,13 @@ impl Compact<'_> {
         let (mut children, mut field) = (0, 0i64);
         while let Some(kind) = self.field(&mut field)? {
             match (field, kind) {
-                (5, 5) => children = u64::from(u32::try_from(self.zigzag()?).ok()?),
-                (10, 12) => self.logical_type()?,
-                (1..=3 | 6..=9, 5) | (4, 8) => self.skip(kind)?,
+                (5, thrift::I32) => children = u64::from(u32::try_from(self.zigzag()?).ok()?),
+                (10, thrift::STRUCT) => self.logical_type()?,
+                (1..=3 | 6..=9, thrift::I32) | (4, thrift::BINARY) => self.skip(kind)?,
                 // The reader of footers doesn't ask of which type they say that they are.
                 (1..=10, _) => return None,
                 // Of those that it doesn't know it skips what has no more than a length, as this does.
-                (_, 1..=8) => self.skip(kind)?,
+                (_, thrift::TRUE..=thrift::BINARY) => self.skip(kind)?,
                 _ => return None,
             }
         }
@@ -385,33 +396,36 @@ impl Compact<'_> {
 
     /// Skips what a column stands for, each of whose fields is of its own type.
     fn logical_type(&mut self) -> Option<()> {
+        use thrift::{BINARY, BYTE, FALSE, I32, STRUCT, TRUE};
+        /// A time's unit is one of three structs without fields.
+        const UNITS: &[(i64, u8)] = &[(1, STRUCT), (2, STRUCT), (3, STRUCT)];
         let mut field = 0i64;
         while let Some(kind) = self.field(&mut field)? {
             let fields: &[(i64, u8)] = match (field, kind) {
                 // Decimals, times, integers, VARIANT, and places on a plane and on a globe.
-                (5, 12) => &[(1, 5), (2, 5)],
-                (7 | 8, 12) => &[(1, 1), (1, 2), (2, 12)],
-                (10, 12) => &[(1, 3), (2, 1), (2, 2)],
-                (16, 12) => &[(1, 3)],
-                (17, 12) => &[(1, 8)],
-                (18, 12) => &[(1, 8), (2, 5)],
-                (1..=19, 12) => &[],
+                (5, STRUCT) => &[(1, I32), (2, I32)],
+                (7 | 8, STRUCT) => &[(1, TRUE), (1, FALSE), (2, STRUCT)],
+                (10, STRUCT) => &[(1, BYTE), (2, TRUE), (2, FALSE)],
+                (16, STRUCT) => &[(1, BYTE)],
+                (17, STRUCT) => &[(1, BINARY)],
+                (18, STRUCT) => &[(1, BINARY), (2, I32)],
+                (1..=19, STRUCT) => &[],
                 _ => return None,
             };
-            // The unit of a time is one of three empty structs.
-            self.only(fields, &[(1, 12), (2, 12), (3, 12)])?;
+            self.skip_known(fields, UNITS)?;
         }
         Some(())
     }
 
-    /// Skips a struct that has only these fields, and what stands in those that are structs.
-    fn only(&mut self, fields: &[(i64, u8)], inside: &[(i64, u8)]) -> Option<()> {
+    /// Skips a struct that has no other fields than these, and `inside` in those that are structs; a struct
+    /// in one of `inside` is empty.
+    fn skip_known(&mut self, fields: &[(i64, u8)], inside: &[(i64, u8)]) -> Option<()> {
         let mut field = 0i64;
         while let Some(kind) = self.field(&mut field)? {
             match kind {
                 _ if !fields.contains(&(field, kind)) => return None,
-                12 if inside.is_empty() => (self.byte()? == 0).then_some(())?,
-                12 => self.only(inside, &[])?,
+                thrift::STRUCT if inside.is_empty() => (self.byte()? == 0).then_some(())?,
+                thrift::STRUCT => self.skip_known(inside, &[])?,
                 _ => self.skip(kind)?,
             }
         }
