@@ -63,6 +63,10 @@ pub(super) fn no_user(id: &UserId) -> Error {
     missing("user", id, "user list")
 }
 
+pub(super) fn no_such_user(email: &Email) -> Error {
+    missing("user", email, "user list")
+}
+
 pub(super) fn no_group(id: &GroupId) -> Error {
     missing("group", id, "group list")
 }
@@ -192,7 +196,7 @@ impl<'a> Admin<'a> {
     pub fn user_by_email(&self, email: &Email) -> Result<Overview> {
         let facts = self.facts();
         let user = facts.user_by_email(email).map(|user| overview(&facts, user));
-        user.ok_or_else(|| missing("user", email, "user list"))
+        user.ok_or_else(|| no_such_user(email))
     }
 
     /// The last events of the audit log, the newest first.

@@ -37,6 +37,16 @@ impl Admin<'_> {
         grants
     }
 
+    /// The grant of something to a group.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn grant_of(&self, group: &GroupName, resource: &Resource) -> Result<GrantOverview> {
+        let mut grants = self.grants().into_iter();
+        let found = grants.find(|of| of.group_name == *group && of.grant.resource == *resource);
+        found.ok_or_else(|| missing("grant", format!("{group} {resource}"), "grant list"))
+    }
+
     /// Grants a group something.
     ///
     /// # Errors

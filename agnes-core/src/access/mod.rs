@@ -42,6 +42,7 @@ pub(crate) mod audit;
 mod bootstrap;
 pub(crate) mod change;
 mod decision;
+mod explain;
 pub(crate) mod facts;
 mod grants;
 mod groups;
@@ -70,6 +71,7 @@ pub use decision::{
     Decision, EffectiveAccess, EffectiveItem, MaySee, Permitted, Reason, TablePolicy, TableSet,
     ViaGroup, Visibility,
 };
+pub use explain::{About, Explanation, WhoCan};
 pub use facts::{Grant, Group, MemberSource, Membership, Origin, Permission, User};
 pub use grants::GrantOverview;
 pub use groups::{GroupOverview, Member};
@@ -367,6 +369,29 @@ impl Access {
     /// How many people may sign in.
     pub fn people(&self) -> usize {
         self.facts().users.values().filter(|user| user.is_person()).count()
+    }
+
+    /// The decision about the table that a text names: by its id or its name, whether it is there or not.
+    ///
+    /// # Errors
+    /// `Invalid` for what can't be a table's id or name.
+    pub fn decide_named(&self, principal: &Principal, text: &str) -> Result<Decision> {
+        let id = match self.resolve(text) {
+            Some(table) => table.id,
+            None => TableId::parse(text)?,
+        };
+        Ok(self.decide(principal, &Resource::table(id)))
+    }
+
+    /// The principal that a user with this address is, for a program that answers for who she is.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn principal_of(&self, email: &Email) -> Result<Principal> {
+        match self.facts().user_by_email(email) {
+            Some(facts) => Ok(Principal::user(facts.user.id.clone())),
+            None => Err(admin::no_such_user(email)),
+        }
     }
 
     /// The user with this address.

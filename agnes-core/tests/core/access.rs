@@ -57,6 +57,52 @@ fn names(visibility: &Visibility) -> String {
     }
 }
 
+#[test]
+fn an_admin_is_told_why_and_who() {
+    let place = Place::new();
+    place.foreign(
+        "shop",
+        &format!("{}{}", table("orders", "SELECT 1 AS id"), table("loose", "SELECT 1 AS id")),
+    );
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    admin.register(new_table("orders")).unwrap();
+    admin.register(new_table("late")).unwrap();
+    let (ada, sales) = (user(&admin, "ada@example.com"), group(&admin, "sales"));
+    admin.add_member(&sales.id, &ada.id).unwrap();
+    for table in ["table:orders", "table:late"] {
+        admin.grant(&sales.id, resource(table)).unwrap();
+    }
+    let told = agnes.explain(&ada.email, "ORDERS").unwrap();
+    assert!(told.allowed && told.about.published && told.about.registered);
+    assert_eq!((told.about.but, told.user_id.clone()), (None, ada.id.clone()));
+    let told = agnes.explain(&ada.email, "late").unwrap();
+    assert!(told.allowed && !told.about.published);
+    assert!(told.about.but.unwrap().contains("`shop` publishes no table `late` now"));
+    let told = agnes.explain(&ada.email, "loose").unwrap();
+    assert!(!told.allowed && told.about.published && !told.about.registered);
+    let able = agnes.who_can("orders").unwrap().able;
+    assert_eq!(able.iter().map(|who| who.email.as_str()).collect::<Vec<_>>(), ["ada@example.com"]);
+    for unknown in [
+        agnes.explain(&email("eve@example.com"), "orders").unwrap_err(),
+        agnes.explain(&ada.email, "nowhere").unwrap_err(),
+        agnes.who_can("`; --").unwrap_err(),
+        access.principal_of(&email("eve@example.com")).unwrap_err(),
+        admin.grant_of(&sales.name, &resource("table:salaries")).unwrap_err(),
+    ] {
+        assert_eq!(unknown.kind(), Kind::NotFound, "{unknown}");
+    }
+    // What isn't there is decided like what isn't hers.
+    let who = access.principal_of(&ada.email).unwrap();
+    assert!(access.decide_named(&who, "Orders").unwrap().is_allowed());
+    let reasons =
+        ["loose", "nowhere"].map(|table| access.decide_named(&who, table).unwrap().reasons());
+    assert_eq!(reasons[0], reasons[1]);
+    assert_eq!(access.decide_named(&who, "").unwrap_err().kind(), Kind::Invalid);
+}
+
 /// Every rule, as a row: who, what, under which policy, and why or why not.
 #[test]
 fn the_matrix_of_decisions() {

@@ -5,7 +5,7 @@ use agnes_core::{Agnes, Result};
 use clap::Args;
 
 use super::output::{Done, Output, bytes, grouped};
-use super::people::{email, principal};
+use super::people::email;
 
 #[derive(Debug, Args)]
 pub(super) struct Manifest {
@@ -20,7 +20,7 @@ impl Manifest {
     pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
         let who = match &self.as_user {
             None => Principal::Operator,
-            Some(email) => principal(&*agnes.access()?, email)?,
+            Some(email) => agnes.access()?.principal_of(email)?,
         };
         let manifest = agnes.manifest(&who)?;
         if self.json.json {

@@ -36,7 +36,7 @@ impl As {
     fn principal(&self, agnes: &Agnes) -> Result<Principal> {
         match &self.user {
             None => Ok(Principal::Operator),
-            Some(email) => super::people::principal(&*agnes.access()?, email),
+            Some(email) => agnes.access()?.principal_of(email),
         }
     }
 }

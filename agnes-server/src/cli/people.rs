@@ -1,9 +1,8 @@
 //! `agnes user`, `agnes group`, `agnes grant`: who may see what.
 
 use agnes_core::access::{
-    Access, Admin, Email, GrantId, GrantOverview, GroupName, Overview, Principal, Resource,
+    Admin, Email, GrantId, GrantOverview, GroupName, Overview, Principal, Resource,
 };
-use agnes_core::registry::RegisteredTable;
 use agnes_core::{Agnes, Error, Kind, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -289,23 +288,16 @@ impl Grant {
 
 /// The grant of an id, or of a group and a resource.
 fn named(admin: &Admin<'_>, words: &[String]) -> Result<GrantOverview> {
-    let mut grants = admin.grants().into_iter();
-    let (found, shown) = match words {
-        [id] => {
-            let id = GrantId::parse(id)?;
-            (grants.find(|of| of.grant.id == id), id.to_string())
+    let id = match words {
+        [group, resource] => {
+            return admin.grant_of(&GroupName::parse(group)?, &Resource::parse(resource)?);
         }
-        [group, resource, ..] => {
-            let (group, resource) = (GroupName::parse(group)?, Resource::parse(resource)?);
-            let shown = format!("{group} {resource}");
-            (grants.find(|of| of.group_name == group && of.grant.resource == resource), shown)
-        }
-        [] => (None, String::new()),
+        words => GrantId::parse(words.first().map_or("", String::as_str))?,
     };
-    found.ok_or_else(|| {
+    admin.grants().into_iter().find(|of| of.grant.id == id).ok_or_else(|| {
         Error::new(
             Kind::NotFound,
-            format!("there is no grant `{shown}`; `agnes grant list` shows all"),
+            format!("there is no grant `{id}`; `agnes grant list` shows all"),
         )
     })
 }
@@ -341,36 +333,22 @@ enum AccessCommand {
     },
 }
 
-/// The user of an address, as who she asks.
-pub(super) fn principal(access: &Access, email: &Email) -> Result<Principal> {
-    let user = access.admin(OPERATOR)?.user_by_email(email)?.user;
-    Ok(Principal::user(user.id))
-}
-
 impl AccessOf {
     pub(super) fn run(self, agnes: &Agnes, output: &Output) -> Result<Done> {
         let access = agnes.access()?;
         match &self.command {
             AccessCommand::Explain { email, table } => {
-                let Asked { resource, is_registered, but } = asked(agnes, &access, table)?;
-                let user = access.admin(OPERATOR)?.user_by_email(email)?.user;
-                let decision = access.decide(&Principal::user(user.id.clone()), &resource);
-                let reasons = decision.reasons();
-                let report = json!({
-                    "user_id": user.id, "email": user.email, "resource": resource,
-                    "allowed": decision.is_allowed(), "reasons": reasons,
-                    "registered": is_registered, "published": but.is_none(), "but": but,
-                });
-                self.json.one(output, &report, || {
-                    let verb = if decision.is_allowed() { "may see" } else { "may not see" };
-                    let lines: Vec<String> =
-                        reasons.iter().map(|reason| format!("  because {reason}")).collect();
-                    let but = but.as_ref().map_or_else(String::new, |why| format!("\n  but {why}"));
-                    format!("{} {verb} {resource}\n{}{but}", user.email, lines.join("\n"))
+                let told = agnes.explain(email, table)?;
+                self.json.one(output, &told, || {
+                    let verb = if told.allowed { "may see" } else { "may not see" };
+                    let because = told.reasons.iter().map(|why| format!("\n  because {why}"));
+                    let but = told.about.but.iter().map(|why| format!("\n  but {why}"));
+                    let lines: String = because.chain(but).collect();
+                    format!("{} {verb} {}{lines}", told.email, told.about.resource)
                 })
             }
             AccessCommand::List { email } => {
-                let who = principal(&access, email)?;
+                let who = access.principal_of(email)?;
                 let stands = access.stands(&who);
                 let tables = match stands {
                     Ok(()) => visible(agnes, &who)?,
@@ -391,10 +369,9 @@ impl AccessOf {
                 })
             }
             AccessCommand::Who { table } => {
-                let Asked { resource, but, .. } = asked(agnes, &access, table)?;
-                let able = access.admin(OPERATOR)?.who_can(&resource);
-                self.json.list(output, &able, |able, output| {
-                    if let Some(but) = but {
+                let told = agnes.who_can(table)?;
+                self.json.list(output, &told.able, |able, output| {
+                    if let Some(but) = &told.about.but {
                         output.note(format_args!("nobody sees it now: {but}"));
                     }
                     let rows = able.iter().map(|of| {
@@ -407,54 +384,6 @@ impl AccessOf {
             }
         }
     }
-}
-
-/// A table that somebody asks about.
-struct Asked {
-    resource: Resource,
-    is_registered: bool,
-    /// Why a session shows nothing of it, whoever may see it.
-    but: Option<String>,
-}
-
-/// A registered table by id or name, or one that is only published.
-fn asked(agnes: &Agnes, access: &Access, text: &str) -> Result<Asked> {
-    if let Some(table) = access.resolve(text) {
-        let but = published(agnes, &table)?;
-        return Ok(Asked { resource: Resource::table(table.id), is_registered: true, but });
-    }
-    let generation = agnes.generation()?;
-    let views = generation.iter().flat_map(|g| g.views.keys());
-    match views.into_iter().any(|name| name.as_str().eq_ignore_ascii_case(text)) {
-        true => Ok(Asked {
-            resource: Resource::table(agnes_core::TableId::parse(text)?),
-            is_registered: false,
-            but: None,
-        }),
-        false => Err(Error::new(
-            Kind::NotFound,
-            format!(
-                "no table `{}` is published or registered; `agnes status` and `agnes registry \
-                 list` show all",
-                text.escape_debug()
-            ),
-        )),
-    }
-}
-
-/// Why a session shows nothing of a registered table, whoever may see it.
-pub(super) fn published(agnes: &Agnes, table: &RegisteredTable) -> Result<Option<String>> {
-    let generation = agnes.generation()?;
-    let view = generation.as_ref().and_then(|g| g.views.get(&table.name));
-    Ok(match view {
-        Some(view) if view.source == table.source => None,
-        Some(view) => Some(format!(
-            "what is published as `{}` is a table of `{}` and not of `{}`, which a grant doesn't \
-             reach (`agnes registry adopt {1}` hands it over)",
-            table.name, view.source, table.source
-        )),
-        None => Some(format!("`{}` publishes no table `{}` now", table.source, table.name)),
-    })
 }
 
 /// A table that somebody may see.

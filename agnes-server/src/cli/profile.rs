@@ -1,8 +1,8 @@
 //! `agnes profile`: what is in a table.
 
-use agnes_core::access::{Email, Principal, Resource};
+use agnes_core::access::{Email, Principal};
 use agnes_core::profile::{Category, ColumnProfile, Histogram, Profile, TopValue};
-use agnes_core::{Agnes, Result, TableId};
+use agnes_core::{Agnes, Result};
 use clap::Args;
 
 use super::output::{Done, Output, grouped};
@@ -31,13 +31,9 @@ impl ProfileCommand {
             let access = agnes.access()?;
             let who = match &self.as_user {
                 None => Principal::Operator,
-                Some(email) => super::people::principal(&access, email)?,
+                Some(email) => access.principal_of(email)?,
             };
-            let id = match access.resolve(&self.table) {
-                Some(table) => table.id,
-                None => TableId::parse(self.table)?,
-            };
-            access.decide(&who, &Resource::table(id))
+            access.decide_named(&who, &self.table)?
         };
         let profile = agnes.profile(&decision.permit()?)?;
         match self.json.json {

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::format::{Format, Writer};
 use super::output::{Done, Output, grouped};
-use super::people::principal;
 
 pub(super) const HELP: &str = "\
 Run SQL over everything that is published.
@@ -66,7 +65,7 @@ impl Query {
         let sql = if self.sql == "-" { output.input()? } else { self.sql };
         let session = match &self.as_user {
             None => agnes.session()?,
-            Some(email) => agnes.session_for(&principal(&*agnes.access()?, email)?)?,
+            Some(email) => agnes.session_for(&agnes.access()?.principal_of(email)?)?,
         };
         self.rows.run(&session, &sql, output)
     }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{Done, Output, count};
-use super::people::{OPERATOR, published};
+use super::people::OPERATOR;
 
 pub(super) const HELP: &str = "\
 Declare tables, so that they can be granted.
@@ -277,7 +277,7 @@ impl Registry {
                     }
                 })?;
                 json.one(output, &table, || format!("{}: changed", table.name))?;
-                if let Some(but) = published(agnes, &table)? {
+                if let Some(but) = agnes.why_unpublished(&table)? {
                     output.note(format_args!("nobody sees it now: {but}"));
                 }
                 Ok(Done::Whole)

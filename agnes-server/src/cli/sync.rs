@@ -45,11 +45,7 @@ impl Sync {
         if !config.file().exists() {
             output.note(format_args!("there is no `{}`", config.file().display()));
         }
-        let which = match (self.sources, self.all) {
-            (sources, false) if sources.is_empty() => Which::Due,
-            (sources, false) => Which::Named(sources),
-            (_, true) => Which::All,
-        };
+        let which = Which::of(self.sources, self.all)?;
         if self.dry_run {
             let plan = agnes.plan_sync(&which)?;
             match self.json.json {
