@@ -117,7 +117,7 @@ impl Default for Components {
 }
 
 /// What is published at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Publication {
     /// The generation's number.
     pub number: u64,

@@ -34,7 +34,7 @@ use crate::registry::{RegisteredTable, SyncStrategy, source_type};
 use crate::{Agnes, Error, Kind, Result, SourceName, TableId, ViewName};
 
 /// What is known of a table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct CatalogEntry {
     /// Its id; its name where nobody has registered it.
     pub id: TableId,

@@ -15,6 +15,9 @@ impl Timestamp {
     /// 1970-01-01 00:00:00 UTC.
     pub const EPOCH: Timestamp = Timestamp(0);
 
+    /// The name of the newtype that serde is told.
+    pub const SERDE_NAME: &'static str = "agnes_core::Timestamp";
+
     /// The moment this many microseconds after 1970-01-01 00:00:00 UTC.
     pub fn from_micros(micros: i64) -> Self {
         Timestamp(micros)
@@ -65,11 +68,15 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with microseconds, so that reading it back loses nothing.
+/// RFC 3339 in UTC with microseconds, so that reading it back loses nothing. It is a newtype of the name
+/// [`Timestamp::SERDE_NAME`], so that a language with a type of its own for times can give that.
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match DateTime::<Utc>::from_timestamp_micros(self.0) {
-            Some(time) => s.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            Some(time) => {
+                let text = time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                s.serialize_newtype_struct(Timestamp::SERDE_NAME, &text)
+            }
             None => s.serialize_none(),
         }
     }

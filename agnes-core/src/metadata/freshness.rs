@@ -8,11 +8,12 @@ use super::Cached;
 use crate::Timestamp;
 
 /// How fresh the cached figures of a table are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Freshness {
     /// In one word.
     pub state: FreshnessState,
-    /// The time since they were right; none where there are none.
+    /// The time since they were right; none where there are none. Whole seconds as JSON.
+    #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Option<Duration>,
     /// What went wrong since.
     pub last_error: Option<RefreshError>,
@@ -53,8 +54,12 @@ impl fmt::Display for FreshnessState {
     }
 }
 
+fn seconds<S: serde::Serializer>(age: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&age.map(|age| age.as_secs()), s)
+}
+
 /// What went wrong when the figures were last to be refreshed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RefreshError {
     /// When.
     pub at: Timestamp,

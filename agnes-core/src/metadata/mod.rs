@@ -166,7 +166,10 @@ struct Iso(Timestamp);
 impl Serialize for Iso {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match chrono::DateTime::<chrono::Utc>::from_timestamp_micros(self.0.as_micros()) {
-            Some(at) => s.collect_str(&at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)),
+            Some(at) => {
+                let text = at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false);
+                s.serialize_newtype_struct(Timestamp::SERDE_NAME, &text)
+            }
             None => s.serialize_none(),
         }
     }

@@ -20,7 +20,7 @@ pub trait MetadataProvider: Send + Sync {
 }
 
 /// Where a remote table is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Address {
     /// Its id in the registry.
     pub id: TableId,
@@ -51,7 +51,8 @@ pub(super) fn texts(table: &RegisteredTable) -> (&str, &str) {
 }
 
 /// What a remote system says of one of its tables. Whatever it doesn't say is absent.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TableMetadata {
     /// Rows; absent for views, whose figures would mislead.
     pub rows: Option<u64>,

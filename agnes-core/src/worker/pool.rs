@@ -47,7 +47,7 @@ impl WorkerSettings {
 }
 
 /// How many workers there are, and have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct WorkerCounts {
     /// Those that run something.
     pub busy: usize,
