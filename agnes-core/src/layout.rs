@@ -18,6 +18,8 @@ use crate::SourceName;
 pub(crate) const EXTRACT_DB: &str = "extract.duckdb";
 /// The folder of an extract's parquet files.
 pub(crate) const DATA: &str = "data";
+/// The folder of the system database, where it lies in the data folder.
+pub(crate) const STATE: &str = "state";
 
 /// The paths below one data folder.
 #[derive(Debug, Clone)]
@@ -63,7 +65,7 @@ impl Layout {
         }
         let state = match state {
             Some(state) => absolute(state)?,
-            None => root.join("state"),
+            None => root.join(STATE),
         };
         Ok(Layout { root, state })
     }

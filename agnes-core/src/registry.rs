@@ -48,7 +48,8 @@ pub enum Granularity {
 }
 
 /// What is declared about a table, beside its id and name.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Declaration {
     /// What kind of system it comes from: `keboola`, `bigquery`, `jira`, `local`, …
     pub source_type: Option<String>,
@@ -88,6 +89,23 @@ pub struct Declaration {
     pub is_public: bool,
     /// Whether a sync that changed it makes a profile of it.
     pub profile_after_sync: OnByDefault,
+}
+
+impl Declaration {
+    /// The same with some fields changed, as a program says them in JSON.
+    ///
+    /// # Errors
+    /// `Invalid` for a field that there isn't, or a value that it can't have.
+    pub fn changed(&self, fields: serde_json::Map<String, serde_json::Value>) -> Result<Self> {
+        let fail = |e: serde_json::Error| {
+            Error::new(Kind::Invalid, format!("what is declared about the table: {e}"))
+        };
+        let mut all = serde_json::to_value(self).map_err(fail)?;
+        if let Some(all) = all.as_object_mut() {
+            all.extend(fields);
+        }
+        serde_json::from_value(all).map_err(fail)
+    }
 }
 
 /// A choice that is made unless somebody makes the other one.
@@ -564,6 +582,24 @@ mod tests {
         let mut declaration = Declaration::default();
         change(&mut declaration);
         declaration.fault()
+    }
+
+    #[test]
+    fn a_program_changes_some_fields() {
+        let changed = |before: &Declaration, fields: serde_json::Value| {
+            before.changed(fields.as_object().unwrap().clone())
+        };
+        let before = Declaration::default();
+        let fields = serde_json::json!({"primary_key": ["id"], "sync_schedule": "daily 05:00"});
+        let first = changed(&before, fields).unwrap();
+        assert_eq!(first.sync_schedule.as_ref().unwrap().as_str(), "daily 05:00");
+        let then = changed(&first, serde_json::json!({"query_mode": "remote"})).unwrap();
+        assert_eq!((then.query_mode, then.primary_key.len()), (Some(QueryMode::Remote), 1));
+        assert_eq!(changed(&then, serde_json::json!({"query_mode": null})).unwrap(), first);
+        for wrong in ["{\"colour\": 1}", "{\"sync_schedule\": \"hourly\"}"] {
+            let wrong = changed(&before, serde_json::from_str(wrong).unwrap()).unwrap_err();
+            assert_eq!(wrong.kind(), Kind::Invalid, "{wrong}");
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub use settings::{
 
 pub(crate) use mask::{secrets, without_secrets};
 
+use crate::layout::STATE;
 use crate::orchestrator::AttachRule;
 use crate::{Error, Key, Kind, Result, SourceName};
 
@@ -63,6 +64,11 @@ impl Files {
     /// `instance.yaml` in a folder.
     pub fn in_folder(config_dir: impl AsRef<Path>, state_dir: impl Into<PathBuf>) -> Files {
         Files { instance: config_dir.as_ref().join(INSTANCE), state_dir: state_dir.into() }
+    }
+
+    /// A file of any name, for a data folder that holds its state, too.
+    pub fn of(data_dir: impl AsRef<Path>, instance: impl Into<PathBuf>) -> Files {
+        Files { instance: instance.into(), state_dir: data_dir.as_ref().join(STATE) }
     }
 
     /// A path that the configuration names.
@@ -97,6 +103,15 @@ pub struct Problem {
     pub path: String,
     /// What it is, and the cure.
     pub message: String,
+}
+
+impl Problem {
+    /// Whether it matters to nobody but a server: what an installation on the network needs, and how it
+    /// signs people in.
+    pub fn is_of_a_server(&self) -> bool {
+        let section = self.path.split('.').next().unwrap_or_default();
+        self.level == Level::Missing || matches!(section, "server" | "auth" | "email" | "api")
+    }
 }
 
 impl fmt::Display for Problem {
@@ -171,6 +186,42 @@ impl Config {
         let written = file::merged(files, &mut problems);
         let values = file::with_variables(&written, variables, &mut problems);
         read::read(files.clone(), written, values, problems)
+    }
+
+    /// The same of a file that somebody has named, which has to be there.
+    ///
+    /// # Errors
+    /// `NotFound` where it isn't.
+    pub fn named(files: &Files, variables: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+        match files.instance.try_exists() {
+            Ok(true) => Ok(Config::load(files, variables)),
+            _ => Err(Error::new(
+                Kind::NotFound,
+                format!("there is no configuration `{}`; check the path", files.instance.display()),
+            )
+            .with(Key::Path, files.instance.display())),
+        }
+    }
+
+    /// Takes a configuration that a program has put together in the place of a file, and no overlay with
+    /// it. `files` says what relative paths in it are relative to.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no mapping of keys to values.
+    pub fn of(
+        written: Value,
+        files: &Files,
+        variables: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Config> {
+        if !written.is_object() {
+            return Err(Error::new(
+                Kind::Invalid,
+                "a configuration is a mapping of keys to values, as instance.yaml holds it",
+            ));
+        }
+        let mut problems = Vec::new();
+        let values = file::with_variables(&written, variables, &mut problems);
+        Ok(read::read(files.clone(), written, values, problems))
     }
 
     /// The file that it was read from, which need not be there.

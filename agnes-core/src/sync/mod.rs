@@ -201,6 +201,23 @@ pub enum Which {
     Tables(Vec<TableId>),
 }
 
+impl Which {
+    /// As a program says it: names, or all, or neither for those that are due.
+    ///
+    /// # Errors
+    /// `Invalid` for names and all.
+    pub fn of(names: Vec<SourceName>, all: bool) -> Result<Which> {
+        match (names.is_empty(), all) {
+            (true, true) => Ok(Which::All),
+            (true, false) => Ok(Which::Due),
+            (false, false) => Ok(Which::Named(names)),
+            (false, true) => {
+                Err(Error::new(Kind::Invalid, "name sources or ask for all of them, not both"))
+            }
+        }
+    }
+}
+
 /// What a sync did.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct SyncReport {

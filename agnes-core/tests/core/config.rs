@@ -420,3 +420,26 @@ fn a_change_that_can_t_be_is_none() {
     assert_eq!(error.kind(), agnes_core::Kind::Contract);
     assert_eq!(std::fs::read_to_string(place.path("state/instance.yaml")).unwrap(), "a: [");
 }
+
+#[test]
+fn a_program_may_put_its_configuration_together() {
+    let files = Files::of("data", "");
+    assert_eq!(files.state_dir, Path::new("data/state"));
+    let written = serde_json::json!({
+        "query": {"time_seconds": "${SECONDS}"}, "qury": {},
+        "sources": {"shop": {"connector": "files", "config": {"paths": ["orders.csv"]}}},
+    });
+    let variables = |name: &str| (name == "SECONDS").then(|| "7".to_string());
+    let config = Config::of(written, &files, &variables).unwrap();
+    let settings = config.settings().unwrap();
+    assert_eq!(settings.query.time.as_secs(), 7);
+    assert_eq!(settings.sync.base_dir, Path::new(""));
+    assert_eq!(settings.sync.sources.len(), 1);
+    // What a server would need matters to no program.
+    let told = config.problems().iter().filter(|problem| !problem.is_of_a_server());
+    let told: Vec<String> = told.map(ToString::to_string).collect();
+    assert_eq!(told, ["warning: `qury` is no key; did you mean `query`?"]);
+    assert!(config.problems().len() > 1);
+    let error = Config::of(serde_json::json!(["query"]), &files, &variables).unwrap_err();
+    assert_eq!(error.kind(), agnes_core::Kind::Invalid);
+}
