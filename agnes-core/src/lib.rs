@@ -60,6 +60,7 @@ pub mod store;
 pub mod subscription;
 pub mod sync;
 pub mod upload;
+pub mod value;
 
 mod agnes;
 mod engine;

@@ -7,7 +7,7 @@ mod database;
 mod publish;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use super::{
     Content, Extract, MetaRow, QueryMode, Reader, RemoteAttach, StoredColumns, Table, contract,
     parquet as check,
 };
+use crate::connector::{ConnectorReport, TableOutcome, TableStatus};
 use crate::disk::{Disk, FileLock};
 use crate::layout::{DATA, EXTRACT_DB};
 use crate::orchestrator::View;
@@ -696,6 +697,28 @@ impl ExtractWriter {
         let (written, kept) = (written(false), written(true));
         self.removed.retain(|name| !self.entries.contains_key(name));
         Ok(WriteReport { written, kept, removed: std::mem::take(&mut self.removed) })
+    }
+
+    /// The same for a connector that writes its tables with this: says what became of each.
+    ///
+    /// # Errors
+    /// As [`ExtractWriter::finish`].
+    pub fn finish_for_connector(self) -> Result<ConnectorReport> {
+        let there: BTreeSet<TableName> =
+            self.replaced.keys().chain(&self.removed).cloned().collect();
+        let rows = |(name, entry): (&TableName, &Entry)| (name.clone(), entry.rows);
+        let rows: BTreeMap<TableName, u64> = self.entries.iter().map(rows).collect();
+        let WriteReport { written, removed, .. } = self.finish()?;
+        let outcome = |table: TableName, status| {
+            let rows = rows.get(&table).copied().unwrap_or(0);
+            TableOutcome { table, from: None, rows, status, error: None }
+        };
+        let written = written.into_iter().map(|table| match there.contains(&table) {
+            true => outcome(table, TableStatus::Replaced),
+            false => outcome(table, TableStatus::Created),
+        });
+        let removed = removed.into_iter().map(|table| outcome(table, TableStatus::Removed));
+        Ok(ConnectorReport { tables: written.chain(removed).collect(), ignored: Vec::new() })
     }
 }
 

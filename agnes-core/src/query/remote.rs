@@ -51,18 +51,34 @@ impl PartialEq for Stop {
 struct Stopping {
     stopped: AtomicBool,
     then: Mutex<Vec<Box<dyn Fn() + Send>>>,
+    /// Says that nobody does any more, when it is asked.
+    asks: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Stop {
+    /// One that also asks, each time that somebody looks: whoever waits for rows does so several times a
+    /// second, on her own thread. For a caller whose wish to end something is heard on that thread alone,
+    /// as of a signal in Python.
+    pub fn asking(is_stopped: impl Fn() -> bool + Send + Sync + 'static) -> Stop {
+        Stop(Arc::new(Stopping { asks: Some(Box::new(is_stopped)), ..Stopping::default() }))
+    }
+
     /// Whether nobody does any more.
     pub fn is_stopped(&self) -> bool {
-        self.0.stopped.load(Ordering::SeqCst)
+        if self.0.stopped.load(Ordering::SeqCst) {
+            return true;
+        }
+        let is_stopped = self.0.asks.as_ref().is_some_and(|asks| asks());
+        if is_stopped {
+            self.stop();
+        }
+        is_stopped
     }
 
     /// Has this done once nobody does: from another thread, or at once.
     pub fn then(&self, end: impl Fn() + Send + 'static) {
         let mut then = self.0.then.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.is_stopped() {
+        match self.0.stopped.load(Ordering::SeqCst) {
             true => end(),
             false => then.push(Box::new(end)),
         }
@@ -78,7 +94,7 @@ impl Stop {
 
 impl fmt::Debug for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stop").field(&self.is_stopped()).finish()
+        f.debug_tuple("Stop").field(&self.0.stopped).finish()
     }
 }
 

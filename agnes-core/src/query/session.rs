@@ -245,7 +245,9 @@ impl Session {
             }
             let (mut found, mut room) = (Vec::new(), tree::TEXT_MAX / 2);
             for (at, query) in open.queries().enumerate() {
-                let mut rows = self.begin(shown, &query, &QueryOptions::default(), time)?;
+                let options =
+                    QueryOptions { stop: options.stop.clone(), ..QueryOptions::default() };
+                let mut rows = self.begin(shown, &query, &options, time)?;
                 found.push(values(&mut rows, open.expression(at), &mut room)?);
             }
             let with_values = open.filled(&found);

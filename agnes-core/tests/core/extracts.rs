@@ -312,6 +312,39 @@ fn a_partial_sync_keeps_the_rest_even_of_a_foreign_extract() {
 }
 
 #[test]
+fn a_connector_hears_what_became_of_each_table() {
+    let place = Place::new();
+    let folder = place.extract("crm");
+    let told = |mode, write: &dyn Fn(&mut ExtractWriter)| {
+        let mut writer = ExtractWriter::begin(&folder, mode, Timestamp::from_micros(0)).unwrap();
+        write(&mut writer);
+        let report = writer.finish_for_connector().unwrap();
+        let tables = report.tables.iter();
+        tables.map(|t| format!("{} {:?} {}", t.table, t.status, t.rows)).collect::<Vec<_>>()
+    };
+    let table = |writer: &mut ExtractWriter, table: &str, rows: u32| {
+        writer.table_from_sql(&name(table), &format!("SELECT * FROM range({rows})")).unwrap();
+    };
+    let first = |writer: &mut ExtractWriter| {
+        table(writer, "a", 1);
+        table(writer, "b", 2);
+    };
+    assert_eq!(told(WriteMode::Partial, &first), ["a Created 1", "b Created 2"]);
+    // What isn't written stays, and nothing became of it.
+    let second = |writer: &mut ExtractWriter| {
+        table(writer, "b", 3);
+        table(writer, "c", 4);
+        writer.remove(&name("a"));
+    };
+    let became = ["b Replaced 3", "c Created 4", "a Removed 0"];
+    assert_eq!(told(WriteMode::Partial, &second), became);
+    assert_eq!(told(WriteMode::Partial, &|_| ()), [""; 0]);
+    let third = |writer: &mut ExtractWriter| table(writer, "c", 5);
+    assert_eq!(told(WriteMode::Replace, &third), ["c Replaced 5", "b Removed 0"]);
+    assert_eq!(names(&Extract::open(&folder).unwrap()), ["c"]);
+}
+
+#[test]
 fn a_writer_that_is_dropped_changes_nothing() {
     let place = Place::new();
     let folder = place.foreign("crm", &table("a", "SELECT 1 AS x"));

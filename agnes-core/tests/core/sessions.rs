@@ -1,10 +1,13 @@
 //! Sessions: what a principal sees with SQL, its limits, and how it ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use agnes_core::access::{Access, Principal, UserId};
-use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, Stop, TYPE_KEY};
-use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings};
+use agnes_core::query::{AllRows, Parameter, QueryLimits, QueryOptions, Reader, Stop, TYPE_KEY};
+use agnes_core::value::{Columns, Value, Written};
+use agnes_core::{Agnes, Components, Kind, NoProgress, Session, Settings, Timestamp};
 
 use crate::access::{email, group, resource, user};
 use crate::support::{Place, query_error, query_in, rebuild, run, shown, source, table};
@@ -482,6 +485,121 @@ fn a_statement_whose_caller_goes_away_ends_before_it_has_rows() {
         stop.stop();
         assert_eq!(asked.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
     });
+}
+
+#[test]
+fn whoever_has_to_be_asked_is_asked_where_rows_are_waited_for() {
+    let place = Place::new();
+    let session = place.agnes().session().unwrap();
+    let sql = "SELECT count(*) FROM range(100000000000) a(i) WHERE i % 7 = 3";
+    let (asked, here) = (Arc::new(AtomicUsize::new(0)), std::thread::current().id());
+    let counted = asked.clone();
+    let stop = Stop::asking(move || {
+        assert_eq!(std::thread::current().id(), here);
+        counted.fetch_add(1, Ordering::SeqCst) > 2
+    });
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = heard.clone();
+    stop.then(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+    let options = QueryOptions { stop: Some(stop.clone()), ..QueryOptions::default() };
+    let error = session.query(sql, &options).and_then(|rows| rows.read_all()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+    // It doesn't take it back, and isn't asked again.
+    let times = asked.load(Ordering::SeqCst);
+    assert!(stop.is_stopped() && times == asked.load(Ordering::SeqCst) && times > 2);
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn rows_that_were_looked_at_are_read_all_the_same() {
+    let place = Place::new();
+    let session = Arc::new(place.agnes().session().unwrap());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let begin = |sql: &'static str, options: QueryOptions| {
+        let (runs, stop) = (runs.clone(), Stop::default());
+        runs.store(0, Ordering::SeqCst);
+        let run = move |session: &Session, options: &QueryOptions| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            session.query(sql, options)
+        };
+        Reader::begin(session.clone(), options, stop, run).unwrap()
+    };
+    let stop = Stop::default;
+    // What was looked at to its end is kept.
+    let few = begin("SELECT * FROM range(3)", QueryOptions::default());
+    assert_eq!(few.truncated(), None);
+    let (first, are_more) = few.first(2, stop()).unwrap();
+    assert_eq!((first.num_rows(), are_more, few.truncated()), (2, true, Some(false)));
+    assert_eq!(few.read_all(stop()).unwrap().len(), 3);
+    assert_eq!(few.stream(stop()).unwrap().map(|b| b.unwrap().num_rows()).sum::<usize>(), 3);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    let none = begin("SELECT 1 WHERE false", QueryOptions::default());
+    let (first, are_more) = none.first(2, stop()).unwrap();
+    assert_eq!((first.num_rows(), are_more), (0, false));
+    // Of many the rest is let go of, and the statement runs again for whoever wants it.
+    let many = begin("SELECT * FROM range(100000)", QueryOptions::default());
+    let (first, are_more) = many.first(20, stop()).unwrap();
+    assert_eq!((first.num_rows(), are_more, many.truncated()), (20, true, None));
+    for _ in 0..2 {
+        assert_eq!(many.read_all(stop()).unwrap().len(), 100_000);
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    let cut = begin(
+        "SELECT * FROM range(10)",
+        QueryOptions { max_rows: Some(4), ..QueryOptions::default() },
+    );
+    assert_eq!(cut.stream(stop()).unwrap().count(), 1);
+    assert_eq!(cut.truncated(), Some(true));
+    // Looked at again and again, endless ones keep no turn.
+    for _ in 0..8 {
+        begin("SELECT * FROM range(100000000000)", QueryOptions::default())
+            .first(1, stop())
+            .unwrap();
+    }
+    // Once stopped it can be read by somebody else.
+    let sql = "SELECT count(*) FROM range(100000000000) a(i) WHERE i % 7 = 3";
+    let ended = Stop::default();
+    ended.stop();
+    let run = move |session: &Session, options: &QueryOptions| session.query(sql, options);
+    let error = Reader::begin(session.clone(), QueryOptions::default(), ended, run).unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+}
+
+#[test]
+fn values_are_plain() {
+    let place = Place::new();
+    let session = place.agnes().session().unwrap();
+    let sql = "SELECT true, -1::TINYINT, 18446744073709551615::UBIGINT, \
+        170141183460469231731687303715884105727::HUGEINT, 1.5::FLOAT, 3.25::DECIMAL(5, 2), \
+        'é', '\\xAA'::BLOB, DATE '2026-02-03', TIME '04:05:06.789', \
+        TIMESTAMP '2026-02-03 04:05:06.789', TIMESTAMPTZ '2026-02-03 04:05:06+02', [1, NULL], \
+        {'a': ['x']}, MAP {1: 'one'}, NULL, 'b'::ENUM('a', 'b'), 'infinity'::TIMESTAMPTZ";
+    let mut rows = session.query(sql, &QueryOptions::default()).unwrap();
+    let batch = rows.next().unwrap().unwrap();
+    let row = Columns::of(&batch).unwrap().row(0).unwrap();
+    let written = |what, text: &str| Value::Written(what, text.to_string());
+    let text = |text: &str| Value::Text(text.to_string());
+    let expected = [
+        Value::Bool(true),
+        Value::Integer(-1),
+        Value::Huge(u64::MAX.into()),
+        Value::Huge(i128::MAX),
+        Value::Float(1.5),
+        written(Written::Decimal, "3.25"),
+        text("é"),
+        Value::Bytes(vec![0xAA]),
+        written(Written::Date, "2026-02-03"),
+        written(Written::TimeOfDay, "04:05:06.789"),
+        written(Written::LocalTime, "2026-02-03T04:05:06.789"),
+        Value::Time(Timestamp::parse("2026-02-03T02:05:06Z").unwrap()),
+        Value::List(vec![Value::Integer(1), Value::Null]),
+        Value::Map(vec![("a".to_string(), Value::List(vec![text("x")]))]),
+        Value::Map(vec![("1".to_string(), text("one"))]),
+        Value::Null,
+        text("b"),
+    ];
+    assert_eq!(row[..17], expected);
+    assert!(matches!(&row[17], Value::Text(_)), "{:?}", row[17]);
 }
 
 #[test]
