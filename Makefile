@@ -13,12 +13,12 @@ with_static = link=$$(.ci/duckdb static $(filter-out download,$(DUCKDB))) && eva
 # How long `make fuzz` runs, in seconds.
 SECONDS ?= 600
 
-.PHONY: demo test test-rust test-python lint docs bench oracle fuzz release duckdb clean-demo
+.PHONY: demo test test-rust test-python test-module module wheel lint docs bench bench-module oracle fuzz release duckdb clean-demo
 
 demo: ## See Agnes work on real data
 	@$(with_shared) cargo run --quiet --package agnes-server -- demo
 
-test: test-rust test-python ## All tests of all languages
+test: test-rust test-python test-module ## All tests of all languages
 
 test-rust:
 	@$(with_shared) cargo test --workspace --features agnes-core/conformance,agnes-server/otel
@@ -28,11 +28,28 @@ test-python: .venv/ready
 	@$(with_shared) cargo build --workspace --bins --examples --features agnes-server/otel
 	@AGNES=$(CARGO_TARGET_DIR)/debug/agnes \
 	  LD_LIBRARY_PATH="$$(link=$$(.ci/duckdb shared $(DUCKDB) 2>/dev/null) && eval "$$link" && echo "$$DUCKDB_LIB_DIR"):$$(ls -d $(CARGO_TARGET_DIR)/debug/build/libduckdb-sys-*/out 2>/dev/null | tr '\n' ':')$$LD_LIBRARY_PATH" \
-	  .venv/bin/python -m pytest tests/python -q -rs -n auto --dist worksteal
+	  .venv/bin/python -m pytest tests/python -q -rs -n auto --dist worksteal --ignore tests/python/module
+
+# The module as people install it: a release build, with DuckDB's static archive in it.
+test-module: module
+	@DUCKDB_1_5=$(CURDIR)/.venv/duckdb-1.5 .venv/bin/python -m pytest tests/python/module -q -rs -n auto --dist worksteal
+
+module: export PATH := $(CURDIR)/.venv/bin:$(PATH)
+module: .venv/ready ## The Python module, in .venv
+	@$(with_static) .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --force-reinstall ./agnes-py
+
+wheel: export PATH := $(CURDIR)/.venv/bin:$(PATH)
+wheel: .venv/ready ## The Python module as a wheel, in dist
+	@$(with_static) .venv/bin/python -m pip wheel --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --wheel-dir dist ./agnes-py
+	@ls -l dist
 
 .venv/ready: tests/python/requirements.txt
 	@python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
+	  --target .venv/duckdb-1.5 duckdb==1.5.5
 	@touch $@
 
 lint: ## Formatting and clippy
@@ -44,6 +61,9 @@ docs: ## The library's documentation
 
 bench: ## The figures of benches/README.md
 	@$(with_static) cargo build --release --package agnes-server && cargo bench --quiet --package agnes-benches --bench figures --bench access --bench metadata --bench profile --bench workers --bench server -- $(BENCH)
+
+bench-module: module ## The figures about the Python module
+	@.venv/bin/python benches/module.py
 
 oracle: ## 20,000 random statements give what a plain DuckDB gives; make test runs 500
 	@$(with_shared) ORACLE=20000 cargo test --quiet --package agnes-tests oracle

@@ -500,7 +500,9 @@ fn whoever_has_to_be_asked_is_asked_where_rows_are_waited_for() {
     });
     let heard = Arc::new(AtomicUsize::new(0));
     let count = heard.clone();
-    stop.then(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+    stop.then(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
     let options = QueryOptions { stop: Some(stop.clone()), ..QueryOptions::default() };
     let error = session.query(sql, &options).and_then(|rows| rows.read_all()).unwrap_err();
     assert_eq!(error.kind(), Kind::Cancelled);

@@ -1,0 +1,218 @@
+//! What the core calls that is written in Python: connectors, providers of metadata, secrets, progress.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agnes_core::connector::{Connector, ConnectorReport, Job as CoreJob};
+use agnes_core::extract::WriteMode;
+use agnes_core::metadata::{Address, MetadataProvider, TableMetadata};
+use agnes_core::sync::ConnectorType;
+use agnes_core::{ExtractWriter as CoreWriter, Progress, Secret, Secrets, TableName, TokenEnv};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDateTime, PyMapping};
+use serde_json::Value;
+
+use crate::arrow::Batches;
+use crate::convert::{datetime, json, read, told};
+use crate::error::{Raised, of_exception};
+use crate::extract::ExtractWriter;
+
+/// Calls Python code, and tells what it raises as an error of the core's.
+fn call<T>(work: impl FnOnce(Python<'_>) -> crate::error::Result<T>) -> agnes_core::Result<T> {
+    Python::attach(|py| {
+        work(py).map_err(|raised| match raised {
+            Raised::Core(error) => error,
+            Raised::Python(error) => of_exception(py, error),
+        })
+    })
+}
+
+/// A class, or any function, that makes a connector of its configuration.
+pub(crate) struct PyConnectorType(pub(crate) Py<PyAny>);
+
+impl ConnectorType for PyConnectorType {
+    fn open(&self, config: &Value, _: &Path) -> agnes_core::Result<Box<dyn Connector>> {
+        call(|py| {
+            let connector = self.0.bind(py).call1((told(py, config)?,))?;
+            Ok(Box::new(PyConnector(connector.unbind())) as Box<dyn Connector>)
+        })
+    }
+}
+
+/// An object with a method `extract(job)`.
+pub(crate) struct PyConnector(pub(crate) Py<PyAny>);
+
+impl Connector for PyConnector {
+    fn extract(&self, job: &CoreJob<'_>) -> agnes_core::Result<ConnectorReport> {
+        let writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
+        let writer = call(|py| {
+            let writer = Py::new(py, ExtractWriter::of(writer))?;
+            let asked = Job {
+                source: job.folder.file_name().map(|name| name.display().to_string()),
+                tables: job.tables.map(|tables| tables.iter().map(ToString::to_string).collect()),
+                declared: told(py, &job.declared)?,
+                now: datetime(py, job.now)?.unbind(),
+                writer: writer.clone_ref(py),
+            };
+            let done = self.0.bind(py).call_method1("extract", (Py::new(py, asked)?,));
+            let writer = writer.get().take()?;
+            if let Err(raised) = done {
+                // The extract stays as it was.
+                py.detach(|| drop(writer));
+                return Err(raised.into());
+            }
+            Ok(writer)
+        })?;
+        match writer {
+            Some(writer) => writer.finish_for_connector(),
+            // It was finished, or given up, by the connector itself.
+            None => Ok(ConnectorReport::default()),
+        }
+    }
+}
+
+/// What a connector is asked to do.
+///
+/// It writes what its source has now to `writer`, which is finished when `extract` returns. Tables that it
+/// doesn't write stay as they are.
+#[pyclass(frozen, get_all, module = "agnes")]
+pub(crate) struct Job {
+    /// The source that it is to bring over.
+    source: Option<String>,
+    /// The tables that are due; `None` for all.
+    tables: Option<Vec<String>>,
+    /// What is declared about the source's tables: a dict for each.
+    declared: Py<PyAny>,
+    /// The present moment.
+    now: Py<PyDateTime>,
+    /// Takes the tables.
+    writer: Py<ExtractWriter>,
+}
+
+#[pymethods]
+impl Job {
+    fn __repr__(&self) -> String {
+        format!("<agnes.Job of {}>", self.source.as_deref().unwrap_or_default())
+    }
+}
+
+/// Tables that Python code hands over, as a connector.
+pub(crate) struct Given(pub(crate) Mutex<BTreeMap<TableName, Batches>>);
+
+impl Connector for Given {
+    fn extract(&self, job: &CoreJob<'_>) -> agnes_core::Result<ConnectorReport> {
+        let mut writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
+        let tables = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, batches) in tables {
+            crate::extract::write(&mut writer, &name, None, batches)?;
+        }
+        writer.finish_for_connector()
+    }
+}
+
+/// An object with a method `metadata(table)`, or a function.
+pub(crate) struct PyProvider(pub(crate) Py<PyAny>);
+
+impl MetadataProvider for PyProvider {
+    fn metadata(&self, table: &Address) -> agnes_core::Result<Option<TableMetadata>> {
+        call(|py| {
+            let provider = self.0.bind(py);
+            let table = told(py, table)?;
+            let said = match provider.hasattr("metadata")? {
+                true => provider.call_method1("metadata", (table,))?,
+                false => provider.call1((table,))?,
+            };
+            match said.is_none() {
+                true => Ok(None),
+                false => read("the metadata of a table", json(&said)?).map(Some),
+            }
+        })
+    }
+}
+
+/// A mapping of variables, as `os.environ`.
+pub(crate) struct PySecrets {
+    mapping: Py<PyMapping>,
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl PySecrets {
+    pub(crate) fn new(mapping: Py<PyMapping>) -> Self {
+        PySecrets { mapping, raised: Mutex::default() }
+    }
+
+    /// A variable's value; none where it is unset, or where asking for it failed, which is kept.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        Python::attach(|py| {
+            let value = self.mapping.bind(py).get_item(name).and_then(|value| value.extract());
+            value
+                .inspect_err(|raised| {
+                    if !raised.is_instance_of::<PyKeyError>(py) {
+                        let mut first = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(raised.clone_ref(py));
+                    }
+                })
+                .ok()
+        })
+    }
+
+    /// # Errors
+    /// What the mapping has raised, but for a key that it hasn't got.
+    pub(crate) fn check(&self) -> PyResult<()> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+impl Secrets for PySecrets {
+    fn get(&self, name: &TokenEnv) -> Option<Secret> {
+        self.variable(name.as_str()).filter(|value| !value.is_empty()).map(Secret::new)
+    }
+}
+
+/// A function `progress(what, done, total)`. What it raises comes out of the call that it was given to,
+/// once that has ended.
+#[derive(Default)]
+pub(crate) struct PyProgress {
+    function: Option<Py<PyAny>>,
+    state: Mutex<(String, u64, u64)>,
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl PyProgress {
+    pub(crate) fn new(function: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new(PyProgress { function, ..PyProgress::default() })
+    }
+
+    /// # Errors
+    /// What the function has raised.
+    pub(crate) fn end(&self) -> PyResult<()> {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+        raised.map_or(Ok(()), Err)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut (String, u64, u64))) {
+        let Some(function) = &self.function else { return };
+        let (what, done, total) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut state);
+            state.clone()
+        };
+        let told = Python::attach(|py| function.call1(py, (what, done, total)).map(drop));
+        if let Err(raised) = told {
+            let mut first = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert(raised);
+        }
+    }
+}
+
+impl Progress for PyProgress {
+    fn start(&self, what: &str, total: u64) {
+        self.tell(|state| *state = (what.to_string(), 0, total));
+    }
+
+    fn step(&self, parts: u64) {
+        self.tell(|state| state.1 += parts);
+    }
+}

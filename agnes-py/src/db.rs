@@ -1,0 +1,355 @@
+//! `agnes.Agnes`: a data folder, open. What it does about data is here; about people in `people.rs`, about
+//! the registry, metadata and metrics in `tables.rs`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use agnes_core::access::{Email, Principal};
+use agnes_core::config::{Config, Files};
+use agnes_core::connector::Connector;
+use agnes_core::connectors::files::FilesConnector;
+use agnes_core::metadata::MetadataProviders;
+use agnes_core::sync::Connectors;
+use agnes_core::{
+    Agnes as CoreAgnes, Components, Error, Kind, Settings, SourceName, TableName, WorkerProgram,
+    WorkerSettings,
+};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping, PyTuple};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::arrow::batches;
+use crate::connector::{Given, PyConnector, PyConnectorType, PyProgress, PyProvider, PySecrets};
+use crate::convert::{Told, json, told};
+use crate::error::Result;
+use crate::extract::{ExtractWriter, mode};
+use crate::handle::{Along, Handle};
+use crate::rows::Rows;
+use crate::session::Session;
+
+/// Whoever opens the folder holds it.
+pub(crate) const OPERATOR: &Principal = &Principal::Operator;
+
+/// A data folder, open: extracts come in, one analytics database comes out, SQL runs on it.
+///
+/// Made by `agnes.open`. It may be used by several threads; close it, or use it as a context manager, for
+/// other processes to have the folder. Whoever holds it is the operator, who may do everything: `as_user`
+/// gives what somebody else may see.
+#[pyclass(frozen, module = "agnes", weakref)]
+pub(crate) struct Agnes {
+    open: Handle<CoreAgnes>,
+    along: Arc<Along>,
+    path: PathBuf,
+}
+
+impl Agnes {
+    pub(crate) fn core(&self) -> Result<Arc<CoreAgnes>> {
+        Ok(self.open.get()?)
+    }
+
+    /// Does something with the core.
+    pub(crate) fn run<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&CoreAgnes) -> agnes_core::Result<T> + Send,
+    ) -> Result<T> {
+        let agnes = self.core()?;
+        Ok(py.detach(|| work(&agnes))?)
+    }
+
+    /// Does something with the core, and tells what came of it.
+    pub(crate) fn told<T: Serialize + Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&CoreAgnes) -> agnes_core::Result<T> + Send,
+    ) -> Told {
+        told(py, &self.run(py, work)?)
+    }
+
+    /// The same for what takes long, and may tell how far it is.
+    pub(crate) fn told_with<T: Serialize + Send>(
+        &self,
+        py: Python<'_>,
+        progress: Option<Py<PyAny>>,
+        work: impl FnOnce(&CoreAgnes, &PyProgress) -> agnes_core::Result<T> + Send,
+    ) -> Told {
+        let progress = PyProgress::new(progress);
+        let done = self.told(py, |agnes| work(agnes, &progress));
+        progress.end()?;
+        done
+    }
+}
+
+pub(crate) fn source(name: Option<&str>) -> Result<Option<SourceName>> {
+    Ok(name.map(SourceName::parse).transpose()?)
+}
+
+/// Opens a data folder, which need not exist yet.
+///
+/// `config` is the path of an `instance.yaml`, or what would stand in one, as a dict. `secrets` is a mapping
+/// of the variables that the configuration and the sources' tokens are taken from: `os.environ`, or what a
+/// vault gave; nothing else of the environment is read. `connectors` are classes of connectors by the name
+/// that `sources.<name>.connector` says; each is called with its configuration and has a method
+/// `extract(job)`. `metadata_providers` know how large the remote tables of a source are: by its name, each a
+/// function of a table or an object with a method `metadata(table)`. With `isolated` statements run in
+/// worker processes that the kernel keeps in; a path names the program that is started for them.
+#[pyfunction]
+#[pyo3(signature = (path, *, config=None, secrets=None, connectors=None, metadata_providers=None, isolated=None))]
+pub(crate) fn open(
+    py: Python<'_>,
+    path: PathBuf,
+    config: Option<Bound<'_, PyAny>>,
+    secrets: Option<Bound<'_, PyMapping>>,
+    connectors: Option<BTreeMap<String, Py<PyAny>>>,
+    metadata_providers: Option<BTreeMap<String, Py<PyAny>>>,
+    isolated: Option<Bound<'_, PyAny>>,
+) -> Result<Agnes> {
+    let secrets = secrets.map(|mapping| Arc::new(PySecrets::new(mapping.unbind())));
+    let config = config.map(|given| configured(py, &path, &given, secrets.as_ref())).transpose()?;
+    let mut settings = match &config {
+        Some(config) => py.detach(|| config.settings())?,
+        None => Settings::default(),
+    };
+    if let Some(program) = isolated.and_then(|given| program(&given).transpose()) {
+        let program = program?;
+        let configured = config.as_ref().and_then(|config| config.workers(program.clone()));
+        settings.workers = Some(configured.unwrap_or_else(|| WorkerSettings::new(program)));
+    }
+    let mut components = Components::default();
+    if let Some(secrets) = secrets {
+        components.secrets = secrets;
+    }
+    for (name, class) in connectors.unwrap_or_default() {
+        components.connectors =
+            Connectors::with(components.connectors, &name, Arc::new(PyConnectorType(class)));
+    }
+    for (name, provider) in metadata_providers.unwrap_or_default() {
+        let (source, provider) = (SourceName::parse(name)?, Arc::new(PyProvider(provider)));
+        components.metadata_providers =
+            MetadataProviders::of_source(components.metadata_providers, source, provider);
+    }
+    let agnes = py.detach(|| CoreAgnes::open_with(&path, settings, components))?;
+    let path = agnes.layout().root().to_path_buf();
+    Ok(Agnes { open: Handle::new("the data folder", agnes), along: Arc::default(), path })
+}
+
+/// The configuration, with warnings for what somebody should know about it.
+fn configured(
+    py: Python<'_>,
+    data: &Path,
+    given: &Bound<'_, PyAny>,
+    secrets: Option<&Arc<PySecrets>>,
+) -> Result<Config> {
+    let variable = |name: &str| secrets.and_then(|secrets| secrets.variable(name));
+    let config = if given.is_instance_of::<PyDict>() {
+        // Relative paths in it mean what they mean anywhere in a program.
+        Config::of(json(given)?, &Files::of(data, ""), &variable)?
+    } else {
+        let instance: PathBuf = given.extract()?;
+        py.detach(|| Config::named(&Files::of(data, instance), &variable))?
+    };
+    secrets.map_or(Ok(()), |secrets| secrets.check())?;
+    for problem in config.problems().iter().filter(|problem| !problem.is_of_a_server()) {
+        py.import("warnings")?.call_method1("warn", (problem.to_string(),))?;
+    }
+    Ok(config)
+}
+
+/// What is started as a worker.
+fn program(isolated: &Bound<'_, PyAny>) -> Result<Option<WorkerProgram>> {
+    let told = isolated.py().import("agnes._worker")?.call_method1("program", (isolated,))?;
+    let Some((path, arguments, environment)) = told.extract::<Option<Program>>()? else {
+        return Ok(None);
+    };
+    let remote_environment = Vec::new();
+    Ok(Some(WorkerProgram { path, arguments, environment, remote_environment }))
+}
+
+/// A program, its arguments and its environment.
+type Program = (PathBuf, Vec<String>, Vec<(OsString, OsString)>);
+
+#[pymethods]
+impl Agnes {
+    /// The data folder, absolute.
+    #[getter]
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Closes it, with the sessions and rows that came of it. Other processes may have the folder then.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            self.along.close();
+            self.open.close();
+        });
+    }
+
+    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_raised))]
+    fn __exit__(&self, py: Python<'_>, _raised: Bound<'_, PyTuple>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        let closed = if self.open.get().is_err() { " closed" } else { "" };
+        format!("<agnes.Agnes {}{closed}>", self.path.display())
+    }
+
+    /// Brings a source in: files (a path, or a list of paths of files and folders), tables (a dict of names
+    /// and anything that has `__arrow_c_stream__`), or an object with a method `extract(job)`.
+    ///
+    /// Files may be CSV, TSV, JSON, Parquet and Arrow; `options` are those of the files connector:
+    /// `mistakes` (`"fail"` or `"text"`), `prune`, `encoding`, `delimiter`, `header`. A rebuild publishes what
+    /// came in. Gives what became of each table.
+    #[pyo3(signature = (source, data, *, progress=None, **options))]
+    fn ingest(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        data: &Bound<'_, PyAny>,
+        progress: Option<Py<PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> Told {
+        let source = SourceName::parse(source)?;
+        let are_files = data.cast::<PyMapping>().is_err() && !data.hasattr("extract")?;
+        if options.is_some_and(|options| !options.is_empty()) && !are_files {
+            return Err(Error::new(Kind::Invalid, "these options are for files alone").into());
+        }
+        let connector: Box<dyn Connector + Send + Sync> =
+            if let Ok(tables) = data.cast::<PyMapping>() {
+                let mut given = BTreeMap::new();
+                for item in tables.items()?.iter() {
+                    let (name, rows): (String, Bound<'_, PyAny>) = item.extract()?;
+                    given.insert(TableName::parse(name)?, batches(&rows)?);
+                }
+                Box::new(Given(Mutex::new(given)))
+            } else if data.hasattr("extract")? {
+                Box::new(PyConnector(data.clone().unbind()))
+            } else {
+                let mut config = match options {
+                    Some(options) => json(options)?,
+                    None => Value::Object(serde_json::Map::new()),
+                };
+                let paths = match json(data)? {
+                    one @ Value::String(_) => Value::Array(vec![one]),
+                    several => several,
+                };
+                if let Value::Object(config) = &mut config {
+                    config.insert("paths".into(), paths);
+                }
+                Box::new(FilesConnector::from_config(&config, Path::new(""))?)
+            };
+        self.told_with(py, progress, |agnes, progress| {
+            agnes.ingest(&source, connector.as_ref(), progress)
+        })
+    }
+
+    /// Begins to write the extract of a source; see `ExtractWriter`.
+    #[pyo3(signature = (source, *, mode="replace"))]
+    fn extract_writer(&self, py: Python<'_>, source: &str, mode: &str) -> Result<ExtractWriter> {
+        let (source, mode) = (SourceName::parse(source)?, self::mode(mode)?);
+        self.run(py, |agnes| {
+            let folder = agnes.layout().extract(&source);
+            agnes_core::ExtractWriter::begin(&folder, mode, agnes.now()).map(ExtractWriter::of)
+        })
+    }
+
+    /// Looks at the extract of a source with the eyes of a rebuild: what it holds, and what is wrong.
+    fn check(&self, py: Python<'_>, source: &str) -> Told {
+        let source = SourceName::parse(source)?;
+        self.told(py, |agnes| {
+            agnes_core::conformance::check_extract(&agnes.layout().extract(&source))
+        })
+    }
+
+    /// Shows what a rebuild would do, without doing it.
+    #[pyo3(signature = (source=None))]
+    fn plan_rebuild(&self, py: Python<'_>, source: Option<&str>) -> Told {
+        let only = self::source(source)?;
+        self.told(py, |agnes| agnes.plan_rebuild(only.as_ref()))
+    }
+
+    /// Publishes what the extracts hold now: all of them, or one while the others stay as they were.
+    ///
+    /// `progress(what, done, total)` hears how far it is.
+    #[pyo3(signature = (source=None, *, progress=None))]
+    fn rebuild(&self, py: Python<'_>, source: Option<&str>, progress: Option<Py<PyAny>>) -> Told {
+        let only = self::source(source)?;
+        self.told_with(py, progress, |agnes, progress| agnes.rebuild(only.as_ref(), progress))
+    }
+
+    /// What is published now in a few figures, or `None`.
+    fn publication(&self, py: Python<'_>) -> Told {
+        self.told(py, CoreAgnes::publication)
+    }
+
+    /// A session over everything that is published, as the operator sees it.
+    fn session(&self, py: Python<'_>) -> Result<Session> {
+        Session::open(py, &self.core()?, &self.along, |_| Ok(Principal::Operator))
+    }
+
+    /// A session over what a user may see.
+    fn as_user(&self, py: Python<'_>, email: &str) -> Result<Session> {
+        let email = Email::parse(email)?;
+        Session::open(py, &self.core()?, &self.along, |agnes| agnes.access()?.principal_of(&email))
+    }
+
+    /// A session over what the owner of a token may see: a personal one, or that of a session.
+    fn as_token(&self, py: Python<'_>, token: &str) -> Result<Session> {
+        Session::open(py, &self.core()?, &self.along, |agnes| {
+            agnes.access()?.authenticate(token, None)
+        })
+    }
+
+    /// Runs a query over everything that is published now; see `Session.sql`.
+    #[pyo3(signature = (query, parameters=None, *, max_rows=None, max_bytes=None, timeout=None))]
+    fn sql(
+        &self,
+        py: Python<'_>,
+        query: String,
+        parameters: Option<Vec<Bound<'_, PyAny>>>,
+        max_rows: Option<u64>,
+        max_bytes: Option<u64>,
+        timeout: Option<f64>,
+    ) -> Result<Rows> {
+        self.session(py)?.sql(py, query, parameters, max_rows, max_bytes, timeout)
+    }
+
+    /// How many workers there are and have been, and which walls the kernel has raised around one; `None`
+    /// where statements run in this process.
+    fn workers(&self, py: Python<'_>) -> Told {
+        self.told(py, |agnes| {
+            let counts = agnes.workers();
+            let walls = agnes.worker_walls()?;
+            Ok(counts.zip(walls).map(|(counts, walls)| Workers { counts, walls }))
+        })
+    }
+
+    /// What is wrong with the data folder, and what helps.
+    fn examine(&self, py: Python<'_>) -> Told {
+        self.told(py, |agnes| Ok(agnes.examine()))
+    }
+
+    /// Writes what no sync brings back to one file.
+    fn back_up(&self, py: Python<'_>, path: PathBuf) -> Told {
+        self.told(py, |agnes| agnes.back_up(&path))
+    }
+
+    /// Gives back what a backup holds.
+    fn restore(&self, py: Python<'_>, path: PathBuf) -> Told {
+        self.told(py, |agnes| agnes.restore(&path))
+    }
+}
+
+#[derive(Serialize)]
+struct Workers {
+    #[serde(flatten)]
+    counts: agnes_core::WorkerCounts,
+    walls: Vec<agnes_core::Wall>,
+}
