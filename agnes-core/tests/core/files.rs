@@ -513,7 +513,7 @@ fn what_can_t_be_read_says_why() {
         ("empty.csv", &b""[..], "is empty"),
         ("latin.csv", b"a,b\nJos\xe9,1\n", "--encoding latin-1"),
         ("x.parquet", b"not parquet at all, sorry", "is no parquet file"),
-        ("x.arrow", b"ARROW1 but not really", "no sound Arrow file"),
+        ("x.arrow", b"ARROW1 but not really", "can't be read as Arrow"),
         ("x.json", b"[1, 2", "x.json`"),
     ] {
         let message = failure(&place, file, content);
@@ -533,6 +533,47 @@ fn what_can_t_be_read_says_why() {
     run(&agnes, &[&path], FilesOptions::default()).unwrap();
     rebuild(&agnes);
     assert_eq!(query(&agnes, "FROM wide"), "1|ü");
+}
+
+#[test]
+fn records_of_a_program_are_read_as_those_of_a_file() {
+    use agnes_core::extract::{ExtractWriter, WriteMode};
+    use agnes_core::{Kind, TableName};
+    let place = Place::new();
+    let agnes = place.agnes();
+    let folder = place.path("data/extracts/shop");
+    let begin = || ExtractWriter::begin(&folder, WriteMode::Replace, agnes.now()).unwrap();
+    let orders = TableName::parse("orders").unwrap();
+    let mut writer = begin();
+    let lines = "{\"id\": 9007199254740993, \"day\": \"2026-02-03\", \"code\": \"01\"}\n\
+                 {\"id\": 1, \"day\": null, \"code\": \"02\"}\n";
+    writer.table_from_json(&orders, lines.as_bytes()).unwrap();
+    let twice = writer.table_from_json(&orders, lines.as_bytes()).unwrap_err();
+    assert_eq!(twice.kind(), Kind::Conflict, "{twice}");
+    writer.finish().unwrap();
+    rebuild(&agnes);
+    assert_eq!(
+        query(
+            &agnes,
+            "SELECT typeof(id), typeof(day), typeof(code), max(id) FROM orders GROUP BY ALL"
+        ),
+        "BIGINT|DATE|VARCHAR|9007199254740993"
+    );
+    let mut writer = begin();
+    for (lines, says) in [
+        ("", "no record"),
+        ("{\"id\": 1}\n{\"id\": ", "the records"),
+        ("{\"id\": \"\u{0}\"}", "the records"),
+    ] {
+        let error = writer.table_from_json(&orders, lines.as_bytes()).unwrap_err();
+        assert!(error.message().contains(says), "{error}");
+        assert!(!error.message().contains("scratch"), "{error}");
+        assert_eq!((error.kind(), writer.rows(&orders)), (Kind::Invalid, None), "{error}");
+    }
+    drop(writer);
+    let left = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("scratch")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

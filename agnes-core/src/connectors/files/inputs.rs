@@ -240,6 +240,11 @@ impl Inputs {
 }
 
 impl Input {
+    /// A file of JSON records that becomes this table.
+    pub(super) fn records(path: PathBuf, table: &TableName) -> Input {
+        Input { path, table: table.clone(), format: Format::JsonLines, packing: None }
+    }
+
     pub(super) fn is_packed(&self) -> bool {
         self.packing.is_some()
     }

@@ -19,6 +19,7 @@ mod inputs;
 mod json;
 mod mistake;
 mod read;
+mod records;
 mod sample;
 mod strict;
 

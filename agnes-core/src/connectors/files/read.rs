@@ -1,9 +1,8 @@
 //! Reading one file into one table.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader};
 
-use arrow::array::RecordBatchReader;
 use duckdb::Connection;
 
 use super::FilesOptions;
@@ -105,32 +104,9 @@ fn read_text(
 
 /// Reads an Arrow IPC file, or a stream that was saved as one.
 fn read_arrow(input: &Input, writer: &mut ExtractWriter) -> Result<()> {
-    let broken = |e: arrow::error::ArrowError| {
-        Error::new(Kind::Invalid, format!("`{}` is no sound Arrow file: {e}", input.path.display()))
-    };
-    let mut file = File::open(&input.path).map_err(|e| Error::io("open", &input.path, e))?;
-    let mut magic = [0u8; 6];
-    let read = file.read(&mut magic).map_err(|e| Error::io("read", &input.path, e))?;
-    file.rewind().map_err(|e| Error::io("read", &input.path, e))?;
-    let file = BufReader::new(file);
-    let is_file = read == 6 && &magic == b"ARROW1";
-    let open = move || -> Result<Box<dyn RecordBatchReader>, arrow::error::ArrowError> {
-        if is_file {
-            Ok(Box::new(arrow::ipc::reader::FileReader::try_new(file, None)?))
-        } else {
-            Ok(Box::new(arrow::ipc::reader::StreamReader::try_new(file, None)?))
-        }
-    };
-    // The bytes are anybody's, and the reader asserts here and there.
-    let guarded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let batches = open().map_err(broken)?;
-        let mut table = writer.table(&input.table, batches.schema())?;
-        for batch in batches {
-            table.write(&batch.map_err(broken)?)?;
-        }
-        table.finish()
-    }));
-    guarded.unwrap_or_else(|_| {
-        Err(Error::new(Kind::Invalid, format!("`{}` is no sound Arrow file", input.path.display())))
+    let file = File::open(&input.path).map_err(|e| Error::io("open", &input.path, e))?;
+    writer.table_from_ipc(&input.table, None, BufReader::new(file)).map_err(|e| {
+        let message = e.message().replace("the rows", &format!("`{}`", input.path.display()));
+        Error::new(e.kind(), message).because(e)
     })
 }
