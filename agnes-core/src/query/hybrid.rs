@@ -211,7 +211,7 @@ impl HybridSession<'_> {
         is_query(statement)?;
         let begun = Instant::now();
         // It counts among her statements, also while the remote system hangs.
-        let turn = Arc::new(self.agnes.gate().enter(&self.principal)?);
+        let turn = Arc::new(self.agnes.gate().enter(&self.principal, None)?);
         let scan_bytes = self.scan(&there, statement, begun, &turn)?;
         self.files += 1;
         let file = RowsFile(self.folder.path.join(format!("{}.parquet", self.files)));

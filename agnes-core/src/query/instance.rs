@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 use duckdb::{Connection, Statement};
 
 use super::columns::{self, Columns};
+use super::joined::Joined;
 use super::limits::QueryLimits;
 use super::rows::Parameter;
 use super::threads::stand_back;
@@ -371,13 +372,24 @@ fn in_transaction(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Re
     if !sink.columns(&schema) {
         return Ok(());
     }
+    let mut joined = Joined::new(schema.clone());
     for batch in stream {
-        let batch = batch.map_err(fail)?.with_schema(schema.clone());
+        let batch = match batch.map_err(fail) {
+            Ok(batch) => batch.with_schema(schema.clone()),
+            // What came before goes out before the error.
+            Err(error) => {
+                joined.rest()?.map(|rows| sink.rows(rows));
+                return Err(error);
+            }
+        };
         let batch = batch.map_err(|e| Error::internal("rows don't fit").because(e))?;
-        if !sink.rows(batch) {
-            break;
+        if let Some(rows) = joined.push(batch)?
+            && !sink.rows(rows)
+        {
+            return Ok(());
         }
     }
+    joined.rest()?.map(|rows| sink.rows(rows));
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::remote::Stop;
+use super::rows::{TICK, cancelled};
 use crate::access::Principal;
 use crate::worker::Rank;
 use crate::{Error, Key, Kind, Result};
@@ -126,12 +128,16 @@ impl Gate {
         Statements { running: state.running, waiting: state.queue.len() }
     }
 
-    /// Waits until the statement may run.
+    /// Waits until the statement may run, or isn't wanted any more.
     ///
     /// # Errors
     /// `Limit` when the principal has as many running as she may; `Unavailable` when its turn
-    /// doesn't come in time.
-    pub(crate) fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Turn> {
+    /// doesn't come in time; `Cancelled` when `stop` says so.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        principal: &Principal,
+        stop: Option<&Stop>,
+    ) -> Result<Turn> {
         // One who uses several tokens is one.
         let who = match principal.user_id() {
             Some(id) => Principal::user(id.clone()),
@@ -171,6 +177,7 @@ impl Gate {
         state.next += 1;
         state.queue.push_back(ticket);
         let end = Instant::now() + self.limits.patience;
+        let mut is_stopped = false;
         loop {
             if state.queue.front() == Some(&ticket) && state.running < self.limits.running {
                 state.queue.pop_front();
@@ -182,18 +189,28 @@ impl Gate {
                 return Ok(turn);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || is_stopped {
                 state.queue.retain(|other| *other != ticket);
                 let running = state.running;
                 drop(state);
                 self.moved.notify_all();
                 drop(turn);
-                return Err(Error::new(
-                    Kind::Unavailable,
-                    format!("{running} statements are running, as many as may; try again"),
-                ));
+                return Err(match is_stopped {
+                    true => cancelled(),
+                    false => Error::new(
+                        Kind::Unavailable,
+                        format!("{running} statements are running, as many as may; try again"),
+                    ),
+                });
             }
+            let left = if stop.is_some() { left.min(TICK) } else { left };
             state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(stop) = stop {
+                // Whoever asks may wait for somebody who waits for this.
+                drop(state);
+                is_stopped = stop.is_stopped();
+                state = self.state();
+            }
         }
     }
 }
@@ -262,27 +279,46 @@ mod tests {
     }
 
     #[test]
+    fn who_has_gone_away_leaves_the_queue() {
+        let gate = gate(1, Duration::from_secs(3600));
+        let first = gate.enter(&user("ada"), None).unwrap();
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| gate.enter(&user("bob"), Some(&stop)).map(drop));
+            while gate.counts().waiting == 0 {
+                std::thread::yield_now();
+            }
+            stop.stop();
+            assert_eq!(second.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
+        });
+        assert_eq!(gate.counts().waiting, 0);
+        drop(first);
+        drop(gate.enter(&user("bob"), Some(&Stop::default())).unwrap());
+    }
+
+    #[test]
     fn each_principal_has_a_share() {
         let gate = gate(10, Duration::ZERO);
-        let ada = (gate.enter(&user("ada")).unwrap(), gate.enter(&user("ada")).unwrap());
-        assert_eq!(gate.enter(&user("ada")).unwrap_err().kind(), Kind::Limit);
-        let _bob = gate.enter(&user("bob")).unwrap();
+        let ada =
+            (gate.enter(&user("ada"), None).unwrap(), gate.enter(&user("ada"), None).unwrap());
+        assert_eq!(gate.enter(&user("ada"), None).unwrap_err().kind(), Kind::Limit);
+        let _bob = gate.enter(&user("bob"), None).unwrap();
         drop(ada.0);
-        assert!(gate.enter(&user("ada")).is_ok());
+        assert!(gate.enter(&user("ada"), None).is_ok());
     }
 
     #[test]
     fn whoever_asks_again_at_once_waits_for_what_is_ending() {
         let gate = gate(10, Duration::from_secs(60));
-        let first = gate.enter(&user("ada")).unwrap();
-        let _second = gate.enter(&user("ada")).unwrap();
+        let first = gate.enter(&user("ada"), None).unwrap();
+        let _second = gate.enter(&user("ada"), None).unwrap();
         std::thread::scope(|scope| {
-            let third = scope.spawn(|| gate.enter(&user("ada")).map(drop));
+            let third = scope.spawn(|| gate.enter(&user("ada"), None).map(drop));
             while gate.state().each[&user("ada")].early == 0 {
                 std::thread::yield_now();
             }
             // Others aren't held up meanwhile.
-            drop(gate.enter(&user("bob")).unwrap());
+            drop(gate.enter(&user("bob"), None).unwrap());
             drop(first);
             assert!(third.join().unwrap().is_ok());
         });
@@ -291,15 +327,15 @@ mod tests {
     #[test]
     fn whoever_asks_for_many_more_hears_so_at_once() {
         let gate = gate(10, Duration::from_secs(60));
-        let first = gate.enter(&user("ada")).unwrap();
-        let _second = gate.enter(&user("ada")).unwrap();
+        let first = gate.enter(&user("ada"), None).unwrap();
+        let _second = gate.enter(&user("ada"), None).unwrap();
         std::thread::scope(|scope| {
-            let early = [(); 2].map(|()| scope.spawn(|| gate.enter(&user("ada")).map(drop)));
+            let early = [(); 2].map(|()| scope.spawn(|| gate.enter(&user("ada"), None).map(drop)));
             while gate.state().each[&user("ada")].early < early.len() {
                 std::thread::yield_now();
             }
             // It would wait as long as the others otherwise, who wait for this thread.
-            assert_eq!(gate.enter(&user("ada")).unwrap_err().kind(), Kind::Limit);
+            assert_eq!(gate.enter(&user("ada"), None).unwrap_err().kind(), Kind::Limit);
             drop(first);
         });
     }
@@ -307,10 +343,10 @@ mod tests {
     #[test]
     fn whoever_finds_no_place_hears_so_and_leaves_nothing_behind() {
         let gate = gate(1, Duration::ZERO);
-        let first = gate.enter(&user("ada")).unwrap();
-        assert_eq!(gate.enter(&user("bob")).unwrap_err().kind(), Kind::Unavailable);
+        let first = gate.enter(&user("ada"), None).unwrap();
+        assert_eq!(gate.enter(&user("bob"), None).unwrap_err().kind(), Kind::Unavailable);
         drop(first);
-        drop(gate.enter(&user("bob")).unwrap());
+        drop(gate.enter(&user("bob"), None).unwrap());
         let state = gate.state();
         assert_eq!((state.running, state.each.len(), state.queue.len()), (0, 0, 0));
     }
@@ -318,7 +354,8 @@ mod tests {
     #[test]
     fn whoever_computes_much_goes_last_for_a_while() {
         let gate = gate(10, Duration::ZERO);
-        let (ada, bob) = (gate.enter(&user("ada")).unwrap(), gate.enter(&user("bob")).unwrap());
+        let (ada, bob) =
+            (gate.enter(&user("ada"), None).unwrap(), gate.enter(&user("bob"), None).unwrap());
         (0..100).for_each(|_| ada.spend(Duration::from_millis(100)));
         ada.spend(Duration::from_secs(3));
         assert_eq!(ada.rank(), Rank::Usual);
@@ -332,7 +369,7 @@ mod tests {
     #[test]
     fn turns_come_in_order() {
         let gate = gate(1, Duration::from_secs(60));
-        let first = gate.enter(&user("first")).unwrap();
+        let first = gate.enter(&user("first"), None).unwrap();
         assert_eq!(gate.counts(), Statements { running: 1, waiting: 0 });
         let order = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -343,7 +380,7 @@ mod tests {
                     while gate.state().queue.len() != at {
                         std::thread::yield_now();
                     }
-                    let turn = gate.enter(&user(&format!("{at}"))).unwrap();
+                    let turn = gate.enter(&user(&format!("{at}")), None).unwrap();
                     order.lock().unwrap().push(at);
                     drop(turn);
                 });

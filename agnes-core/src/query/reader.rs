@@ -185,6 +185,19 @@ impl RecordBatchReader for Stream {
     }
 }
 
+/// What a reader of rows says is wrong: what a statement has said, as it said it.
+pub fn error_of_rows(error: ArrowError) -> Error {
+    match error {
+        ArrowError::ExternalError(source) => match source.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(other) => {
+                Error::internal("rows can't be read").because(ArrowError::ExternalError(other))
+            }
+        },
+        other => Error::internal("rows can't be read").because(other),
+    }
+}
+
 impl AllRows {
     /// The rows, for Arrow's C interface.
     pub fn stream(&self) -> Box<dyn RecordBatchReader + Send> {

@@ -119,7 +119,7 @@ impl Ended {
 /// How long a statement that was interrupted may take to end before its caller is let go.
 const TO_END: Duration = Duration::from_secs(2);
 /// How often whoever waits looks whether the statement is still wanted.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// Ends a statement from another thread.
 #[derive(Clone)]
@@ -152,7 +152,8 @@ impl Cancel {
 
 /// The rows of a statement, in batches, as the engine makes them.
 ///
-/// The engine runs at most two batches ahead of whoever reads. Dropping it ends the statement.
+/// A batch has 2,048 rows first, and up to 131,072 as long as they come quickly. The engine runs at most two
+/// batches ahead of whoever reads. Dropping it ends the statement.
 /// After the last batch, or an error, there are no more.
 pub struct Rows {
     schema: SchemaRef,
@@ -336,7 +337,7 @@ impl Rows {
     }
 }
 
-fn cancelled() -> Error {
+pub(super) fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "the query was cancelled")
 }
 

@@ -268,7 +268,7 @@ impl Session {
         if let Some(access) = &self.access {
             access.stands(self.watch.principal())?;
         }
-        let turn = self.gate.enter(self.watch.principal())?;
+        let turn = self.gate.enter(self.watch.principal(), options.stop.as_ref())?;
         let (query, explained) = match guard::explained(text)? {
             Some(query) => (query, true),
             None => (text, false),
