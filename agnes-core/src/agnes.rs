@@ -147,6 +147,16 @@ pub struct Agnes {
     pool: Option<Arc<Pool>>,
 }
 
+/// Workers, and what keeps them in.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct WorkersReport {
+    /// How many there are and have been.
+    #[serde(flatten)]
+    pub counts: WorkerCounts,
+    /// Which walls stand around one.
+    pub walls: Vec<Wall>,
+}
+
 impl Agnes {
     /// Opens the data folder with default settings, the system's clock and no secrets. The
     /// folder need not exist yet.
@@ -290,6 +300,15 @@ impl Agnes {
     /// `Unavailable` when none can be started, or one is missing that is needed.
     pub fn worker_walls(&self) -> Result<Option<Vec<Wall>>> {
         self.pool.as_ref().map(|pool| pool.walls(&self.settings.query)).transpose()
+    }
+
+    /// Both in one report; none where statements run in this process.
+    ///
+    /// # Errors
+    /// As [`Agnes::worker_walls`].
+    pub fn describe_workers(&self) -> Result<Option<WorkersReport>> {
+        let walls = self.worker_walls()?;
+        Ok(self.workers().zip(walls).map(|(counts, walls)| WorkersReport { counts, walls }))
     }
 
     /// What it was opened with.

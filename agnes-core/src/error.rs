@@ -51,6 +51,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 9] = [
+        Kind::Invalid,
+        Kind::Denied,
+        Kind::NotFound,
+        Kind::Conflict,
+        Kind::Contract,
+        Kind::Unavailable,
+        Kind::Limit,
+        Kind::Cancelled,
+        Kind::Internal,
+    ];
+
     /// The name that every door uses: error codes on the wire, `code` in JavaScript.
     pub fn as_str(self) -> &'static str {
         match self {

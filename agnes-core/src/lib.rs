@@ -35,6 +35,7 @@
 
 pub mod access;
 pub mod backup;
+pub mod binding;
 pub mod catalog;
 pub mod clock;
 pub mod column_note;
@@ -71,7 +72,7 @@ mod sql;
 mod worker;
 mod yaml;
 
-pub use agnes::{Agnes, Components, Settings};
+pub use agnes::{Agnes, Components, Settings, WorkersReport};
 pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
 pub use connector::Connector;
 pub use disk::Disk;
@@ -81,7 +82,7 @@ pub use extract::{Extract, ExtractWriter};
 pub use layout::{DiskSpace, Layout};
 pub use name::{
     AttachAlias, ColumnName, EXTERNAL_MAX, ExtensionName, ExternalName, STRICT_MAX, SourceName,
-    TableId, TableName, TokenEnv, ViewName,
+    TableId, TableName, TokenEnv, ViewName, check_name,
 };
 pub use orchestrator::{
     AttachPolicy, Generation, NoProgress, Progress, RebuildPlan, RebuildReport,

@@ -505,6 +505,33 @@ impl TableName {
     }
 }
 
+/// Checks a name of a kind that a word says: `source`, `table`, `view`, `alias`, `extension`, `external`, `column`,
+/// `token_env`. Gives it back.
+///
+/// # Errors
+/// `Invalid` for a name that isn't one, and for another word.
+pub fn check_name(kind: &str, name: &str) -> Result<String> {
+    macro_rules! parsed {
+        ($type:ty) => {
+            <$type>::parse(name)?.to_string()
+        };
+    }
+    Ok(match kind {
+        "source" => parsed!(SourceName),
+        "table" => parsed!(TableName),
+        "view" => parsed!(ViewName),
+        "alias" => parsed!(AttachAlias),
+        "extension" => parsed!(ExtensionName),
+        "external" => parsed!(ExternalName),
+        "column" => parsed!(ColumnName),
+        "token_env" => parsed!(TokenEnv),
+        _ => {
+            let kind = kind.escape_debug();
+            return Err(Error::new(Kind::Invalid, format!("there is no kind of name `{kind}`")));
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

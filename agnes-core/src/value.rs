@@ -19,7 +19,7 @@ mod row;
 
 use serde::ser::{self, Serialize};
 
-pub use row::Columns;
+pub use row::{Columns, type_name};
 
 use crate::{Error, Kind, Result, Timestamp};
 
@@ -30,10 +30,11 @@ pub enum Value {
     Null,
     /// A truth value.
     Bool(bool),
-    /// A whole number.
+    /// A whole number: of a report, or of a column of 32 bits at most.
     Integer(i64),
-    /// One beyond those.
-    Huge(i128),
+    /// One of a column of 64 bits or more; of a report, one that is larger than any of 64 bits with a sign.
+    /// Languages that have two types for whole numbers have the same one for all rows of a column so.
+    Long(i128),
     /// A number with a point.
     Float(f64),
     /// A text.
@@ -76,7 +77,7 @@ impl Value {
 
 /// A whole number.
 fn whole(number: i128) -> Value {
-    i64::try_from(number).map_or(Value::Huge(number), Value::Integer)
+    i64::try_from(number).map_or(Value::Long(number), Value::Integer)
 }
 
 struct Plain;
@@ -324,7 +325,7 @@ mod tests {
             Value::Null => serde_json::Value::Null,
             Value::Bool(flag) => (*flag).into(),
             Value::Integer(number) => (*number).into(),
-            Value::Huge(number) => u64::try_from(*number).unwrap().into(),
+            Value::Long(number) => u64::try_from(*number).unwrap().into(),
             Value::Written(_, text) => text.as_str().into(),
             Value::Float(number) => (*number).into(),
             Value::Text(text) => text.as_str().into(),

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use agnes_core::connector::{Connector, ConnectorReport, Job as CoreJob};
 use agnes_core::extract::WriteMode;
 use agnes_core::metadata::{Address, MetadataProvider, TableMetadata};
 use agnes_core::sync::ConnectorType;
-use agnes_core::{ExtractWriter as CoreWriter, Progress, Secret, Secrets, TableName, TokenEnv};
+use agnes_core::{ExtractWriter as CoreWriter, TableName};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyMapping};
@@ -106,7 +106,7 @@ impl Connector for Given {
         let mut writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
         let tables = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (name, batches) in tables {
-            crate::extract::write(&mut writer, &name, None, batches)?;
+            writer.table_from_batches(&name, None, batches)?;
         }
         writer.finish_for_connector()
     }
@@ -132,87 +132,11 @@ impl MetadataProvider for PyProvider {
     }
 }
 
-/// A mapping of variables, as `os.environ`.
-pub(crate) struct PySecrets {
-    mapping: Py<PyMapping>,
-    raised: Mutex<Option<PyErr>>,
-}
-
-impl PySecrets {
-    pub(crate) fn new(mapping: Py<PyMapping>) -> Self {
-        PySecrets { mapping, raised: Mutex::default() }
-    }
-
-    /// A variable's value; none where it is unset, or where asking for it failed, which is kept.
-    pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        Python::attach(|py| {
-            let value = self.mapping.bind(py).get_item(name).and_then(|value| value.extract());
-            value
-                .inspect_err(|raised| {
-                    if !raised.is_instance_of::<PyKeyError>(py) {
-                        let mut first = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(raised.clone_ref(py));
-                    }
-                })
-                .ok()
-        })
-    }
-
-    /// # Errors
-    /// What the mapping has raised, but for a key that it hasn't got.
-    pub(crate) fn check(&self) -> PyResult<()> {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
-    }
-}
-
-impl Secrets for PySecrets {
-    fn get(&self, name: &TokenEnv) -> Option<Secret> {
-        self.variable(name.as_str()).filter(|value| !value.is_empty()).map(Secret::new)
-    }
-}
-
-/// A function `progress(what, done, total)`. What it raises comes out of the call that it was given to,
-/// once that has ended.
-#[derive(Default)]
-pub(crate) struct PyProgress {
-    function: Option<Py<PyAny>>,
-    state: Mutex<(String, u64, u64)>,
-    raised: Mutex<Option<PyErr>>,
-}
-
-impl PyProgress {
-    pub(crate) fn new(function: Option<Py<PyAny>>) -> Arc<Self> {
-        Arc::new(PyProgress { function, ..PyProgress::default() })
-    }
-
-    /// # Errors
-    /// What the function has raised.
-    pub(crate) fn end(&self) -> PyResult<()> {
-        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
-        raised.map_or(Ok(()), Err)
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut (String, u64, u64))) {
-        let Some(function) = &self.function else { return };
-        let (what, done, total) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut state);
-            state.clone()
-        };
-        let told = Python::attach(|py| function.call1(py, (what, done, total)).map(drop));
-        if let Err(raised) = told {
-            let mut first = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert(raised);
-        }
-    }
-}
-
-impl Progress for PyProgress {
-    fn start(&self, what: &str, total: u64) {
-        self.tell(|state| *state = (what.to_string(), 0, total));
-    }
-
-    fn step(&self, parts: u64) {
-        self.tell(|state| state.1 += parts);
-    }
+/// A variable of a mapping, as `os.environ` is; none where it isn't there.
+pub(crate) fn variable(mapping: &Py<PyMapping>, name: &str) -> PyResult<Option<String>> {
+    Python::attach(|py| match mapping.bind(py).get_item(name) {
+        Ok(value) => value.extract().map(Some),
+        Err(raised) if raised.is_instance_of::<PyKeyError>(py) => Ok(None),
+        Err(raised) => Err(raised),
+    })
 }

@@ -10,11 +10,12 @@ use agnes_core::access::{Email, Principal};
 use agnes_core::config::{Config, Files};
 use agnes_core::connector::Connector;
 use agnes_core::connectors::files::FilesConnector;
+use agnes_core::extract::WriteMode;
 use agnes_core::metadata::MetadataProviders;
 use agnes_core::sync::Connectors;
 use agnes_core::{
-    Agnes as CoreAgnes, Components, Error, Kind, Settings, SourceName, TableName, WorkerProgram,
-    WorkerSettings,
+    Agnes as CoreAgnes, Components, Error, Kind, NoProgress, Progress, Settings, SourceName,
+    TableName, WorkerProgram, WorkerSettings,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
@@ -22,13 +23,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::arrow::batches;
-use crate::connector::{Given, PyConnector, PyConnectorType, PyProgress, PyProvider, PySecrets};
+use crate::connector::{Given, PyConnector, PyConnectorType, PyProvider, variable};
 use crate::convert::{Told, json, told};
 use crate::error::Result;
-use crate::extract::{ExtractWriter, mode};
-use crate::handle::{Along, Handle};
+use crate::extract::ExtractWriter;
 use crate::rows::Rows;
 use crate::session::Session;
+use agnes_core::binding::{Along, AskedSecrets, Handle, ToldProgress};
 
 /// Whoever opens the folder holds it.
 pub(crate) const OPERATOR: &Principal = &Principal::Operator;
@@ -74,9 +75,14 @@ impl Agnes {
         &self,
         py: Python<'_>,
         progress: Option<Py<PyAny>>,
-        work: impl FnOnce(&CoreAgnes, &PyProgress) -> agnes_core::Result<T> + Send,
+        work: impl FnOnce(&CoreAgnes, &dyn Progress) -> agnes_core::Result<T> + Send,
     ) -> Told {
-        let progress = PyProgress::new(progress);
+        let Some(function) = progress else {
+            return self.told(py, |agnes| work(agnes, &NoProgress));
+        };
+        let progress = ToldProgress::new(|what: &str, done: u64, total: u64| {
+            Python::attach(|py| function.call1(py, (what, done, total)).map(drop))
+        });
         let done = self.told(py, |agnes| work(agnes, &progress));
         progress.end()?;
         done
@@ -107,8 +113,15 @@ pub(crate) fn open(
     metadata_providers: Option<BTreeMap<String, Py<PyAny>>>,
     isolated: Option<Bound<'_, PyAny>>,
 ) -> Result<Agnes> {
-    let secrets = secrets.map(|mapping| Arc::new(PySecrets::new(mapping.unbind())));
-    let config = config.map(|given| configured(py, &path, &given, secrets.as_ref())).transpose()?;
+    let secrets = secrets.map(|mapping| {
+        let mapping = mapping.unbind();
+        Arc::new(AskedSecrets::new(move |name: &str| variable(&mapping, name)))
+    });
+    let of = |name: &str| secrets.as_ref().and_then(|secrets| secrets.variable(name));
+    let config = config.map(|given| configured(py, &path, &given, &of));
+    // What the mapping has raised comes first.
+    secrets.as_ref().map_or(Ok(()), |secrets| secrets.check())?;
+    let config = config.transpose()?;
     let mut settings = match &config {
         Some(config) => py.detach(|| config.settings())?,
         None => Settings::default(),
@@ -141,9 +154,8 @@ fn configured(
     py: Python<'_>,
     data: &Path,
     given: &Bound<'_, PyAny>,
-    secrets: Option<&Arc<PySecrets>>,
+    variable: &(dyn Fn(&str) -> Option<String> + Sync),
 ) -> Result<Config> {
-    let variable = |name: &str| secrets.and_then(|secrets| secrets.variable(name));
     let config = if given.is_instance_of::<PyDict>() {
         // Relative paths in it mean what they mean anywhere in a program.
         Config::of(json(given)?, &Files::of(data, ""), &variable)?
@@ -151,7 +163,6 @@ fn configured(
         let instance: PathBuf = given.extract()?;
         py.detach(|| Config::named(&Files::of(data, instance), &variable))?
     };
-    secrets.map_or(Ok(()), |secrets| secrets.check())?;
     for problem in config.problems().iter().filter(|problem| !problem.is_of_a_server()) {
         py.import("warnings")?.call_method1("warn", (problem.to_string(),))?;
     }
@@ -253,7 +264,7 @@ impl Agnes {
     /// Begins to write the extract of a source; see `ExtractWriter`.
     #[pyo3(signature = (source, *, mode="replace"))]
     fn extract_writer(&self, py: Python<'_>, source: &str, mode: &str) -> Result<ExtractWriter> {
-        let (source, mode) = (SourceName::parse(source)?, self::mode(mode)?);
+        let (source, mode) = (SourceName::parse(source)?, WriteMode::of(mode)?);
         self.run(py, |agnes| {
             let folder = agnes.layout().extract(&source);
             agnes_core::ExtractWriter::begin(&folder, mode, agnes.now()).map(ExtractWriter::of)
@@ -324,11 +335,7 @@ impl Agnes {
     /// How many workers there are and have been, and which walls the kernel has raised around one; `None`
     /// where statements run in this process.
     fn workers(&self, py: Python<'_>) -> Told {
-        self.told(py, |agnes| {
-            let counts = agnes.workers();
-            let walls = agnes.worker_walls()?;
-            Ok(counts.zip(walls).map(|(counts, walls)| Workers { counts, walls }))
-        })
+        self.told(py, CoreAgnes::describe_workers)
     }
 
     /// What is wrong with the data folder, and what helps.
@@ -345,11 +352,4 @@ impl Agnes {
     fn restore(&self, py: Python<'_>, path: PathBuf) -> Told {
         self.told(py, |agnes| agnes.restore(&path))
     }
-}
-
-#[derive(Serialize)]
-struct Workers {
-    #[serde(flatten)]
-    counts: agnes_core::WorkerCounts,
-    walls: Vec<agnes_core::Wall>,
 }

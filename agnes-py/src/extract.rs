@@ -11,10 +11,10 @@ use agnes_core::{
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::arrow::{Batches, batches, of_arrow};
+use crate::arrow::batches;
 use crate::convert::{Told, told};
 use crate::error::Result;
-use crate::handle::Origin;
+use agnes_core::binding::Origin;
 
 /// Writes the extract of a source: the folder that a rebuild reads.
 ///
@@ -73,42 +73,13 @@ fn finished() -> Error {
     Error::new(Kind::Invalid, "the extract is finished, or was given up; begin another writer")
 }
 
-/// Writes rows as one table, or as one shard of it.
-pub(crate) fn write(
-    writer: &mut CoreWriter,
-    name: &TableName,
-    shard: Option<&ExternalName>,
-    batches: Batches,
-) -> agnes_core::Result<()> {
-    let schema = batches.schema();
-    let mut table = match shard {
-        Some(shard) => writer.shard(name, shard, schema)?,
-        None => writer.table(name, schema)?,
-    };
-    for batch in batches {
-        table.write(&batch.map_err(of_arrow)?)?;
-    }
-    table.finish()
-}
-
-pub(crate) fn mode(text: &str) -> agnes_core::Result<WriteMode> {
-    match text {
-        "replace" => Ok(WriteMode::Replace),
-        "partial" => Ok(WriteMode::Partial),
-        _ => Err(Error::new(
-            Kind::Invalid,
-            format!("`mode` is `replace` or `partial`, not `{}`", text.escape_debug()),
-        )),
-    }
-}
-
 #[pymethods]
 impl ExtractWriter {
     /// Begins the extract in a folder whose last part is the source's name.
     #[new]
     #[pyo3(signature = (folder, *, mode="replace"))]
     fn new(py: Python<'_>, folder: PathBuf, mode: &str) -> Result<Self> {
-        let mode = self::mode(mode)?;
+        let mode = WriteMode::of(mode)?;
         let writer = py.detach(|| CoreWriter::begin(&folder, mode, SystemClock.now()))?;
         Ok(ExtractWriter::of(writer))
     }
@@ -124,7 +95,7 @@ impl ExtractWriter {
     ) -> Result<()> {
         let (name, batches) = (TableName::parse(name)?, batches(data)?);
         self.with(py, |writer| {
-            write(writer, &name, None, batches)?;
+            writer.table_from_batches(&name, None, batches)?;
             description.iter().for_each(|text| writer.describe(&name, text));
             Ok(())
         })
@@ -141,7 +112,7 @@ impl ExtractWriter {
     ) -> Result<()> {
         let (name, shard) = (TableName::parse(name)?, ExternalName::parse(shard)?);
         let batches = batches(data)?;
-        self.with(py, |writer| write(writer, &name, Some(&shard), batches))
+        self.with(py, |writer| writer.table_from_batches(&name, Some(&shard), batches))
     }
 
     /// Takes a copy of a parquet file as a table.

@@ -8,7 +8,6 @@ mod convert;
 mod db;
 mod error;
 mod extract;
-mod handle;
 mod people;
 mod rows;
 mod session;
@@ -16,10 +15,7 @@ mod tables;
 
 use std::path::PathBuf;
 
-use agnes_core::{
-    AttachAlias, Clock, ColumnName, Error, ExtensionName, ExternalName, Kind, SourceName,
-    SystemClock, TableName, TokenEnv, ViewName, schedule,
-};
+use agnes_core::{Clock, SystemClock, schedule};
 use pyo3::prelude::*;
 
 use convert::{Told, moment, told};
@@ -55,27 +51,7 @@ fn verdict(
 /// `token_env`. Gives it back, or says what is wrong with it.
 #[pyfunction]
 fn check_name(kind: &str, name: &str) -> Result<String> {
-    macro_rules! parsed {
-        ($type:ty) => {
-            <$type>::parse(name)?.to_string()
-        };
-    }
-    Ok(match kind {
-        "source" => parsed!(SourceName),
-        "table" => parsed!(TableName),
-        "view" => parsed!(ViewName),
-        "alias" => parsed!(AttachAlias),
-        "extension" => parsed!(ExtensionName),
-        "external" => parsed!(ExternalName),
-        "column" => parsed!(ColumnName),
-        "token_env" => parsed!(TokenEnv),
-        _ => {
-            let kind = kind.escape_debug();
-            return Err(
-                Error::new(Kind::Invalid, format!("there is no kind of name `{kind}`")).into()
-            );
-        }
-    })
+    Ok(agnes_core::check_name(kind, name)?)
 }
 
 /// The engine that is linked: its version, and whether it knows time zones.
@@ -116,6 +92,6 @@ mod _agnes {
 
     #[pymodule_init]
     fn init() {
-        super::handle::count_forks();
+        agnes_core::binding::count_forks();
     }
 }

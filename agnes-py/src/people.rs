@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::convert::{Told, told};
 use crate::db::{Agnes, OPERATOR};
 use crate::error::Result;
-use crate::handle::Mine;
+use agnes_core::binding::Mine;
 
 impl Agnes {
     /// Does something as an admin, and tells what came of it.

@@ -5,10 +5,10 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use agnes_core::query::{AllRows, QueryOptions, Reader, Stop};
-use agnes_core::value::Columns;
+use agnes_core::value::{Columns, type_name};
 use agnes_core::{Kind, Rows as CoreRows, Session as CoreSession};
 use arrow::array::RecordBatchReader;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
@@ -18,7 +18,7 @@ use pyo3::types::{PyCapsule, PyList, PyTuple};
 use crate::arrow::{of_arrow, schema, stream};
 use crate::convert::object;
 use crate::error::{Raised, Result};
-use crate::handle::{Along, Handle, Mine};
+use agnes_core::binding::{Along, Handle, Mine};
 
 /// How many rows a notebook shows.
 const SHOWN: usize = 20;
@@ -190,26 +190,6 @@ impl RecordBatchReader for Coming {
     }
 }
 
-/// The name of an Arrow type as the engine writes it, where it has one.
-fn type_name(kind: &DataType) -> String {
-    match kind {
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int8 => "TINYINT".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INTEGER".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Float32 => "FLOAT".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".into(),
-        DataType::Decimal128(38, 0) => "HUGEINT".into(),
-        DataType::Decimal128(digits, after) => format!("DECIMAL({digits},{after})"),
-        DataType::Date32 => "DATE".into(),
-        DataType::Timestamp(_, None) => "TIMESTAMP".into(),
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE".into(),
-        other => other.to_string(),
-    }
-}
-
 #[pymethods]
 impl Rows {
     /// The names of the columns.
@@ -221,7 +201,7 @@ impl Rows {
     /// The types of the columns, in their order.
     #[getter]
     fn types(&self) -> Vec<String> {
-        self.schema.fields().iter().map(|field| type_name(field.data_type())).collect()
+        self.schema.fields().iter().map(|field| type_name(field)).collect()
     }
 
     /// Whether rows were left out because of `max_rows` or `max_bytes`; `None` until they were read.

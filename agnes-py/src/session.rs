@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::convert::{Told, timestamp, told};
 use crate::error::Result;
-use crate::handle::{Along, Handle};
 use crate::rows::Rows;
+use agnes_core::binding::{Along, Handle};
 
 /// SQL over the tables that one user may see, as they were published when it was opened.
 ///

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use agnes_core::access::NewTable;
-use agnes_core::metadata::{Refresh, Which as WhichMetadata};
+use agnes_core::metadata::Which as WhichMetadata;
 use agnes_core::metric::Metric;
 use agnes_core::registry::Declaration;
 use agnes_core::sync::Which;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Map, Value};
 
-use crate::convert::{Told, json, told};
+use crate::convert::{Told, json};
 use crate::db::{Agnes, OPERATOR, source};
 use crate::error::Result;
 
@@ -124,14 +124,7 @@ impl Agnes {
             });
         }
         let which = if stale { WhichMetadata::NotFresh } else { WhichMetadata::All };
-        match self.run(py, |agnes| agnes.refresh_metadata(OPERATOR, which))? {
-            Refresh::Done(report) => told(py, &report),
-            Refresh::AlreadyRunning(running) => {
-                let running = told(py, &running)?;
-                running.bind(py).set_item("already_running", true)?;
-                Ok(running)
-            }
-        }
+        self.told(py, |agnes| agnes.refresh_metadata(OPERATOR, which))
     }
 
     /// Profiles the tables that have changed since they were last: these, or all that are published.

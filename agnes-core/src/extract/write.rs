@@ -68,6 +68,23 @@ pub enum WriteMode {
     Partial,
 }
 
+impl WriteMode {
+    /// The mode of a word: `replace` or `partial`.
+    ///
+    /// # Errors
+    /// `Invalid` for any other.
+    pub fn of(word: &str) -> Result<Self> {
+        match word {
+            "replace" => Ok(WriteMode::Replace),
+            "partial" => Ok(WriteMode::Partial),
+            _ => Err(Error::new(
+                Kind::Invalid,
+                format!("`mode` is `replace` or `partial`, not `{}`", word.escape_debug()),
+            )),
+        }
+    }
+}
+
 /// What a writer did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct WriteReport {

@@ -43,6 +43,24 @@ pub enum Refresh {
     AlreadyRunning(AlreadyRunning),
 }
 
+impl serde::Serialize for Refresh {
+    /// As its report, or as what is under way with `already_running`.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Told<'a> {
+            #[serde(flatten)]
+            running: &'a AlreadyRunning,
+            already_running: bool,
+        }
+        match self {
+            Refresh::Done(report) => report.serialize(serializer),
+            Refresh::AlreadyRunning(running) => {
+                Told { running, already_running: true }.serialize(serializer)
+            }
+        }
+    }
+}
+
 /// The refresh that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AlreadyRunning {

@@ -4,14 +4,61 @@ use std::fmt::Write as _;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    DataType, Decimal128Type, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::{Value, Written, whole};
+use super::{Value, Written};
+use crate::query::TYPE_KEY;
 use crate::{Error, Kind, Result, Timestamp};
+
+/// The name of a column's type as the engine writes it, where it has one: `BIGINT`, `DECIMAL(10,2)`, `UUID`.
+pub fn type_name(column: &Field) -> String {
+    if let Some(kind) = column.metadata().get(TYPE_KEY) {
+        return kind.clone();
+    }
+    match column.data_type() {
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INTEGER".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::UInt8 => "UTINYINT".into(),
+        DataType::UInt16 => "USMALLINT".into(),
+        DataType::UInt32 => "UINTEGER".into(),
+        DataType::UInt64 => "UBIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".into(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BLOB".into(),
+        DataType::Decimal128(38, 0) => "HUGEINT".into(),
+        DataType::Decimal128(digits, after) => format!("DECIMAL({digits},{after})"),
+        DataType::Date32 => "DATE".into(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE".into(),
+        DataType::Timestamp(TimeUnit::Second, None) => "TIMESTAMP_S".into(),
+        DataType::Timestamp(TimeUnit::Millisecond, None) => "TIMESTAMP_MS".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP".into(),
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => "TIMESTAMP_NS".into(),
+        DataType::Interval(_) => "INTERVAL".into(),
+        DataType::Dictionary(..) => "ENUM".into(),
+        DataType::List(of) | DataType::LargeList(of) => format!("{}[]", type_name(of)),
+        DataType::FixedSizeList(of, length) => format!("{}[{length}]", type_name(of)),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|of| format!("{} {}", of.name(), type_name(of)));
+            format!("STRUCT({})", fields.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(of) => {
+                format!("MAP({})", of.iter().map(|of| type_name(of)).collect::<Vec<_>>().join(", "))
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
 
 /// The columns of some rows, which tell their values one by one.
 ///
@@ -130,13 +177,13 @@ impl<'a> Column<'a> {
             DataType::Int8 => integer!(Int8Type),
             DataType::Int16 => integer!(Int16Type),
             DataType::Int32 => integer!(Int32Type),
-            DataType::Int64 => integer!(Int64Type),
+            DataType::Int64 => Value::Long(i128::from(primitive!(Int64Type))),
             DataType::UInt8 => integer!(UInt8Type),
             DataType::UInt16 => integer!(UInt16Type),
             DataType::UInt32 => integer!(UInt32Type),
-            DataType::UInt64 => whole(i128::from(primitive!(UInt64Type))),
+            DataType::UInt64 => Value::Long(i128::from(primitive!(UInt64Type))),
             // HUGEINT.
-            DataType::Decimal128(38, 0) => whole(primitive!(Decimal128Type)),
+            DataType::Decimal128(38, 0) => Value::Long(primitive!(Decimal128Type)),
             DataType::Float16 => Value::Float(f64::from(f32::from(primitive!(Float16Type)))),
             DataType::Float32 => Value::Float(f64::from(primitive!(Float32Type))),
             DataType::Float64 => Value::Float(primitive!(Float64Type)),

@@ -587,8 +587,8 @@ fn values_are_plain() {
     let expected = [
         Value::Bool(true),
         Value::Integer(-1),
-        Value::Huge(u64::MAX.into()),
-        Value::Huge(i128::MAX),
+        Value::Long(u64::MAX.into()),
+        Value::Long(i128::MAX),
         Value::Float(1.5),
         written(Written::Decimal, "3.25"),
         text("é"),

@@ -69,6 +69,10 @@ def test_values_are_pythons_own(db):
         None,
     )
     assert "3" in row[18] and row[19:] == ("f47ac10b-58cc-4372-a567-0e02b2c3d479", "b")
+    kinds = db.sql("SELECT 1::BIGINT, uuid(), [1], {'a': 1::UTINYINT}, MAP {'k': 1}, TIME '01:02:03', ''::BLOB")
+    assert kinds.types == [
+        "BIGINT", "UUID", "INTEGER[]", "STRUCT(a UTINYINT)", "MAP(VARCHAR, INTEGER)", "TIME", "BLOB",
+    ]
     # What Python's own types can't hold is a text.
     for sql, text in {
         "DATE '10000-01-01'": "+10000-01-01",
