@@ -13,12 +13,12 @@ with_static = link=$$(.ci/duckdb static $(filter-out download,$(DUCKDB))) && eva
 # How long `make fuzz` runs, in seconds.
 SECONDS ?= 600
 
-.PHONY: demo test test-rust test-python test-module module wheel lint docs bench bench-module oracle fuzz release duckdb clean-demo
+.PHONY: demo test test-rust test-python test-module test-node module wheel addon node-packages lint docs bench bench-module bench-node oracle fuzz release duckdb clean-demo
 
 demo: ## See Agnes work on real data
 	@$(with_shared) cargo run --quiet --package agnes-server -- demo
 
-test: test-rust test-python test-module ## All tests of all languages
+test: test-rust test-python test-module test-node ## All tests of all languages
 
 test-rust:
 	@$(with_shared) cargo test --workspace --features agnes-core/conformance,agnes-server/otel
@@ -45,6 +45,19 @@ wheel: .venv/ready ## The Python module as a wheel, in dist
 	  --no-build-isolation --no-deps --wheel-dir dist ./agnes-py
 	@ls -l dist
 
+test-node: addon
+	@node --test --test-timeout 300000 tests/node/*.test.mjs
+
+addon: agnes-node/node_modules/ready ## The Node addon, in agnes-node
+	@$(with_static) node agnes-node/build.mjs
+
+node-packages: addon ## The Node package and the one for this platform, in dist
+	@node agnes-node/pack.js dist
+
+agnes-node/node_modules/ready: agnes-node/package-lock.json
+	@npm ci --prefix agnes-node --silent --no-audit --no-fund
+	@touch $@
+
 .venv/ready: tests/python/requirements.txt
 	@python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
@@ -64,6 +77,9 @@ bench: ## The figures of benches/README.md
 
 bench-module: module ## The figures about the Python module
 	@.venv/bin/python benches/module.py
+
+bench-node: addon ## The figures about the Node package
+	@node benches/node.mjs
 
 oracle: ## 20,000 random statements give what a plain DuckDB gives; make test runs 500
 	@$(with_shared) ORACLE=20000 cargo test --quiet --package agnes-tests oracle

@@ -1,0 +1,3 @@
+export * from './index.js'
+import * as agnes from './index.js'
+export default agnes

@@ -1,0 +1,379 @@
+//! `Agnes`: a data folder, open. What it does about data is here; about people in `people.rs`, about the
+//! registry, metadata and metrics in `tables.rs`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use agnes_core::access::{Email, Principal};
+use agnes_core::binding::{Along, AskedSecrets, Handle, ToldProgress};
+use agnes_core::config::{Config, Files};
+use agnes_core::connector::Connector;
+use agnes_core::connectors::files::FilesConnector;
+use agnes_core::metadata::MetadataProviders;
+use agnes_core::sync::Connectors;
+use agnes_core::value::Value;
+use agnes_core::{
+    Agnes as Core, Components, Error, Kind, NoProgress, Progress, Settings, SourceName,
+    WorkerProgram, WorkerSettings,
+};
+use napi::bindgen_prelude::{Env, External};
+use napi_derive::napi;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use crate::call::{Promised, promise, promise_apart, told};
+use crate::connector::{Called, JsConnector, JsConnectorType, JsProvider, Tables};
+use crate::extract::{ExtractWriter, Given, Rows, WriterOptions};
+use crate::session::{Folder, QueryOptions, Stopper, copied, query as query_of};
+use crate::value::Told;
+
+/// Whoever opens the folder holds it.
+pub(crate) const OPERATOR: &Principal = &Principal::Operator;
+
+/// A data folder, open: extracts come in, one analytics database comes out, SQL runs on it.
+///
+/// Made by `open`. Close it for other processes to have the folder. Whoever holds it is the operator, who may do
+/// everything: `asUser` gives what somebody else may see.
+#[napi]
+pub struct Agnes {
+    open: Handle<Core>,
+    along: Arc<Along>,
+    ended: Arc<AtomicBool>,
+    path: PathBuf,
+    problems: Vec<String>,
+}
+
+/// How far something is, told as it goes on.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct ProgressOptions {
+    /// Hears what is done, how many parts of it are done, and of how many.
+    #[napi(ts_type = "Progress")]
+    pub progress: Option<Called>,
+}
+
+/// What `index.js` makes of the options of `open`.
+struct Opening {
+    config: Option<Json>,
+    secrets: Option<Called>,
+    connectors: Option<HashMap<String, Called>>,
+    metadata_providers: Option<HashMap<String, Called>>,
+    /// A program and its arguments.
+    isolated: Option<Vec<String>>,
+}
+
+/// Opens a data folder, which need not exist yet.
+#[napi(
+    ts_args_type = "path: string | URL, options?: OpenOptions | null",
+    ts_return_type = "Promise<Agnes>"
+)]
+pub fn open(
+    env: Env,
+    path: String,
+    config: Option<Json>,
+    secrets: Option<Called>,
+    connectors: Option<HashMap<String, Called>>,
+    metadata_providers: Option<HashMap<String, Called>>,
+    isolated: Option<Vec<String>>,
+) -> Promised {
+    let options = Opening { config, secrets, connectors, metadata_providers, isolated };
+    promise_apart(env, move || opened(&PathBuf::from(path), options), |agnes| agnes)
+}
+
+fn opened(path: &Path, options: Opening) -> agnes_core::Result<Agnes> {
+    let secrets = options
+        .secrets
+        .map(|get| Arc::new(AskedSecrets::new(move |name: &str| get.variable(name))));
+    let variable = |name: &str| secrets.as_ref().and_then(|secrets| secrets.variable(name));
+    let config = match options.config {
+        None => None,
+        // Relative paths in it mean what they mean anywhere in a program.
+        Some(Json::String(instance)) => Some(Config::named(&Files::of(path, instance), &variable)?),
+        Some(config) => Some(Config::of(config, &Files::of(path, ""), &variable)?),
+    };
+    secrets.as_ref().map_or(Ok(()), |secrets| secrets.check())?;
+    let mut settings = config.as_ref().map_or_else(|| Ok(Settings::default()), Config::settings)?;
+    if let Some([program, arguments @ ..]) = options.isolated.as_deref() {
+        let libraries =
+            std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH".into(), path));
+        let program = WorkerProgram {
+            path: program.into(),
+            arguments: arguments.to_vec(),
+            environment: libraries.into_iter().collect(),
+            remote_environment: Vec::new(),
+        };
+        let configured = config.as_ref().and_then(|config| config.workers(program.clone()));
+        settings.workers = Some(configured.unwrap_or_else(|| WorkerSettings::new(program)));
+    }
+    let mut components = Components::default();
+    if let Some(secrets) = &secrets {
+        components.secrets = secrets.clone();
+    }
+    for (name, run) in options.connectors.unwrap_or_default() {
+        let connector = Arc::new(JsConnectorType(Arc::new(run)));
+        components.connectors = Connectors::with(components.connectors, &name, connector);
+    }
+    for (name, provider) in options.metadata_providers.unwrap_or_default() {
+        let (source, provider) = (SourceName::parse(name)?, Arc::new(JsProvider(provider)));
+        components.metadata_providers =
+            MetadataProviders::of_source(components.metadata_providers, source, provider);
+    }
+    let core = Core::open_with(path, settings, components)?;
+    let path = core.layout().root().to_path_buf();
+    let problems = config.iter().flat_map(Config::problems).filter(|p| !p.is_of_a_server());
+    let problems = problems.map(ToString::to_string).collect();
+    Ok(Agnes {
+        open: Handle::new("the data folder", core),
+        along: Arc::default(),
+        ended: Arc::default(),
+        path,
+        problems,
+    })
+}
+
+pub(crate) fn named(name: Option<String>) -> agnes_core::Result<Option<SourceName>> {
+    name.map(SourceName::parse).transpose()
+}
+
+impl Agnes {
+    pub(crate) fn core(&self) -> agnes_core::Result<Arc<Core>> {
+        self.open.get()
+    }
+
+    /// Does something with the core, and tells what came of it.
+    pub(crate) fn told<T: Serialize>(
+        &self,
+        env: Env,
+        work: impl FnOnce(&Core) -> agnes_core::Result<T> + Send + 'static,
+    ) -> Promised {
+        let agnes = self.core();
+        told(env, move || work(&*agnes?))
+    }
+
+    /// The same for what takes long, and may tell how far it is.
+    pub(crate) fn told_with<T: Serialize>(
+        &self,
+        env: Env,
+        options: Option<ProgressOptions>,
+        work: impl FnOnce(&Core, &dyn Progress) -> agnes_core::Result<T> + Send + 'static,
+    ) -> Promised {
+        let (agnes, function) = (self.core(), options.unwrap_or_default().progress);
+        let work = move || {
+            let agnes = agnes?;
+            let Some(function) = function else { return Value::of(&work(&agnes, &NoProgress)?) };
+            let progress =
+                ToldProgress::new(|what: &str, done, total| function.progress(what, done, total));
+            let done = work(&agnes, &progress);
+            progress.end()?;
+            Value::of(&done?)
+        };
+        promise_apart(env, work, Told)
+    }
+
+    fn folder(&self) -> Folder {
+        Folder { agnes: self.core(), along: self.along.clone(), ended: self.ended.clone() }
+    }
+
+    fn session_of(
+        &self,
+        env: Env,
+        principal: impl FnOnce(&Core) -> agnes_core::Result<Principal> + Send + 'static,
+    ) -> Promised {
+        let folder = self.folder();
+        promise(env, move || folder.session(principal), |session| session)
+    }
+}
+
+#[napi]
+impl Agnes {
+    /// The data folder, absolute.
+    #[napi(getter)]
+    pub fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Closes it, with the sessions and rows that came of it. Other processes may have the folder then.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close(&self, env: Env) -> Promised {
+        self.ended.store(true, Ordering::SeqCst);
+        let (along, open) = (self.along.clone(), self.open.clone());
+        let close = move || {
+            along.close();
+            open.close();
+            Ok(())
+        };
+        promise(env, close, |()| ())
+    }
+
+    /// What it is, for people.
+    #[napi]
+    pub fn to_string(&self) -> String {
+        let closed = if self.open.get().is_err() { " closed" } else { "" };
+        format!("Agnes {{ {}{closed} }}", self.path.display())
+    }
+
+    /// What somebody should know about the configuration. For `index.js`.
+    #[napi(skip_typescript)]
+    pub fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// Brings a source in: files (a path, or an array of paths of files and folders), tables (an object of names
+    /// and rows), or an object with a method `extract(job)`. A rebuild publishes what came in.
+    #[expect(clippy::too_many_arguments, reason = "`index.js` tells the kinds of data apart")]
+    #[napi(
+        ts_args_type = "source: string, data: string | URL | (string | URL)[] | Record<string, TableData> | Connector, options?: IngestOptions | null",
+        ts_return_type = "Promise<IngestReport>"
+    )]
+    pub fn ingest(
+        &self,
+        env: Env,
+        source: String,
+        paths: Option<Vec<String>>,
+        run: Option<Called>,
+        tables: Option<Vec<(String, Rows)>>,
+        files: Option<Map<String, Json>>,
+        options: Option<ProgressOptions>,
+    ) -> Promised {
+        self.told_with(env, options, move |agnes, progress| {
+            let source = SourceName::parse(source)?;
+            let mut config = files.unwrap_or_default();
+            if !config.is_empty() && paths.is_none() {
+                return Err(Error::new(Kind::Invalid, "these options are for files alone"));
+            }
+            let connector: Box<dyn Connector> = if let Some(run) = run {
+                Box::new(JsConnector { run: Arc::new(run), config: Value::Null })
+            } else if let Some(tables) = tables {
+                let tables = tables.into_iter().map(|(name, rows)| (name, Given(rows)));
+                Box::new(Tables(Mutex::new(tables.collect())))
+            } else {
+                config.insert("paths".into(), paths.unwrap_or_default().into());
+                Box::new(FilesConnector::from_config(&config.into(), Path::new(""))?)
+            };
+            agnes.ingest(&source, connector.as_ref(), progress)
+        })
+    }
+
+    /// Begins to write the extract of a source.
+    #[napi(ts_return_type = "Promise<ExtractWriter>")]
+    pub fn extract_writer(
+        &self,
+        env: Env,
+        source: String,
+        options: Option<WriterOptions>,
+    ) -> Promised {
+        let agnes = self.core();
+        let begin = move || {
+            let (agnes, mode) = (agnes?, options.unwrap_or_default().mode()?);
+            let folder = agnes.layout().extract(&SourceName::parse(source)?);
+            agnes_core::ExtractWriter::begin(&folder, mode, agnes.now())
+        };
+        promise(env, begin, ExtractWriter::of)
+    }
+
+    /// Looks at the extract of a source with the eyes of a rebuild: what it holds, and what is wrong.
+    #[napi(ts_return_type = "Promise<ExtractCheck>")]
+    pub fn check(&self, env: Env, source: String) -> Promised {
+        self.told(env, move |agnes| {
+            let folder = agnes.layout().extract(&SourceName::parse(source)?);
+            agnes_core::conformance::check_extract(&folder)
+        })
+    }
+
+    /// Shows what a rebuild would do, without doing it.
+    #[napi(ts_return_type = "Promise<Record<string, any>>")]
+    pub fn plan_rebuild(&self, env: Env, source: Option<String>) -> Promised {
+        self.told(env, move |agnes| agnes.plan_rebuild(named(source)?.as_ref()))
+    }
+
+    /// Publishes what the extracts hold now: all of them, or one while the others stay as they were.
+    #[napi(ts_return_type = "Promise<RebuildReport>")]
+    pub fn rebuild(
+        &self,
+        env: Env,
+        source: Option<String>,
+        options: Option<ProgressOptions>,
+    ) -> Promised {
+        self.told_with(env, options, move |agnes, progress| {
+            agnes.rebuild(named(source)?.as_ref(), progress)
+        })
+    }
+
+    /// What is published now in a few figures, or null.
+    #[napi(ts_return_type = "Promise<Publication | null>")]
+    pub fn publication(&self, env: Env) -> Promised {
+        self.told(env, Core::publication)
+    }
+
+    /// A session over everything that is published, as the operator sees it.
+    #[napi(ts_return_type = "Promise<Session>")]
+    pub fn session(&self, env: Env) -> Promised {
+        self.session_of(env, |_| Ok(Principal::Operator))
+    }
+
+    /// A session over what a user may see.
+    #[napi(ts_return_type = "Promise<Session>")]
+    pub fn as_user(&self, env: Env, email: String) -> Promised {
+        self.session_of(env, move |agnes| agnes.access()?.principal_of(&Email::parse(email)?))
+    }
+
+    /// A session over what the owner of a token may see: a personal one, or that of a session.
+    #[napi(ts_return_type = "Promise<Session>")]
+    pub fn as_token(&self, env: Env, token: String) -> Promised {
+        self.session_of(env, move |agnes| agnes.access()?.authenticate(&token, None))
+    }
+
+    /// Runs a query over everything that is published now; see `Session.sql`.
+    #[napi(
+        ts_args_type = "query: string, parameters?: Parameter[] | null, options?: QueryOptions | null",
+        ts_return_type = "Promise<Rows>"
+    )]
+    pub fn sql(
+        &self,
+        env: Env,
+        query: String,
+        parameters: Option<Vec<crate::value::Given>>,
+        options: Option<QueryOptions>,
+        stopper: Option<&External<Stopper>>,
+    ) -> Promised {
+        let (folder, stopper) = (self.folder(), copied(stopper));
+        let prepared = query_of(query, parameters, options);
+        let begin = move || folder.session(|_| Ok(Principal::Operator))?.rows(stopper, prepared);
+        promise(env, begin, |rows| rows)
+    }
+
+    /// How many workers there are and have been, and which walls the kernel has raised around one; null where
+    /// statements run in this process.
+    #[napi(ts_return_type = "Promise<Workers | null>")]
+    pub fn workers(&self, env: Env) -> Promised {
+        self.told(env, Core::describe_workers)
+    }
+
+    /// What is wrong with the data folder, and what helps.
+    #[napi(ts_return_type = "Promise<Finding[]>")]
+    pub fn examine(&self, env: Env) -> Promised {
+        self.told(env, |agnes| Ok(agnes.examine()))
+    }
+
+    /// Writes what no sync brings back to one file.
+    #[napi(ts_return_type = "Promise<Record<string, any>>")]
+    pub fn back_up(
+        &self,
+        env: Env,
+        #[napi(ts_arg_type = "string | URL")] path: String,
+    ) -> Promised {
+        self.told(env, move |agnes| agnes.back_up(path.as_ref()))
+    }
+
+    /// Gives back what a backup holds.
+    #[napi(ts_return_type = "Promise<Record<string, any>>")]
+    pub fn restore(
+        &self,
+        env: Env,
+        #[napi(ts_arg_type = "string | URL")] path: String,
+    ) -> Promised {
+        self.told(env, move |agnes| agnes.restore(path.as_ref()))
+    }
+}

@@ -1,0 +1,274 @@
+//! `ExtractWriter`: extracts written from JavaScript, of Arrow IPC and of plain objects.
+
+use std::io::Cursor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agnes_core::extract::{RemoteAttach, RemoteTable, WriteMode};
+use agnes_core::{
+    AttachAlias, Clock, ColumnName, Error, ExtensionName, ExternalName,
+    ExtractWriter as CoreWriter, Kind, SystemClock, TableName, TokenEnv,
+};
+use napi::bindgen_prelude::{Either, Env, Uint8Array};
+use napi_derive::napi;
+
+use crate::call::{Promised, promise, told};
+use crate::value::count;
+
+/// Rows as `index.js` passes them on: Arrow IPC, a stream or a file; or a JSON object a line.
+pub(crate) type Rows = Either<Uint8Array, String>;
+
+/// Rows that JavaScript code gives.
+pub(crate) struct Given(pub(crate) Rows);
+
+/// Where rows go.
+pub(crate) struct Table<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) shard: Option<&'a str>,
+}
+
+impl Given {
+    /// Writes them as a table, or as one shard of it.
+    pub(crate) fn write(self, writer: &mut CoreWriter, to: Table<'_>) -> agnes_core::Result<()> {
+        let name = TableName::parse(to.name)?;
+        let shard = to.shard.map(ExternalName::parse).transpose()?;
+        match (self.0, shard) {
+            (Either::A(bytes), shard) => {
+                writer.table_from_ipc(&name, shard.as_ref(), Cursor::new(&*bytes))
+            }
+            (Either::B(lines), None) => writer.table_from_json(&name, lines.as_bytes()),
+            (Either::B(_), Some(_)) => Err(Error::new(
+                Kind::Invalid,
+                "a shard is written of Arrow rows: its types are those of its table",
+            )),
+        }
+    }
+}
+
+/// Writes the extract of a source: the folder that a rebuild reads.
+///
+/// Nothing is seen of it before `finish`. Made by `Agnes.extractWriter`, or given to a connector, whose end
+/// finishes it.
+#[napi]
+#[derive(Clone)]
+pub struct ExtractWriter {
+    writer: Arc<Mutex<Option<CoreWriter>>>,
+}
+
+/// What becomes of the tables that aren't written.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct WriterOptions {
+    /// `partial` for those to stay; `replace`, which is what happens otherwise, for them to go.
+    #[napi(ts_type = "'replace' | 'partial'")]
+    pub mode: Option<String>,
+}
+
+impl WriterOptions {
+    pub(crate) fn mode(self) -> agnes_core::Result<WriteMode> {
+        self.mode.as_deref().map_or(Ok(WriteMode::Replace), WriteMode::of)
+    }
+}
+
+/// What a table is.
+#[napi(object, object_to_js = false)]
+pub struct TableOptions {
+    /// For people who look for data.
+    pub description: Option<String>,
+}
+
+/// How to attach a remote system.
+#[napi(object, object_to_js = false)]
+pub struct RemoteAttachOptions {
+    /// The engine's extension for it.
+    pub extension: String,
+    /// Where it is.
+    pub url: String,
+    /// The variable in which its token stands, on the machine that attaches it.
+    pub token_env: Option<String>,
+}
+
+/// A table whose rows stay in a remote system.
+#[napi(object, object_to_js = false)]
+pub struct RemoteTableOptions {
+    /// The system that it lies in, as `remoteAttach` calls it.
+    pub alias: String,
+    /// What leads to it there, as in `['public', 'orders']`.
+    pub path: Vec<String>,
+    /// Its columns: pairs of a name and a type of DuckDB.
+    #[napi(ts_type = "[name: string, type: string][]")]
+    pub columns: Option<Vec<(String, String)>>,
+    /// How many rows it has, roughly.
+    pub rows: Option<f64>,
+    /// How many bytes.
+    pub size_bytes: Option<f64>,
+}
+
+impl ExtractWriter {
+    pub(crate) fn of(writer: CoreWriter) -> Self {
+        ExtractWriter { writer: Arc::new(Mutex::new(Some(writer))) }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<CoreWriter>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer, out of JavaScript's hands; none where it was finished there.
+    pub(crate) fn take(&self) -> Option<CoreWriter> {
+        self.locked().take()
+    }
+
+    fn with(
+        &self,
+        env: Env,
+        work: impl FnOnce(&mut CoreWriter) -> agnes_core::Result<()> + Send + 'static,
+    ) -> Promised {
+        let this = self.clone();
+        promise(env, move || work(this.locked().as_mut().ok_or_else(finished)?), |()| ())
+    }
+}
+
+/// Begins the extract in a folder whose last part is the source's name. For `index.js`.
+#[napi(skip_typescript)]
+pub fn begin_extract(env: Env, folder: String, options: Option<WriterOptions>) -> Promised {
+    let begin = move || {
+        let mode = options.unwrap_or_default().mode()?;
+        CoreWriter::begin(folder.as_ref(), mode, SystemClock.now())
+    };
+    promise(env, begin, ExtractWriter::of)
+}
+
+fn finished() -> Error {
+    Error::new(Kind::Invalid, "the extract is finished, or was given up; begin another writer")
+}
+
+#[napi]
+impl ExtractWriter {
+    /// Writes a table: of an Arrow table, of its IPC bytes, or of an array of objects.
+    #[napi(
+        ts_args_type = "name: string, rows: TableData, options?: TableOptions | null",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn table(
+        &self,
+        env: Env,
+        name: String,
+        rows: Rows,
+        options: Option<TableOptions>,
+    ) -> Promised {
+        self.with(env, move |writer| {
+            Given(rows).write(writer, Table { name: &name, shard: None })?;
+            if let Some(text) = options.and_then(|options| options.description) {
+                writer.describe(&TableName::parse(name)?, &text);
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes one shard of a table, of Arrow rows. Shards are read together, in the order of their names, columns
+    /// matched by name.
+    #[napi(
+        ts_args_type = "name: string, shard: string, rows: ArrowData",
+        ts_return_type = "Promise<void>"
+    )]
+    pub fn shard(&self, env: Env, name: String, shard: String, rows: Rows) -> Promised {
+        self.with(env, move |writer| {
+            Given(rows).write(writer, Table { name: &name, shard: Some(&shard) })
+        })
+    }
+
+    /// Takes a copy of a parquet file as a table.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn table_from_parquet(
+        &self,
+        env: Env,
+        name: String,
+        #[napi(ts_arg_type = "string | URL")] file: String,
+    ) -> Promised {
+        self.with(env, move |writer| {
+            writer.table_from_parquet(&TableName::parse(name)?, file.as_ref())
+        })
+    }
+
+    /// Writes a table from the rows of a query that DuckDB runs with the rights of this process: it may read any
+    /// file.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn table_from_sql(&self, env: Env, name: String, query: String) -> Promised {
+        self.with(env, move |writer| writer.table_from_sql(&TableName::parse(name)?, &query))
+    }
+
+    /// Says what a table is that was written.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn describe(&self, env: Env, name: String, description: String) -> Promised {
+        self.with(env, move |writer| {
+            writer.describe(&TableName::parse(name)?, &description);
+            Ok(())
+        })
+    }
+
+    /// Takes a table out of the extract.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn remove(&self, env: Env, name: String) -> Promised {
+        self.with(env, move |writer| {
+            writer.remove(&TableName::parse(name)?);
+            Ok(())
+        })
+    }
+
+    /// Says how to attach the system in which remote tables lie.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn remote_attach(&self, env: Env, alias: String, options: RemoteAttachOptions) -> Promised {
+        self.with(env, move |writer| {
+            writer.remote_attach(RemoteAttach {
+                alias: AttachAlias::parse(alias)?,
+                extension: ExtensionName::parse(options.extension)?,
+                url: options.url,
+                token_env: options.token_env.map(TokenEnv::parse).transpose()?,
+            });
+            Ok(())
+        })
+    }
+
+    /// Publishes a table whose rows stay in a remote system.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn remote_table(&self, env: Env, name: String, options: RemoteTableOptions) -> Promised {
+        self.with(env, move |writer| {
+            let RemoteTableOptions { alias, path, columns, rows, size_bytes } = options;
+            let column = |(name, kind)| Ok((ColumnName::parse(name)?, kind));
+            let columns = columns.unwrap_or_default().into_iter().map(column);
+            let path = path.into_iter().map(ColumnName::parse);
+            let table = RemoteTable {
+                alias: AttachAlias::parse(alias)?,
+                path: path.collect::<agnes_core::Result<_>>()?,
+                columns: columns.collect::<agnes_core::Result<_>>()?,
+                rows: count(rows.unwrap_or(0.0))?,
+                size_bytes: count(size_bytes.unwrap_or(0.0))?,
+            };
+            writer.remote_table(&TableName::parse(name)?, table)
+        })
+    }
+
+    /// Checks, flushes and publishes what was written.
+    #[napi(ts_return_type = "Promise<WriteReport>")]
+    pub fn finish(&self, env: Env) -> Promised {
+        let this = self.clone();
+        told(env, move || this.take().ok_or_else(finished)?.finish())
+    }
+
+    /// Gives it up: the extract stays as it was.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn abandon(&self, env: Env) -> Promised {
+        let this = self.clone();
+        promise(env, move || Ok(drop(this.take())), |()| ())
+    }
+
+    /// What it is, for people.
+    #[napi]
+    pub fn to_string(&self) -> String {
+        let source = self.writer.try_lock().map(|w| w.as_ref().map(|w| w.source().to_string()));
+        match source {
+            Ok(Some(source)) => format!("ExtractWriter {{ {source} }}"),
+            Ok(None) => "ExtractWriter { finished }".to_string(),
+            Err(_) => "ExtractWriter { at work }".to_string(),
+        }
+    }
+}
