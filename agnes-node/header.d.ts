@@ -94,6 +94,23 @@ export declare class AgnesError extends Error {
   readonly context: Record<string, string>
 }
 
+/**
+ * Whether somebody may see something, and why.
+ *
+ * It holds for the moment in which it was made.
+ */
+export declare class Decision {
+  private constructor()
+  /** Whether she may. */
+  get allowed(): boolean
+  /** Every reason to allow it, or the one not to: an object each, with `because`. */
+  get reasons(): Record<string, string>[]
+  /** What it is about, as in `table:orders`. */
+  get resource(): string
+  /** What it is, for people. */
+  toString(): string
+}
+
 export interface QueryOptions extends Cancelling {}
 export interface ScanOptions extends Cancelling {}
 export interface MetricOptions extends Cancelling {}
