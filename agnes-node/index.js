@@ -328,6 +328,7 @@ async function open(path, options) {
     given.mapped(connectors, given.connectorType),
     given.mapped(metadataProviders, given.provider),
     isolated === true ? native.WORKER : isolated ? [given.file(isolated)] : null,
+    process.env.LD_LIBRARY_PATH,
   )
   for (const warning of db.warnings()) process.emitWarning(warning, 'AgnesWarning')
   return db

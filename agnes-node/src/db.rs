@@ -62,9 +62,15 @@ struct Opening {
     metadata_providers: Option<HashMap<String, Called>>,
     /// A program and its arguments.
     isolated: Option<Vec<String>>,
+    /// Where it finds shared libraries.
+    libraries: Option<String>,
 }
 
 /// Opens a data folder, which need not exist yet.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "`index.js` has told them apart; they are an object there"
+)]
 #[napi(
     ts_args_type = "path: string | URL, options?: OpenOptions | null",
     ts_return_type = "Promise<Agnes>"
@@ -77,8 +83,9 @@ pub fn open(
     connectors: Option<HashMap<String, Called>>,
     metadata_providers: Option<HashMap<String, Called>>,
     isolated: Option<Vec<String>>,
+    libraries: Option<String>,
 ) -> Promised {
-    let options = Opening { config, secrets, connectors, metadata_providers, isolated };
+    let options = Opening { config, secrets, connectors, metadata_providers, isolated, libraries };
     promise_apart(env, move || opened(&PathBuf::from(path), options), |agnes| agnes)
 }
 
@@ -96,12 +103,14 @@ fn opened(path: &Path, options: Opening) -> agnes_core::Result<Agnes> {
     secrets.as_ref().map_or(Ok(()), |secrets| secrets.check())?;
     let mut settings = config.as_ref().map_or_else(|| Ok(Settings::default()), Config::settings)?;
     if let Some([program, arguments @ ..]) = options.isolated.as_deref() {
-        let libraries =
-            std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH".into(), path));
         let program = WorkerProgram {
             path: program.into(),
             arguments: arguments.to_vec(),
-            environment: libraries.into_iter().collect(),
+            environment: options
+                .libraries
+                .map(|path| ("LD_LIBRARY_PATH".into(), path.into()))
+                .into_iter()
+                .collect(),
             remote_environment: Vec::new(),
         };
         let configured = config.as_ref().and_then(|config| config.workers(program.clone()));
@@ -208,8 +217,8 @@ impl Agnes {
     }
 
     /// What it is, for people.
-    #[napi]
-    pub fn to_string(&self) -> String {
+    #[napi(js_name = "toString")]
+    pub fn shown(&self) -> String {
         let closed = if self.open.get().is_err() { " closed" } else { "" };
         format!("Agnes {{ {}{closed} }}", self.path.display())
     }
@@ -222,7 +231,10 @@ impl Agnes {
 
     /// Brings a source in: files (a path, or an array of paths of files and folders), tables (an object of names
     /// and rows), or an object with a method `extract(job)`. A rebuild publishes what came in.
-    #[expect(clippy::too_many_arguments, reason = "`index.js` tells the kinds of data apart")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "`index.js` has told them apart; they are an object there"
+    )]
     #[napi(
         ts_args_type = "source: string, data: string | URL | (string | URL)[] | Record<string, TableData> | Connector, options?: IngestOptions | null",
         ts_return_type = "Promise<IngestReport>"

@@ -258,12 +258,16 @@ impl ExtractWriter {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn abandon(&self, env: Env) -> Promised {
         let this = self.clone();
-        promise(env, move || Ok(drop(this.take())), |()| ())
+        let give_up = move || {
+            drop(this.take());
+            Ok(())
+        };
+        promise(env, give_up, |()| ())
     }
 
     /// What it is, for people.
-    #[napi]
-    pub fn to_string(&self) -> String {
+    #[napi(js_name = "toString")]
+    pub fn shown(&self) -> String {
         let source = self.writer.try_lock().map(|w| w.as_ref().map(|w| w.source().to_string()));
         match source {
             Ok(Some(source)) => format!("ExtractWriter {{ {source} }}"),

@@ -121,8 +121,8 @@ impl Rows {
     }
 
     /// What they are, for people.
-    #[napi]
-    pub fn to_string(&self) -> String {
+    #[napi(js_name = "toString")]
+    pub fn shown(&self) -> String {
         let columns = self.columns().into_iter().zip(self.types());
         let columns: Vec<_> = columns.map(|(name, kind)| format!("{name} {kind}")).collect();
         format!("Rows {{ {} }}", columns.join(", "))

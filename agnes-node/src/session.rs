@@ -311,8 +311,8 @@ impl Session {
     }
 
     /// What it is, for people.
-    #[napi]
-    pub fn to_string(&self) -> String {
+    #[napi(js_name = "toString")]
+    pub fn shown(&self) -> String {
         match self.open.get() {
             Ok(open) => {
                 let tables = open.session.tables().len();
