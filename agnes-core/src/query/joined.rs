@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 /// The most batches of the engine in one: 131,072 rows.
 const MOST: usize = 64;
-/// The most bytes before a batch is as large as it gets.
-const LARGE: usize = 8 << 20;
+/// The most bytes that are put together: a server offers a batch at a time, and waits for its reader to take it.
+const LARGE: usize = 1 << 20;
 /// What comes later than this after the rows before it went out isn't kept waiting for more.
 const SOON: Duration = Duration::from_millis(5);
 
