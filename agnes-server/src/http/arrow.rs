@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use agnes_core::arrow::error::ArrowError;
 use agnes_core::arrow::ipc::writer::StreamWriter;
+use agnes_core::arrow::record_batch::RecordBatch;
 use agnes_core::query::Stop;
 use agnes_core::{Error, Kind, Result, Rows};
 use axum::body::Body;
@@ -39,6 +40,8 @@ pub(crate) type Count = Box<dyn Fn(usize) + Send>;
 /// Rows on their way out.
 struct Sending {
     rows: Rows,
+    /// What is left of a batch, and how many of its rows go out at a time.
+    rest: Option<(RecordBatch, usize)>,
     writer: Option<StreamWriter<Vec<u8>>>,
     count: Option<Count>,
     reader: Reader,
@@ -126,6 +129,10 @@ fn taken(rows: &Mutex<Option<Box<Sending>>>) -> Option<Box<Sending>> {
     rows.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// How much goes out at a time, bytes: a reader has time for what she was given, however slow her line is, and a
+/// statement holds its place meanwhile.
+const PIECE: usize = 256 << 10;
+
 /// What comes next of them.
 enum Next {
     Bytes(Vec<u8>),
@@ -133,12 +140,32 @@ enum Next {
 }
 
 impl Sending {
+    /// The next rows.
+    fn piece(&mut self) -> Option<Result<RecordBatch>> {
+        let (batch, most) = match self.rest.take() {
+            Some(rest) => rest,
+            None => match self.rows.next()? {
+                Ok(batch) => {
+                    let pieces = batch.get_array_memory_size().div_ceil(PIECE).max(1);
+                    let most = batch.num_rows().div_ceil(pieces).max(1);
+                    (batch, most)
+                }
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let count = batch.num_rows().min(most);
+        let left = batch.num_rows() - count;
+        self.rest = (left > 0).then(|| (batch.slice(count, left), most));
+        Some(Ok(batch.slice(0, count)))
+    }
+
     fn next(&mut self) -> Result<Next> {
         let unfit = |e: ArrowError| Error::new(Kind::Internal, "rows are no Arrow").because(e);
+        let piece = self.piece();
         let Some(writer) = &mut self.writer else {
             return Ok(Next::End { truncated: self.rows.truncated() });
         };
-        let bytes = match self.rows.next() {
+        let bytes = match piece {
             Some(batch) => {
                 writer.write(&batch?).map_err(unfit)?;
                 std::mem::take(writer.get_mut())
@@ -203,7 +230,7 @@ pub(crate) async fn stream(
     let writer = StreamWriter::try_new(Vec::new(), rows.schema())
         .map_err(|e| Error::new(Kind::Internal, "rows are no Arrow").because(e))?;
     let reader = Reader::new(app.settings.connections.stall);
-    let sending = Sending { rows, writer: Some(writer), count, reader, _waits: waits };
+    let sending = Sending { rows, rest: None, writer: Some(writer), count, reader, _waits: waits };
     let (made, begun) = app.rows.run(move || begin(sending)).await?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TYPE));
