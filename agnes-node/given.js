@@ -154,7 +154,16 @@ function provider(given) {
   throw invalid('a provider of metadata is a function of a table, or an object with a method metadata(table)')
 }
 
+/** What is started for workers; nothing where nobody asked for them, and never for what is neither yes nor no. */
+function program(isolated, ours) {
+  if (isolated === undefined || isolated === null || isolated === false) return null
+  if (isolated === true) return ours
+  if (isolated === '') throw invalid('`isolated` is empty: it is true, false or the path of a program')
+  return [file(isolated)]
+}
+
 function secrets(given) {
+  if (typeof given !== 'function' && typeof given !== 'object') throw invalid('`secrets` are an object or a function')
   const of = typeof given === 'function' ? given : (name) => (Object.hasOwn(given, name) ? given[name] : null)
   return answering(async (name) => {
     const value = await of(name)
@@ -171,4 +180,4 @@ function mapped(object, make) {
 
 const asImport = () => (imported = true)
 
-module.exports = { arrow, asImport, connectorType, file, invalid, mapped, plain, progress, provider, rows, secrets, source }
+module.exports = { arrow, asImport, connectorType, file, invalid, mapped, plain, program, progress, provider, rows, secrets, source }

@@ -327,7 +327,7 @@ async function open(path, options) {
     secrets && given.secrets(secrets),
     given.mapped(connectors, given.connectorType),
     given.mapped(metadataProviders, given.provider),
-    isolated === true ? native.WORKER : isolated ? [given.file(isolated)] : null,
+    given.program(isolated, native.WORKER),
     process.env.LD_LIBRARY_PATH,
   )
   for (const warning of db.warnings()) process.emitWarning(warning, 'AgnesWarning')

@@ -78,6 +78,9 @@ test('options that are not there are no options', async () => {
   await rejects(agnes.open(at, 'config.yaml'), 'Invalid', /options are an object/)
   await rejects(agnes.open(), 'Invalid', /path is a string/)
   await rejects(agnes.open(at, { connectors: { x: 42 } }), 'Invalid', /class/)
+  // What is meant to keep statements in is never taken for a no.
+  for (const isolated of ['', 0, 1, {}]) await rejects(agnes.open(at, { isolated }), 'Invalid', /`isolated` is empty|a path is/)
+  for (const secrets of ['X=1', 5]) await rejects(agnes.open(at, { secrets }), 'Invalid', /`secrets` are/)
   await rejects(agnes.open(at, { metadataProviders: { dwh: 42 } }), 'Invalid', /provider/)
   await rejects(agnes.open(path.join(at, 'a\0b')), 'Invalid')
 })
