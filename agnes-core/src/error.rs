@@ -320,17 +320,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_distinct_and_not_zero() {
-        let kinds = [
-            Kind::Invalid,
-            Kind::Denied,
-            Kind::NotFound,
-            Kind::Conflict,
-            Kind::Contract,
-            Kind::Unavailable,
-            Kind::Limit,
-            Kind::Cancelled,
-            Kind::Internal,
-        ];
+        let kinds = Kind::ALL;
         let mut codes: Vec<u8> = kinds.iter().map(|k| k.exit_code()).collect();
         codes.sort_unstable();
         codes.dedup();
