@@ -10,6 +10,8 @@ use duckdb::{Config, Connection};
 
 use crate::{Error, Key, Kind, Result, sql};
 
+pub(crate) mod direct;
+
 /// What one instance may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -27,20 +29,27 @@ impl Default for Limits {
     }
 }
 
-/// The instance that was opened before anybody knew its limits.
-static PREPARED: Mutex<Option<Connection>> = Mutex::new(None);
+impl Limits {
+    fn as_settings(&self) -> (String, String) {
+        let memory = format!("{}B", self.memory_bytes.max(64 << 20));
+        (memory, self.threads.max(1).to_string())
+    }
+}
 
-fn prepared() -> MutexGuard<'static, Option<Connection>> {
+/// The instance that was opened before anybody knew its limits.
+static PREPARED: Mutex<Option<direct::Connection>> = Mutex::new(None);
+
+fn prepared() -> MutexGuard<'static, Option<direct::Connection>> {
     PREPARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens an instance without a thread of its own, which the next caller of [`in_memory`] gets.
+/// Opens an instance without a thread of its own, which the next caller of [`for_statements`] gets.
 ///
 /// # Errors
 /// `Internal` when it doesn't open.
 #[cfg(target_os = "linux")]
 pub(crate) fn prepare() -> Result<()> {
-    *prepared() = Some(opened("64MiB", "1", "0")?);
+    *prepared() = Some(opened_direct(&settings("64MiB", "1", "0"))?);
     Ok(())
 }
 
@@ -53,22 +62,42 @@ pub(crate) fn unprepare() {
 /// A new, empty instance that fetches and loads nothing by itself and writes no
 /// temporary files.
 pub(crate) fn in_memory(limits: &Limits) -> Result<Connection> {
-    let memory = format!("{}B", limits.memory_bytes.max(64 << 20));
-    let threads = limits.threads.max(1).to_string();
-    match prepared().take() {
-        Some(ready) => {
-            run(&ready, "open the engine", &sql::limits(&memory, &threads, ASYNC_THREADS))
-                .map(|()| ready)
+    let (memory, threads) = limits.as_settings();
+    let open = || {
+        let mut config = Config::default();
+        for (name, value) in settings(&memory, &threads, ASYNC_THREADS) {
+            config = config.with(name, value)?;
         }
-        None => opened(&memory, &threads, ASYNC_THREADS),
+        Connection::open_in_memory_with_flags(config)
+    };
+    open().map_err(|e| error("open the engine", e))
+}
+
+/// As [`in_memory`], for the statements of sessions.
+pub(crate) fn for_statements(limits: &Limits) -> Result<direct::Connection> {
+    let (memory, threads) = limits.as_settings();
+    match prepared().take() {
+        Some(ready) => ready
+            .execute_batch(sql::limits(&memory, &threads, ASYNC_THREADS).as_str())
+            .map(|()| ready)
+            .map_err(|e| error("open the engine", e)),
+        None => opened_direct(&settings(&memory, &threads, ASYNC_THREADS)),
     }
+}
+
+fn opened_direct(settings: &[(&str, &str)]) -> Result<direct::Connection> {
+    direct::Connection::open(settings).map_err(|e| error("open the engine", e))
 }
 
 /// DuckDB 2.0 otherwise starts eight more threads for each instance.
 const ASYNC_THREADS: &str = "1";
 
-fn opened(memory: &str, threads: &str, async_threads: &str) -> Result<Connection> {
-    let settings = [
+fn settings<'s>(
+    memory: &'s str,
+    threads: &'s str,
+    async_threads: &'s str,
+) -> [(&'s str, &'s str); 9] {
+    [
         ("memory_limit", memory),
         ("threads", threads),
         ("async_threads", async_threads),
@@ -81,15 +110,37 @@ fn opened(memory: &str, threads: &str, async_threads: &str) -> Result<Connection
         // In files of DuckDB 1.0's form, rows that were replaced in a table with a key would stay for
         // good; so they go with the next checkpoint, of tables with fewer rows than this.
         ("vacuum_rebuild_indexes", "10000000"),
-    ];
-    let open = || {
-        let mut config = Config::default();
-        for (name, value) in settings {
-            config = config.with(name, value)?;
-        }
-        Connection::open_in_memory_with_flags(config)
-    };
-    open().map_err(|e| error("open the engine", e))
+    ]
+}
+
+/// A connection of either kind, as far as what is put together by [`crate::sql`] runs in both.
+pub(crate) trait Runs {
+    /// Runs statements that give nothing.
+    fn batch(&self, sql: &str) -> std::result::Result<(), Failure>;
+
+    /// Runs one that takes a text.
+    fn with(&self, sql: &str, text: &str) -> std::result::Result<(), Failure>;
+}
+
+impl Runs for Connection {
+    fn batch(&self, sql: &str) -> std::result::Result<(), Failure> {
+        Ok(self.execute_batch(sql)?)
+    }
+
+    fn with(&self, sql: &str, text: &str) -> std::result::Result<(), Failure> {
+        self.execute(sql, [text])?;
+        Ok(())
+    }
+}
+
+impl Runs for direct::Connection {
+    fn batch(&self, sql: &str) -> std::result::Result<(), Failure> {
+        self.execute_batch(sql)
+    }
+
+    fn with(&self, sql: &str, text: &str) -> std::result::Result<(), Failure> {
+        self.execute(sql, &[text.to_string().into()])
+    }
 }
 
 /// What is linked, for people who wonder why a function is missing.
@@ -127,8 +178,8 @@ pub fn missing_icu(info: &EngineInfo) -> Option<&'static str> {
 const MESSAGE_MAX: usize = 4000;
 
 /// What DuckDB's errors become. The message is the engine's own first paragraph.
-pub(crate) fn error(operation: &str, error: duckdb::Error) -> Error {
-    let mut text = message(&error);
+pub(crate) fn error(operation: &str, error: impl Into<Failure>) -> Error {
+    let mut text = error.into().first_paragraph();
     // It may quote a value of any length.
     if let Some(end) = (0..=MESSAGE_MAX).rev().find(|at| text.is_char_boundary(*at))
         && text.len() > MESSAGE_MAX
@@ -161,8 +212,29 @@ pub(crate) fn error(operation: &str, error: duckdb::Error) -> Error {
 
 /// The engine's message without the copy of the statement that follows it.
 pub(crate) fn message(error: &duckdb::Error) -> String {
-    let text = full_message(error);
-    text.split("\n\n").next().unwrap_or("").trim().to_string()
+    Failure(full_message(error)).first_paragraph()
+}
+
+/// What the engine says when it fails.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl Failure {
+    /// The message without the copy of the statement that follows it.
+    pub(crate) fn first_paragraph(&self) -> String {
+        self.0.split("\n\n").next().unwrap_or("").trim().to_string()
+    }
+
+    /// Whether a batch would have more text in a column than Arrow's offsets reach.
+    pub(crate) fn is_of_long_texts(&self) -> bool {
+        self.0.contains("maximum total string size")
+    }
+}
+
+impl From<duckdb::Error> for Failure {
+    fn from(error: duckdb::Error) -> Failure {
+        Failure(full_message(&error))
+    }
 }
 
 /// The whole of the engine's message, for readers that look for a line number in it.
@@ -245,8 +317,8 @@ pub(crate) fn check_header(head: &[u8], size: u64) -> std::result::Result<(), St
 }
 
 /// Runs statements that were put together by [`crate::sql`].
-pub(crate) fn run(connection: &Connection, operation: &str, sql: &crate::sql::Sql) -> Result<()> {
-    connection.execute_batch(sql.as_str()).map_err(|e| error(operation, e))
+pub(crate) fn run(connection: &impl Runs, operation: &str, sql: &crate::sql::Sql) -> Result<()> {
+    connection.batch(sql.as_str()).map_err(|e| error(operation, e))
 }
 
 /// Name and type of each column that a query gives.

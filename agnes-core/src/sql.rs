@@ -286,12 +286,6 @@ pub(crate) fn pivot_in(on: &str, values: &[String]) -> Sql {
     Sql(format!("({on}) IN ({})", values.join(", ")))
 }
 
-/// A query without its rows, for the names of its columns: those of `SELECT * FROM (query)` differ
-/// where two are the same. What [`with_texts`] says of the text holds here, too.
-pub(crate) fn without_rows(query: &str) -> Sql {
-    Sql(format!("({query}\n) LIMIT 0"))
-}
-
 /// A query with some of its columns as text; each comes with its name and whether it is one.
 /// The query is text that the guard has accepted, and has to accept again as a part of this.
 pub(crate) fn with_texts(query: &str, columns: &[(&str, bool)]) -> Sql {

@@ -124,7 +124,7 @@ impl QueryOptions {
             max_rows: self.max_rows.map(count).transpose()?,
             max_bytes: self.max_bytes.map(count).transpose()?,
             time: self.timeout_ms.map(millis).transpose()?,
-            stop: None,
+            ..Options::default()
         })
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn options(
         max_rows,
         max_bytes,
         time: timeout.map(seconds).transpose()?,
-        stop: None,
+        ..QueryOptions::default()
     })
 }
 

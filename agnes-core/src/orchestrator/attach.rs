@@ -6,8 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use duckdb::Connection;
-
+use crate::engine::Runs;
 use crate::extract::RemoteAttach;
 use crate::sql::{self, AttachStatements};
 use crate::{
@@ -277,19 +276,19 @@ impl Attach {
     }
 
     /// Attaches the system. Only a rebuild installs, since that goes over the network.
-    pub(crate) fn run(&self, connection: &Connection, install: bool) -> Result<()> {
-        let failed = |error: duckdb::Error| {
+    pub(crate) fn run(&self, connection: &impl Runs, install: bool) -> Result<()> {
+        let failed = |failure: engine::Failure| {
             // An address may hold what the operator would not print.
-            let text = engine::message(&error).replace(&self.row.url, "…");
+            let text = failure.first_paragraph().replace(&self.row.url, "…");
             Error::new(Kind::Unavailable, format!("can't attach `{}`: {text}", self.row.alias))
                 .with(Key::Extension, &self.row.extension)
         };
         let statements = &self.statements;
         for sql in statements.install.iter().filter(|_| install).chain(&statements.load) {
-            connection.execute_batch(sql.as_str()).map_err(failed)?;
+            connection.batch(sql.as_str()).map_err(failed)?;
         }
         if let (Some(secret), Some(token)) = (&statements.secret, &self.token) {
-            connection.execute(secret.as_str(), [token.expose()]).map_err(|_| {
+            connection.with(secret.as_str(), token.expose()).map_err(|_| {
                 // The engine repeats the statement, and with it what was bound.
                 Error::new(
                     Kind::Unavailable,
@@ -300,7 +299,7 @@ impl Attach {
                 )
             })?;
         }
-        connection.execute_batch(statements.attach.as_str()).map_err(failed)
+        connection.batch(statements.attach.as_str()).map_err(failed)
     }
 }
 

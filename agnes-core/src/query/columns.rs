@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use duckdb::Statement;
-use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 
 use super::tokens::tokens;
+use crate::engine::direct::{Column as Given, Type, TypeId};
 use crate::{Error, Key, Kind, Result, sql};
 
 /// Where a field that holds the text of another type says which: `BIT`, `BIGNUM`, `JSON`,
@@ -15,49 +14,67 @@ pub const TYPE_KEY: &str = "agnes:type";
 
 /// What DuckDB hands to Arrow as something else: a large UHUGEINT as a negative number, a BIT as
 /// the bytes that store it, a TIMETZ without its zone.
-fn bent(kind: &LogicalTypeHandle) -> Option<&'static str> {
-    match kind.id() {
-        LogicalTypeId::UHugeint => Some("UHUGEINT"),
-        LogicalTypeId::Bit => Some("BIT"),
-        LogicalTypeId::TimeTZ => Some("TIME WITH TIME ZONE"),
-        LogicalTypeId::Bignum => Some("BIGNUM"),
-        _ => (0..kind.num_children()).find_map(|at| bent(&kind.child(at))),
+fn bent(kind: &Type) -> Option<&'static str> {
+    match kind.id {
+        TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_UHUGEINT => Some("UHUGEINT"),
+        TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_BIT => Some("BIT"),
+        TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_TIME_TZ => Some("TIME WITH TIME ZONE"),
+        TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_BIGNUM => Some("BIGNUM"),
+        _ => kind.inside.iter().find_map(bent),
     }
 }
 
 /// What DuckDB hands to Arrow as text by itself.
-fn as_text(kind: &LogicalTypeHandle) -> Option<&'static str> {
-    match kind.id() {
-        LogicalTypeId::Uuid => Some("UUID"),
-        LogicalTypeId::Varchar if kind.get_alias().as_deref() == Some("JSON") => Some("JSON"),
+fn as_text(kind: &Type) -> Option<&'static str> {
+    match kind.id {
+        TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_UUID => Some("UUID"),
+        TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_VARCHAR if kind.name == "JSON" => Some("JSON"),
         _ => None,
     }
 }
 
 /// The deepest type of a column: whoever reads the rows goes down into it on a stack of her own.
 const DEPTH_MAX: usize = 100;
+const _: () = assert!(DEPTH_MAX < crate::engine::direct::DEPTH_SEEN);
 
-/// Checks that no column is nested deeper than readers can go.
+/// Checks that readers can take every column: none is nested deeper than they can go, and none holds what
+/// Arrow has no form for.
 ///
 /// # Errors
-/// `Limit`.
-pub(super) fn are_shallow(statement: &Statement<'_>) -> Result<()> {
-    let mut columns = (0..statement.column_count()).map(|at| statement.column_logical_type(at));
-    match columns.any(|kind| is_deeper(&kind, DEPTH_MAX)) {
-        true => Err(Error::new(
+/// `Limit`, `Invalid`.
+pub(super) fn can_be_read(columns: &[Given]) -> Result<()> {
+    if columns.iter().any(|column| is_deeper(&column.kind, DEPTH_MAX)) {
+        return Err(Error::new(
             Kind::Limit,
             format!("a column of the result is nested more than {DEPTH_MAX} levels deep"),
-        )),
-        false => Ok(()),
+        ));
+    }
+    match columns.iter().find(|column| has_variant(&column.kind)) {
+        Some(column) => Err(untold(&column.name, "VARIANT")),
+        None => Ok(()),
     }
 }
 
-fn is_deeper(kind: &LogicalTypeHandle, most: usize) -> bool {
-    let mut children = (0..kind.num_children()).map(|at| kind.child(at));
+fn is_deeper(kind: &Type, most: usize) -> bool {
     match most.checked_sub(1) {
-        Some(rest) => children.any(|child| is_deeper(&child, rest)),
-        None => children.next().is_some(),
+        Some(rest) => kind.inside.iter().any(|inner| is_deeper(inner, rest)),
+        None => !kind.inside.is_empty(),
     }
+}
+
+fn has_variant(kind: &Type) -> bool {
+    kind.id == TypeId::DUCKDB_V2_LOGICAL_TYPE_ID_VARIANT || kind.inside.iter().any(has_variant)
+}
+
+fn untold(column: &str, kind: &str) -> Error {
+    let shown = crate::name::shown(column);
+    Error::new(
+        Kind::Invalid,
+        format!(
+            "the column `{shown}` holds {kind}, which Arrow has no type for; cast it to VARCHAR"
+        ),
+    )
+    .with(Key::Column, column)
 }
 
 /// A column of a type that Arrow has none for.
@@ -78,16 +95,16 @@ pub(super) struct Columns {
 
 impl Columns {
     /// None where Arrow carries everything.
-    pub(super) fn of(statement: &Statement<'_>) -> Option<Columns> {
-        let column = |at| {
-            let kind = statement.column_logical_type(at);
-            match (bent(&kind), kind.num_children()) {
-                (Some(name), 0) => Some(Column::Bent(name)),
-                (Some(name), _) => Some(Column::BentInside(name)),
-                (None, _) => as_text(&kind).map(Column::Text),
+    pub(super) fn of(columns: &[Given]) -> Option<Columns> {
+        let column = |column: &Given| {
+            let kind = &column.kind;
+            match (bent(kind), kind.inside.is_empty()) {
+                (Some(name), true) => Some(Column::Bent(name)),
+                (Some(name), false) => Some(Column::BentInside(name)),
+                (None, _) => as_text(kind).map(Column::Text),
             }
         };
-        let columns: Vec<_> = (0..statement.column_count()).map(column).collect();
+        let columns: Vec<_> = columns.iter().map(column).collect();
         columns.iter().any(Option::is_some).then_some(Columns { columns })
     }
 
@@ -96,30 +113,17 @@ impl Columns {
         self.columns.iter().flatten().any(|column| !matches!(column, Column::Text(_)))
     }
 
-    /// A statement that gives the names of a query's columns.
-    pub(super) fn names(query: &str) -> sql::Sql {
-        sql::without_rows(without_end(query))
-    }
-
-    /// The query with text in place of what is bent, told the columns' names.
+    /// The query with text in place of what is bent.
     ///
     /// # Errors
     /// `Invalid` for a list and its like that holds such a type.
-    pub(super) fn as_text(&self, query: &str, names: &Schema) -> Result<sql::Sql> {
+    pub(super) fn as_text(&self, query: &str, given: &[Given]) -> Result<sql::Sql> {
         let mut columns = Vec::with_capacity(self.columns.len());
-        for (column, field) in self.columns.iter().zip(names.fields()) {
+        for (column, given) in self.columns.iter().zip(given) {
             if let Some(Column::BentInside(kind)) = column {
-                return Err(Error::new(
-                    Kind::Invalid,
-                    format!(
-                        "the column `{}` holds {kind}, which Arrow has no type for; cast it to \
-                         VARCHAR",
-                        crate::name::shown(field.name())
-                    ),
-                )
-                .with(Key::Column, field.name()));
+                return Err(untold(&given.name, kind));
             }
-            columns.push((field.name().as_str(), matches!(column, Some(Column::Bent(_)))));
+            columns.push((given.name.as_str(), matches!(column, Some(Column::Bent(_)))));
         }
         Ok(sql::with_texts(without_end(query), &columns))
     }
@@ -146,7 +150,30 @@ fn without_end(query: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::without_end;
+    use super::*;
+    use crate::engine::direct::Connection;
+
+    #[test]
+    fn what_readers_can_not_take_is_named() {
+        let connection = Connection::open(&[]).unwrap();
+        let nested = |levels| format!("SELECT NULL::INTEGER{} AS deep", "[]".repeat(levels));
+        for (text, says) in [
+            ("SELECT 1 AS one, [2::VARIANT] AS other".to_string(), Some("`other` holds VARIANT")),
+            (nested(DEPTH_MAX - 1), None),
+            (nested(DEPTH_MAX), None),
+            (nested(DEPTH_MAX + 1), Some("100 levels")),
+            (nested(DEPTH_MAX * 2), Some("100 levels")),
+        ] {
+            let can = can_be_read(connection.statement(&text).unwrap().columns());
+            match says {
+                None => can.unwrap(),
+                Some(says) => {
+                    let error = can.unwrap_err();
+                    assert!(error.message().contains(says), "{text}: {error}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn semicolons_at_the_end_go() {

@@ -5,19 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use duckdb::{Connection, Statement};
 
 use super::columns::{self, Columns};
-use super::joined::Joined;
 use super::limits::QueryLimits;
 use super::rows::Parameter;
 use super::threads::stand_back;
 use super::tree::Parser;
 use crate::access::Interrupt;
+use crate::engine::Failure;
+use crate::engine::direct::{Connection, Statement, VECTOR};
 use crate::orchestrator::Attach;
 use crate::sql::Sql;
 use crate::{Error, Key, Kind, Result, ViewName, engine, sql};
@@ -29,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) views: Vec<(ViewName, Sql)>,
     pub(crate) statement: Sql,
     pub(crate) parameters: Vec<Parameter>,
+    /// The most rows of a batch.
+    pub(crate) batch_rows: u32,
 }
 
 /// Where a statement runs.
@@ -88,7 +90,7 @@ struct Bounded {
 impl Bounded {
     fn open(limits: &QueryLimits, bounds: Bounds) -> Result<Bounded> {
         let engine = engine::Limits { memory_bytes: limits.memory_bytes, threads: limits.threads };
-        let connection = engine::in_memory(&engine)?;
+        let connection = engine::for_statements(&engine)?;
         // A build without ICU has no zones.
         let _ = connection.execute_batch(sql::UTC);
         let mut opened = Bounded { connection, is_bounded: false };
@@ -141,8 +143,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn opening(error: duckdb::Error) -> Error {
-    engine::error("open a session", error)
+fn opening(failure: Failure) -> Error {
+    engine::error("open a session", failure)
 }
 
 impl Instance {
@@ -305,9 +307,8 @@ pub(crate) fn run_remote(
 }
 
 fn begin(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Result<()> {
-    let handle = connection.interrupt_handle();
     // What ended before could not be interrupted.
-    let begun = sink.begins(Arc::new(move || handle.interrupt()));
+    let begun = sink.begins(connection.interrupt());
     let done = begun.and_then(|()| in_transaction(connection, job, sink));
     sink.has_ended();
     done
@@ -338,62 +339,56 @@ fn make_views<'v>(
 
 /// Begins or ends a transaction.
 fn run(connection: &Connection, sql: &'static str) -> Result<()> {
-    let run = || connection.prepare_cached(sql)?.execute([]).map(drop);
-    run().map_err(|e| engine::error("run the query", e))
+    connection.execute_batch(sql).map_err(|e| engine::error("run the query", e))
 }
 
 /// Runs a statement where the catalog and attached databases can't be written.
 fn in_transaction(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Result<()> {
     run(connection, sql::BEGIN_READ_ONLY)?;
     let fail = |e| engine::error("run the query", e);
-    let parameters: Vec<_> = job.parameters.iter().map(duckdb::types::Value::from).collect();
-    let values = || duckdb::params_from_iter(parameters.iter());
+    let values: Vec<_> = job.parameters.iter().map(duckdb::types::Value::from).collect();
     let text = job.statement.as_str();
-    let mut statement = connection.prepare(text).map_err(fail)?;
-    let wanted = statement.parameter_count();
-    if wanted != parameters.len() {
+    let mut statement = connection.statement(text).map_err(fail)?;
+    let wanted = statement.parameters();
+    if wanted != values.len() {
         return Err(Error::new(
             Kind::Invalid,
-            format!("the statement takes {wanted} parameters, {} were given", parameters.len()),
+            format!("the statement takes {wanted} parameters, {} were given", values.len()),
         ));
     }
-    columns::are_shallow(&statement)?;
-    let lacking = Columns::of(&statement);
+    columns::can_be_read(statement.columns())?;
+    let lacking = Columns::of(statement.columns());
     if let Some(columns) = lacking.as_ref().filter(|columns| columns.are_bent()) {
-        let names = {
-            let mut none = derived(connection, &Columns::names(text), sink)?;
-            none.stream_arrow(values()).map_err(fail)?.get_schema()
-        };
-        statement = derived(connection, &columns.as_text(text, &names)?, sink)?;
+        statement = derived(connection, &columns.as_text(text, statement.columns())?, sink)?;
     }
-    let stream = statement.stream_arrow(values()).map_err(fail)?;
-    let schema = stream.get_schema();
+    let mut rows = statement.rows(&values, job.batch_rows).map_err(fail)?;
+    let schema = rows.schema().clone();
     let schema = lacking.map_or_else(|| schema.clone(), |columns| columns.told(&schema));
     if !sink.columns(&schema) {
         return Ok(());
     }
-    let mut joined = Joined::new(schema.clone());
-    for batch in stream {
-        let batch = match batch.map_err(fail) {
-            Ok(batch) => batch.with_schema(schema.clone()),
-            // What came before goes out before the error.
-            Err(error) => {
-                joined.rest()?.map(|rows| sink.rows(rows));
-                return Err(error);
+    let mut may_begin_again = job.batch_rows > VECTOR;
+    while let Some(batch) = rows.next() {
+        match batch {
+            Ok(batch) => {
+                let batch = batch.with_schema(schema.clone());
+                let batch = batch.map_err(|e| Error::internal("rows don't fit").because(e))?;
+                if !sink.rows(batch) {
+                    return Ok(());
+                }
             }
-        };
-        let batch = batch.map_err(|e| Error::internal("rows don't fit").because(e))?;
-        if let Some(rows) = joined.push(batch)?
-            && !sink.rows(rows)
-        {
-            return Ok(());
+            Err(failure) if may_begin_again && failure.is_of_long_texts() => {
+                drop(rows);
+                rows = statement.rows(&values, VECTOR).map_err(fail)?;
+            }
+            Err(failure) => return Err(fail(failure)),
         }
+        may_begin_again = false;
     }
-    joined.rest()?.map(|rows| sink.rows(rows));
     Ok(())
 }
 
-/// Prepares a statement that was made of the one that was judged. It has to be judged, too: that a
+/// Looks at a statement that was made of the one that was judged. It has to be judged, too: that a
 /// part of a text stays what it was is believed of no text.
 fn derived<'c>(
     connection: &'c Connection,
@@ -401,5 +396,5 @@ fn derived<'c>(
     sink: &mut dyn Sink,
 ) -> Result<Statement<'c>> {
     sink.may_run(made, None)?;
-    connection.prepare(made.as_str()).map_err(|e| engine::error("run the query", e))
+    connection.statement(made.as_str()).map_err(|e| engine::error("run the query", e))
 }

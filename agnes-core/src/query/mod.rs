@@ -41,7 +41,6 @@ pub(crate) mod guard;
 mod house;
 mod hybrid;
 mod instance;
-mod joined;
 mod limits;
 mod pivot;
 mod reader;

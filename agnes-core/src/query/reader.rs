@@ -25,6 +25,9 @@ pub struct Reader {
     truncated: Arc<Mutex<Option<bool>>>,
 }
 
+/// The rows of a batch: somebody who asks so reads all that there is, and as soon as she can.
+const BATCH_ROWS: u32 = 16_384;
+
 type Run = dyn Fn(&Session, &QueryOptions) -> Result<Rows> + Send + Sync;
 
 /// What is there of the rows.
@@ -58,7 +61,7 @@ impl Reader {
         stop: Stop,
         run: impl Fn(&Session, &QueryOptions) -> Result<Rows> + Send + Sync + 'static,
     ) -> Result<Reader> {
-        let options = QueryOptions { stop: Some(stop), ..options };
+        let options = QueryOptions { stop: Some(stop), batch_rows: BATCH_ROWS, ..options };
         let rows = run(&session, &options)?;
         Ok(Reader {
             session,

@@ -26,10 +26,13 @@ pub struct QueryOptions {
     pub time: Option<Duration>,
     /// Ends the statement, also before it has any rows to wait for: for a caller who may go away.
     pub stop: Option<Stop>,
+    /// The most rows of a batch. Whoever reads millions is faster with more of them; where rows are long that
+    /// takes memory, so that workers don't go beyond 2,048.
+    pub batch_rows: u32,
 }
 
 impl Default for QueryOptions {
-    /// No parameters, 100,000 rows, 256 MiB.
+    /// No parameters, 100,000 rows, 256 MiB, batches of 2,048 rows.
     fn default() -> Self {
         QueryOptions {
             parameters: Vec::new(),
@@ -37,6 +40,7 @@ impl Default for QueryOptions {
             max_bytes: Some(256 << 20),
             time: None,
             stop: None,
+            batch_rows: 2048,
         }
     }
 }
@@ -152,8 +156,7 @@ impl Cancel {
 
 /// The rows of a statement, in batches, as the engine makes them.
 ///
-/// A batch has 2,048 rows first, and up to 131,072 as long as they come quickly. The engine runs at most two
-/// batches ahead of whoever reads. Dropping it ends the statement.
+/// A batch has [`QueryOptions::batch_rows`] rows at most. The engine runs a few of them ahead of whoever reads. Dropping it ends the statement.
 /// After the last batch, or an error, there are no more.
 pub struct Rows {
     schema: SchemaRef,

@@ -293,6 +293,7 @@ impl Session {
             checked,
             statement,
             parameters: options.parameters.clone(),
+            batch_rows: options.batch_rows,
             shelf: self.shelf.clone(),
             policy: self.policy.clone(),
             secrets: self.secrets.clone(),

@@ -240,6 +240,7 @@ impl Shown {
         checked: &Checked,
         statement: Sql,
         parameters: Vec<Parameter>,
+        batch_rows: u32,
         (policy, secrets): (&AttachPolicy, &dyn Secrets),
         has: &dyn Has,
     ) -> Result<Job> {
@@ -253,7 +254,7 @@ impl Shown {
             }
         };
         let views: Result<_> = lacking.into_iter().filter_map(|name| self.select(name)).collect();
-        Ok(Job { place, views: views?, statement, parameters })
+        Ok(Job { place, views: views?, statement, parameters, batch_rows })
     }
 
     /// A view by its name, and what it selects.

@@ -4,6 +4,7 @@ use duckdb::Connection;
 use serde_json::Value;
 
 use super::rows::Parameter;
+use crate::engine::direct;
 use crate::{Error, Kind, Result, engine};
 
 /// The longest statement, in bytes.
@@ -55,6 +56,18 @@ impl Parser for Connection {
 
     fn text_of(&self, tree: &str) -> Result<String> {
         self.query_row("SELECT json_deserialize_sql(?::JSON)", [tree], |row| row.get(0))
+            .map_err(|e| engine::error("write a statement", e))
+    }
+}
+
+impl Parser for direct::Connection {
+    fn tree_of(&self, text: &str) -> Result<String> {
+        self.text("SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", text)
+            .map_err(|e| engine::error("parse a statement", e))
+    }
+
+    fn text_of(&self, tree: &str) -> Result<String> {
+        self.text("SELECT json_deserialize_sql($1::JSON)", tree)
             .map_err(|e| engine::error("write a statement", e))
     }
 }

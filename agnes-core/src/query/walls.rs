@@ -1,7 +1,8 @@
 //! Each wall alone: the attacks of `tests/cases/query-attacks.json` on the guard without what
 //! stands behind it, and on the session's instance without the guard.
 
-use duckdb::Connection;
+use crate::engine::Failure;
+use crate::engine::direct::Connection;
 
 use super::checked::check;
 use super::guard;
@@ -90,10 +91,9 @@ fn the_instance_alone() {
         if case.sql.is_empty() || resources || DEADLY.contains(&case.name.as_str()) {
             continue;
         }
-        let rows = |sql: &str| -> duckdb::Result<String> {
-            let mut statement = connection.prepare(sql)?;
-            let batches: Vec<_> = statement.query_arrow([])?.collect();
-            Ok(format!("{batches:?}"))
+        let rows = |sql: &str| -> Result<String, Failure> {
+            let batches: Result<Vec<_>, _> = connection.statement(sql)?.rows(&[], 2048)?.collect();
+            Ok(format!("{:?}", batches?))
         };
         let shown = rows(&house.filled(&case.sql)).unwrap_or_default();
         for secret in [SECRET, "31337", "Eve"] {

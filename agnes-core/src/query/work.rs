@@ -98,6 +98,7 @@ pub(super) struct Work {
     pub(super) checked: Arc<Checked>,
     pub(super) statement: sql::Sql,
     pub(super) parameters: Vec<Parameter>,
+    pub(super) batch_rows: u32,
     pub(super) shelf: Arc<Shelf>,
     pub(super) policy: AttachPolicy,
     pub(super) secrets: Arc<dyn Secrets>,
@@ -171,7 +172,7 @@ impl Work {
         let job = |has: &dyn Has| {
             let (statement, parameters) = (self.statement.clone(), self.parameters.clone());
             let remote = (&self.policy, &*self.secrets);
-            self.shown.job(&self.checked, statement, parameters, remote, has)
+            self.shown.job(&self.checked, statement, parameters, self.batch_rows, remote, has)
         };
         // Whoever waits for a remote system that doesn't answer is let go by her time limit.
         match (self.shown.home(), self.checked.runs()) {

@@ -12,10 +12,11 @@ use duckdb::Connection;
 use super::wire::{self, Line, Tag};
 use super::{Open, Purpose, Ready, Run, Wall, Where, control, foreign};
 use crate::access::Interrupt;
+use crate::engine::{self, direct};
 use crate::query::tree::Parser;
 use crate::query::{Bounds, Instance, Job, Parameter, Place, QueryLimits, Sink, run_remote};
 use crate::sql::Sql;
-use crate::{Error, Kind, Result, engine};
+use crate::{Error, Kind, Result};
 
 /// The stack on which statements run: the engine goes down into a nested type level by level.
 const STACK: usize = 32 << 20;
@@ -105,40 +106,41 @@ fn forget_code() {
 }
 
 /// What it was opened for.
-struct Engine {
-    /// Parses; where a stranger's files are read it reads them, too.
-    connection: Connection,
-    does: Does,
+enum Engine {
+    /// Statements over tables, or lists of them.
+    Tables { instance: Box<Instance>, parser: direct::Connection },
+    /// Statements over remote systems.
+    Remote { limits: QueryLimits, parser: direct::Connection },
+    /// What Agnes asks of files that strangers have written.
+    Foreign(Connection),
 }
 
-enum Does {
-    /// Statements over tables, or lists of them.
-    Tables(Box<Instance>),
-    /// Statements over remote systems.
-    Remote(QueryLimits),
-    /// What Agnes asks of files that strangers have written.
-    Foreign,
+impl Engine {
+    fn parser(&self) -> &dyn Parser {
+        match self {
+            Engine::Tables { parser, .. } | Engine::Remote { parser, .. } => parser,
+            Engine::Foreign(connection) => connection,
+        }
+    }
 }
 
 fn opened(open: &Open) -> Result<Engine> {
     let limits = &open.limits;
     let tables = |instance: Instance| -> Result<Engine> {
-        let connection = instance.shared(&[])?;
-        Ok(Engine { connection, does: Does::Tables(Box::new(instance)) })
+        let parser = instance.shared(&[])?;
+        Ok(Engine::Tables { instance: Box::new(instance), parser })
     };
     let engine = match &open.purpose {
         Purpose::Tables { files } => tables(Instance::open(files, limits, Bounds::WhenNamed)?)?,
         Purpose::Lists => tables(Instance::of_lists(limits, Bounds::WhenNamed)?)?,
         Purpose::Remote { .. } => {
             let parsing = engine::Limits { memory_bytes: 256 << 20, threads: 1 };
-            let connection = engine::in_memory(&parsing)?;
-            Engine { connection, does: Does::Remote(limits.clone()) }
+            Engine::Remote { limits: limits.clone(), parser: engine::for_statements(&parsing)? }
         }
         Purpose::Foreign { reads, writes } => {
             let QueryLimits { memory_bytes, threads, .. } = *limits;
             let files = reads.iter().chain(writes).cloned();
-            let connection = foreign::opened(&engine::Limits { memory_bytes, threads }, files)?;
-            Engine { connection, does: Does::Foreign }
+            Engine::Foreign(foreign::opened(&engine::Limits { memory_bytes, threads }, files)?)
         }
     };
     if !open.purpose.is_remote() {
@@ -202,11 +204,13 @@ fn serve(line: &mut Line, walls: Vec<Wall>, engine: &Engine, statement: &Stateme
         return;
     }
     while let Ok((tag, content)) = line.hear() {
-        let said = match (tag, &engine.does) {
-            (Tag::Parse | Tag::Write, _) => answer(line, &engine.connection, tag, &content),
-            (Tag::Run, Does::Tables(_) | Does::Remote(_)) => run(line, engine, &content, statement),
-            (Tag::Execute | Tag::Texts | Tag::Look, Does::Foreign) => {
-                ask(line, &engine.connection, tag, &content)
+        let said = match (tag, engine) {
+            (Tag::Parse | Tag::Write, _) => answer(line, engine.parser(), tag, &content),
+            (Tag::Run, Engine::Tables { .. } | Engine::Remote { .. }) => {
+                run(line, engine, &content, statement)
+            }
+            (Tag::Execute | Tag::Texts | Tag::Look, Engine::Foreign(connection)) => {
+                ask(line, connection, tag, &content)
             }
             // Who says anything else isn't who she was.
             _ => return,
@@ -249,7 +253,7 @@ fn told(what: &impl serde::Serialize) -> Result<Option<Vec<u8>>> {
 }
 
 /// Answers what the engine's parser is asked.
-fn answer(line: &mut Line, parser: &Connection, tag: Tag, content: &[u8]) -> std::io::Result<()> {
+fn answer(line: &mut Line, parser: &dyn Parser, tag: Tag, content: &[u8]) -> std::io::Result<()> {
     let text = std::str::from_utf8(content).map_err(|_| wire::garbled());
     let text = text.and_then(|text| match tag {
         Tag::Parse => parser.tree_of(text),
@@ -267,19 +271,19 @@ fn run(
     content: &[u8],
     statement: &Statement,
 ) -> std::io::Result<()> {
-    let parser = &engine.connection;
+    let parser = engine.parser();
     let done = wire::read(content).and_then(|run: Run| {
         let number = run.number;
         let job = Job::from(run);
         let mut speaking = Speaking { line, parser, statement, number, rows: None, broken: None };
-        let done = match &engine.does {
-            Does::Tables(instance) => {
+        let done = match engine {
+            Engine::Tables { instance, .. } => {
                 instance.run(&job, &mut speaking).map(|used| used.map(|used| (instance, used)))
             }
-            Does::Remote(limits) => {
+            Engine::Remote { limits, .. } => {
                 run_remote(limits, Bounds::WhenNamed, &job, &mut speaking).map(|()| None)
             }
-            Does::Foreign => Err(wire::garbled()),
+            Engine::Foreign(_) => Err(wire::garbled()),
         };
         match speaking.broken {
             Some(broken) => Err(broken),
@@ -301,7 +305,7 @@ fn run(
 /// Says what a statement gives.
 struct Speaking<'w> {
     line: &'w mut Line,
-    parser: &'w Connection,
+    parser: &'w dyn Parser,
     statement: &'w Statement,
     number: u64,
     rows: Option<StreamWriter<Vec<u8>>>,
@@ -395,6 +399,7 @@ impl From<Run> for Job {
             Where::Remote { attaches, files } => Place::Remote { attaches, files },
         };
         let parameters = parameters.into_iter().map(Parameter::from).collect();
-        Job { place, views, statement, parameters }
+        // A worker has little memory, and nobody knows how long its rows are.
+        Job { place, views, statement, parameters, batch_rows: direct::VECTOR }
     }
 }

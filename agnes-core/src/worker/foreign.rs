@@ -82,7 +82,7 @@ impl Foreign {
     /// As the engine's; `Limit` when it takes too long, or ends its worker.
     pub(crate) fn execute(&self, operation: &str, sql: &Sql) -> Result<()> {
         match &self.home {
-            Home::Here(connection) => engine::run(connection, operation, sql),
+            Home::Here(connection) => engine::run(&**connection, operation, sql),
             Home::Worker(_) => match self.ask(operation, Tag::Execute, sql.as_str())? {
                 (Tag::Done, _) => Ok(()),
                 _ => Err(wire::garbled()),
@@ -97,7 +97,7 @@ impl Foreign {
     pub(crate) fn execute_long(&self, operation: &str, sql: &Sql) -> Result<()> {
         match &self.home {
             Home::Here(connection) => {
-                with_deadline(connection, self.time, || engine::run(connection, operation, sql))
+                with_deadline(connection, self.time, || engine::run(&**connection, operation, sql))
             }
             Home::Worker(_) => self.execute(operation, sql),
         }

@@ -171,7 +171,7 @@ impl From<Value> for Parameter {
 
 impl Run {
     fn of(number: u64, job: Job) -> Run {
-        let Job { place, views, statement, parameters } = job;
+        let Job { place, views, statement, parameters, .. } = job;
         let place = match place {
             Place::Shared => Where::Shared,
             Place::Catalog(tables) => Where::Catalog(tables),
