@@ -1,7 +1,7 @@
 'use strict'
-// What is JavaScript's own of Agnes: errors with the stack of whoever waits, signals, async iteration, Arrow
-// tables. Everything else is in the addon.
+// The package: the addon's classes, with what is JavaScript's own of them.
 
+const { allOurs, around, known, ours } = require('./calls.js')
 const native = require('./native.js')
 const { AgnesError, raised } = require('./errors.js')
 const given = require('./given.js')
@@ -34,79 +34,16 @@ class Decision {
   }
 }
 
-/** What answers at once. */
-const AT_ONCE = new Set(['toString', 'warnings', 'schedule', 'checkName'])
-
-/** Has what the addon throws come out as errors of ours. */
-function ours(inner, call) {
-  const name = call.split('.').pop()
-  const calls = AT_ONCE.has(name)
-    ? function (...args) {
-        try {
-          return inner.apply(this, args)
-        } catch (error) {
-          throw raised(error, call)
-        }
-      }
-    : // It waits here, so that an error has the stack of whoever waits for it.
-      async function (...args) {
-        try {
-          return await inner.apply(this, args)
-        } catch (error) {
-          throw raised(error, call)
-        }
-      }
-  return Object.defineProperty(calls, 'name', { value: name })
-}
-
 const decide = Agnes.prototype.decide
 
-for (const of of [Agnes, ExtractWriter, Rows, Session]) {
-  for (const [name, what] of Object.entries(Object.getOwnPropertyDescriptors(of.prototype))) {
-    if (name === 'constructor') continue
-    const call = `${of.name}.${name}`
-    if (what.get) Object.defineProperty(of.prototype, name, { ...what, get: readable(what.get, call) })
-    else Object.defineProperty(of.prototype, name, { ...what, value: ours(what.value, call) })
-  }
-}
+allOurs(Agnes, ExtractWriter, Rows, Session)
+// Its methods are given to it with that.
+const { statement } = require('./rows.js')
 
 for (const of of [Agnes, Decision, ExtractWriter, Rows, Session]) {
   of.prototype[Symbol.for('nodejs.util.inspect.custom')] = function () {
     return this.toString()
   }
-}
-
-function readable(get, call) {
-  return function () {
-    try {
-      return get.call(this)
-    } catch (error) {
-      throw raised(error, call)
-    }
-  }
-}
-
-/** Puts another function around a method. */
-function around(of, name, make) {
-  const inner = of.prototype[name]
-  const outer = make(inner)
-  Object.defineProperty(of.prototype, name, {
-    value: Object.defineProperty(outer, 'name', { value: name }),
-    writable: true,
-    configurable: true,
-  })
-}
-
-/** The options of a call: each has to be known, since one that is misspelt would be ignored. Null is nothing said. */
-function known(options, names, call) {
-  if (options == null) return {}
-  if (typeof options !== 'object' || Array.isArray(options)) throw given.invalid(`${call}: options are an object`)
-  const other = Object.keys(options).find((name) => !names.includes(name))
-  if (other !== undefined) {
-    throw given.invalid(`${call}: there is no option \`${other}\`; there are ${names.join(', ')}`)
-  }
-  const said = ([name, value]) => value != null || (value === null && name === 'lifetimeMs')
-  return Object.fromEntries(Object.entries(options).filter(said))
 }
 
 const list = (names) => (typeof names === 'string' ? [names] : names)
@@ -140,122 +77,6 @@ for (const [of, name, place, names] of OPTIONS) {
     return names.includes('signal') ? statement(this, inner, args, place, signal) : inner.apply(this, args)
   })
 }
-
-// A signal ends a statement: while it begins, and while its rows are read or wait for it.
-
-const SIGNAL = Symbol('signal')
-
-async function statement(of, inner, args, place, signal) {
-  if (signal != null && typeof signal.addEventListener !== 'function') throw given.invalid('`signal` is an AbortSignal')
-  if (place === 2 && args[1] != null && !Array.isArray(args[1])) throw given.invalid('parameters are an array')
-  const stopper = native.stopper()
-  args.length = place + 1
-  const heard = hearing(signal, stopper)
-  try {
-    heard.begin()
-    const rows = await inner.apply(of, [...args, stopper])
-    Object.defineProperty(rows, SIGNAL, { value: heard })
-    return rows
-  } catch (error) {
-    heard.end()
-    throw heard.cause(error)
-  }
-}
-
-function hearing(signal, stopper) {
-  const stop = () => native.stop(stopper)
-  let readers = 0
-  return {
-    begin() {
-      if (signal?.aborted) throw new AgnesError('Cancelled', 'the statement was cancelled', { cause: signal.reason })
-      signal?.addEventListener('abort', stop, { once: true })
-    },
-    end() {
-      signal?.removeEventListener('abort', stop)
-    },
-    /** It is heard until nobody reads any more. */
-    beginReading() {
-      readers += 1
-      this.begin()
-    },
-    endReading() {
-      readers -= 1
-      if (readers === 0) this.end()
-    },
-    /** The error, with the reason of the signal where that has ended it. */
-    cause(error) {
-      if (error?.code === 'Cancelled' && signal?.aborted && error.cause === undefined) error.cause = signal.reason
-      return error
-    },
-  }
-}
-
-const [nextRows, nextBytes, allBytes] = ['nextRows', 'nextBytes', 'allBytes'].map((name) => ours(native[name], name))
-
-/** What `step` gives of a reader of rows, until there is nothing more. */
-async function* pieces(rows, step) {
-  const heard = rows[SIGNAL]
-  let reader
-  try {
-    heard?.beginReading()
-    reader = await rows.read()
-    for (;;) {
-      const piece = await step(reader)
-      if (piece === null || piece === undefined) return
-      yield piece
-    }
-  } catch (error) {
-    throw heard ? heard.cause(error) : error
-  } finally {
-    heard?.endReading()
-    if (reader) await native.endReading(reader)
-  }
-}
-
-async function all(rows, asObjects) {
-  const found = []
-  for await (const some of pieces(rows, (reader) => nextRows(reader, asObjects))) {
-    for (const row of some) found.push(row)
-  }
-  return found
-}
-
-Object.assign(Rows.prototype, {
-  async fetchall() {
-    return all(this, false)
-  },
-  async fetchone() {
-    for await (const [row] of pieces(this, (reader) => nextRows(reader, false))) if (row) return row
-    return null
-  },
-  async toObjects() {
-    return all(this, true)
-  },
-  async toIpc() {
-    for await (const bytes of pieces(this, (reader) => allBytes(reader))) return bytes
-  },
-  async toArrow() {
-    const { tableFromIPC } = await given.arrow()
-    return tableFromIPC(await this.toIpc())
-  },
-  ipc() {
-    return pieces(this, (reader) => nextBytes(reader))
-  },
-  async *[Symbol.asyncIterator]() {
-    const { RecordBatchReader } = await given.arrow()
-    const bytes = this.ipc()
-    try {
-      yield* await RecordBatchReader.from(bytes)
-    } finally {
-      await bytes.return()
-    }
-  },
-})
-
-around(Rows, 'close', (inner) => async function () {
-  this[SIGNAL]?.end()
-  return inner.call(this)
-})
 
 // By itself: it is asked a hundred thousand times a second.
 around(Agnes, 'decide', () => function (email, resource) {

@@ -2,22 +2,17 @@
 //! registry, metadata and metrics in `tables.rs`.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use agnes_core::access::{Email, Principal};
-use agnes_core::binding::{Along, AskedSecrets, Handle, ToldProgress};
-use agnes_core::config::{Config, Files};
-use agnes_core::connector::Connector;
-use agnes_core::connectors::files::FilesConnector;
-use agnes_core::metadata::MetadataProviders;
-use agnes_core::sync::Connectors;
-use agnes_core::value::Value;
-use agnes_core::{
-    Agnes as Core, Components, Error, Kind, NoProgress, Progress, Settings, SourceName,
-    WorkerProgram, WorkerSettings,
+use agnes_core::binding::{
+    Along, AskedSecrets, GivenConfig, Handle, Opened, Opening, ToldProgress, files as files_of,
 };
+use agnes_core::connector::Connector;
+use agnes_core::value::Value;
+use agnes_core::{Agnes as Core, Error, NoProgress, Progress, SourceName, WorkerProgram};
 use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 use serde::Serialize;
@@ -54,18 +49,6 @@ pub struct ProgressOptions {
     pub progress: Option<Called>,
 }
 
-/// What `index.js` makes of the options of `open`.
-struct Opening {
-    config: Option<Json>,
-    secrets: Option<Called>,
-    connectors: Option<HashMap<String, Called>>,
-    metadata_providers: Option<HashMap<String, Called>>,
-    /// A program and its arguments.
-    isolated: Option<Vec<String>>,
-    /// Where it finds shared libraries.
-    libraries: Option<String>,
-}
-
 /// Opens a data folder, which need not exist yet.
 #[allow(
     clippy::too_many_arguments,
@@ -85,61 +68,32 @@ pub fn open(
     isolated: Option<Vec<String>>,
     libraries: Option<String>,
 ) -> Promised {
-    let options = Opening { config, secrets, connectors, metadata_providers, isolated, libraries };
-    promise_apart(env, move || opened(&PathBuf::from(path), options), |agnes| agnes)
-}
-
-fn opened(path: &Path, options: Opening) -> agnes_core::Result<Agnes> {
-    let secrets = options
-        .secrets
-        .map(|get| Arc::new(AskedSecrets::new(move |name: &str| get.variable(name))));
-    let variable = |name: &str| secrets.as_ref().and_then(|secrets| secrets.variable(name));
-    let config = match options.config {
-        None => None,
-        // Relative paths in it mean what they mean anywhere in a program.
-        Some(Json::String(instance)) => Some(Config::named(&Files::of(path, instance), &variable)?),
-        Some(config) => Some(Config::of(config, &Files::of(path, ""), &variable)?),
-    };
-    secrets.as_ref().map_or(Ok(()), |secrets| secrets.check())?;
-    let mut settings = config.as_ref().map_or_else(|| Ok(Settings::default()), Config::settings)?;
-    if let Some([program, arguments @ ..]) = options.isolated.as_deref() {
-        let program = WorkerProgram {
+    let secrets =
+        secrets.map(|get| AskedSecrets::<_, Error>::new(move |name: &str| get.variable(name)));
+    let mut opening = Opening::with(secrets);
+    opening.config = config.map(|config| match config {
+        Json::String(file) => GivenConfig::File(file.into()),
+        fields => GivenConfig::Fields(fields),
+    });
+    for (name, run) in connectors.unwrap_or_default() {
+        opening.connectors.push((name, Arc::new(JsConnectorType(Arc::new(run)))));
+    }
+    for (name, provider) in metadata_providers.unwrap_or_default() {
+        opening.metadata_providers.push((name, Arc::new(JsProvider(provider))));
+    }
+    if let Some([program, arguments @ ..]) = isolated.as_deref() {
+        opening.workers = Some(WorkerProgram {
             path: program.into(),
             arguments: arguments.to_vec(),
-            environment: options
-                .libraries
+            // Where it finds shared libraries.
+            environment: libraries
                 .map(|path| ("LD_LIBRARY_PATH".into(), path.into()))
                 .into_iter()
                 .collect(),
             remote_environment: Vec::new(),
-        };
-        let configured = config.as_ref().and_then(|config| config.workers(program.clone()));
-        settings.workers = Some(configured.unwrap_or_else(|| WorkerSettings::new(program)));
+        });
     }
-    let mut components = Components::default();
-    if let Some(secrets) = &secrets {
-        components.secrets = secrets.clone();
-    }
-    for (name, run) in options.connectors.unwrap_or_default() {
-        let connector = Arc::new(JsConnectorType(Arc::new(run)));
-        components.connectors = Connectors::with(components.connectors, &name, connector);
-    }
-    for (name, provider) in options.metadata_providers.unwrap_or_default() {
-        let (source, provider) = (SourceName::parse(name)?, Arc::new(JsProvider(provider)));
-        components.metadata_providers =
-            MetadataProviders::of_source(components.metadata_providers, source, provider);
-    }
-    let core = Core::open_with(path, settings, components)?;
-    let path = core.layout().root().to_path_buf();
-    let problems = config.iter().flat_map(Config::problems).filter(|p| !p.is_of_a_server());
-    let problems = problems.map(ToString::to_string).collect();
-    Ok(Agnes {
-        open: Handle::new("the data folder", core),
-        along: Arc::default(),
-        ended: Arc::default(),
-        path,
-        problems,
-    })
+    promise_apart(env, move || opening.open(path.as_ref()), Agnes::of)
 }
 
 pub(crate) fn named(name: Option<String>) -> agnes_core::Result<Option<SourceName>> {
@@ -147,6 +101,16 @@ pub(crate) fn named(name: Option<String>) -> agnes_core::Result<Option<SourceNam
 }
 
 impl Agnes {
+    fn of(opened: Opened) -> Agnes {
+        Agnes {
+            path: opened.agnes.layout().root().to_path_buf(),
+            open: Handle::new("the data folder", opened.agnes),
+            along: Arc::default(),
+            ended: Arc::default(),
+            problems: opened.problems,
+        }
+    }
+
     pub(crate) fn core(&self) -> agnes_core::Result<Arc<Core>> {
         self.open.get()
     }
@@ -251,18 +215,17 @@ impl Agnes {
     ) -> Promised {
         self.told_with(env, options, move |agnes, progress| {
             let source = SourceName::parse(source)?;
-            let mut config = files.unwrap_or_default();
-            if !config.is_empty() && paths.is_none() {
-                return Err(Error::new(Kind::Invalid, "these options are for files alone"));
-            }
-            let connector: Box<dyn Connector> = if let Some(run) = run {
-                Box::new(JsConnector { run: Arc::new(run), config: Value::Null })
-            } else if let Some(tables) = tables {
-                let tables = tables.into_iter().map(|(name, rows)| (name, Given(rows)));
-                Box::new(Tables(Mutex::new(tables.collect())))
-            } else {
-                config.insert("paths".into(), paths.unwrap_or_default().into());
-                Box::new(FilesConnector::from_config(&config.into(), Path::new(""))?)
+            let files = files_of(paths.map(Json::from), files.unwrap_or_default())?;
+            let connector: Box<dyn Connector> = match (files, run) {
+                (Some(files), _) => Box::new(files),
+                (None, Some(run)) => {
+                    Box::new(JsConnector { run: Arc::new(run), config: Value::Null })
+                }
+                (None, None) => {
+                    let tables = tables.unwrap_or_default().into_iter();
+                    let tables = tables.map(|(name, rows)| (name, Given(rows)));
+                    Box::new(Tables(Mutex::new(tables.collect())))
+                }
             };
             agnes.ingest(&source, connector.as_ref(), progress)
         })

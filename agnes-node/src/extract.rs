@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agnes_core::extract::{RemoteAttach, RemoteTable, WriteMode};
 use agnes_core::{
-    AttachAlias, Clock, ColumnName, Error, ExtensionName, ExternalName,
-    ExtractWriter as CoreWriter, Kind, SystemClock, TableName, TokenEnv,
+    Clock, Error, ExternalName, ExtractWriter as CoreWriter, Kind, SystemClock, TableName,
 };
 use napi::bindgen_prelude::{Either, Env, Uint8Array};
 use napi_derive::napi;
@@ -218,12 +217,8 @@ impl ExtractWriter {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn remote_attach(&self, env: Env, alias: String, options: RemoteAttachOptions) -> Promised {
         self.with(env, move |writer| {
-            writer.remote_attach(RemoteAttach {
-                alias: AttachAlias::parse(alias)?,
-                extension: ExtensionName::parse(options.extension)?,
-                url: options.url,
-                token_env: options.token_env.map(TokenEnv::parse).transpose()?,
-            });
+            let RemoteAttachOptions { extension, url, token_env } = options;
+            writer.remote_attach(RemoteAttach::of(alias, extension, url, token_env)?);
             Ok(())
         })
     }
@@ -233,16 +228,9 @@ impl ExtractWriter {
     pub fn remote_table(&self, env: Env, name: String, options: RemoteTableOptions) -> Promised {
         self.with(env, move |writer| {
             let RemoteTableOptions { alias, path, columns, rows, size_bytes } = options;
-            let column = |(name, kind)| Ok((ColumnName::parse(name)?, kind));
-            let columns = columns.unwrap_or_default().into_iter().map(column);
-            let path = path.into_iter().map(ColumnName::parse);
-            let table = RemoteTable {
-                alias: AttachAlias::parse(alias)?,
-                path: path.collect::<agnes_core::Result<_>>()?,
-                columns: columns.collect::<agnes_core::Result<_>>()?,
-                rows: count(rows.unwrap_or(0.0))?,
-                size_bytes: count(size_bytes.unwrap_or(0.0))?,
-            };
+            let mut table = RemoteTable::of(alias, path, columns.unwrap_or_default())?;
+            table.rows = count(rows.unwrap_or(0.0))?;
+            table.size_bytes = count(size_bytes.unwrap_or(0.0))?;
             writer.remote_table(&TableName::parse(name)?, table)
         })
     }

@@ -7,29 +7,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use agnes_core::access::{Email, Principal};
-use agnes_core::config::{Config, Files};
-use agnes_core::connector::Connector;
-use agnes_core::connectors::files::FilesConnector;
-use agnes_core::extract::WriteMode;
-use agnes_core::metadata::MetadataProviders;
-use agnes_core::sync::Connectors;
-use agnes_core::{
-    Agnes as CoreAgnes, Components, Error, Kind, NoProgress, Progress, Settings, SourceName,
-    TableName, WorkerProgram, WorkerSettings,
+use agnes_core::binding::{
+    Along, AskedSecrets, GivenConfig, Handle, Opened, Opening, ToldProgress, files,
 };
+use agnes_core::connector::Connector;
+use agnes_core::extract::WriteMode;
+use agnes_core::{Agnes as CoreAgnes, NoProgress, Progress, SourceName, TableName, WorkerProgram};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::arrow::batches;
 use crate::connector::{Given, PyConnector, PyConnectorType, PyProvider, variable};
 use crate::convert::{Told, json, told};
-use crate::error::Result;
+use crate::error::{Raised, Result};
 use crate::extract::ExtractWriter;
 use crate::rows::Rows;
 use crate::session::Session;
-use agnes_core::binding::{Along, AskedSecrets, Handle, ToldProgress};
+use crate::tables::fields;
 
 /// Whoever opens the folder holds it.
 pub(crate) const OPERATOR: &Principal = &Principal::Operator;
@@ -115,58 +110,31 @@ pub(crate) fn open(
 ) -> Result<Agnes> {
     let secrets = secrets.map(|mapping| {
         let mapping = mapping.unbind();
-        Arc::new(AskedSecrets::new(move |name: &str| variable(&mapping, name)))
+        AskedSecrets::<_, Raised>::new(move |name: &str| Ok(variable(&mapping, name)?))
     });
-    let of = |name: &str| secrets.as_ref().and_then(|secrets| secrets.variable(name));
-    let config = config.map(|given| configured(py, &path, &given, &of));
-    // What the mapping has raised comes first.
-    secrets.as_ref().map_or(Ok(()), |secrets| secrets.check())?;
-    let config = config.transpose()?;
-    let mut settings = match &config {
-        Some(config) => py.detach(|| config.settings())?,
-        None => Settings::default(),
-    };
-    if let Some(program) = isolated.and_then(|given| program(&given).transpose()) {
-        let program = program?;
-        let configured = config.as_ref().and_then(|config| config.workers(program.clone()));
-        settings.workers = Some(configured.unwrap_or_else(|| WorkerSettings::new(program)));
-    }
-    let mut components = Components::default();
-    if let Some(secrets) = secrets {
-        components.secrets = secrets;
-    }
+    let mut opening = Opening::with(secrets);
+    opening.config = config.map(|given| configured(&given)).transpose()?;
+    opening.workers = isolated.map_or(Ok(None), |given| program(&given))?;
     for (name, class) in connectors.unwrap_or_default() {
-        components.connectors =
-            Connectors::with(components.connectors, &name, Arc::new(PyConnectorType(class)));
+        opening.connectors.push((name, Arc::new(PyConnectorType(class))));
     }
     for (name, provider) in metadata_providers.unwrap_or_default() {
-        let (source, provider) = (SourceName::parse(name)?, Arc::new(PyProvider(provider)));
-        components.metadata_providers =
-            MetadataProviders::of_source(components.metadata_providers, source, provider);
+        opening.metadata_providers.push((name, Arc::new(PyProvider(provider))));
     }
-    let agnes = py.detach(|| CoreAgnes::open_with(&path, settings, components))?;
+    let Opened { agnes, problems } = py.detach(|| opening.open(&path))?;
+    for problem in problems {
+        py.import("warnings")?.call_method1("warn", (problem,))?;
+    }
     let path = agnes.layout().root().to_path_buf();
     Ok(Agnes { open: Handle::new("the data folder", agnes), along: Arc::default(), path })
 }
 
-/// The configuration, with warnings for what somebody should know about it.
-fn configured(
-    py: Python<'_>,
-    data: &Path,
-    given: &Bound<'_, PyAny>,
-    variable: &(dyn Fn(&str) -> Option<String> + Sync),
-) -> Result<Config> {
-    let config = if given.is_instance_of::<PyDict>() {
-        // Relative paths in it mean what they mean anywhere in a program.
-        Config::of(json(given)?, &Files::of(data, ""), &variable)?
-    } else {
-        let instance: PathBuf = given.extract()?;
-        py.detach(|| Config::named(&Files::of(data, instance), &variable))?
-    };
-    for problem in config.problems().iter().filter(|problem| !problem.is_of_a_server()) {
-        py.import("warnings")?.call_method1("warn", (problem.to_string(),))?;
-    }
-    Ok(config)
+/// A configuration: a dict, or the path of a file.
+fn configured(given: &Bound<'_, PyAny>) -> Result<GivenConfig> {
+    Ok(match given.is_instance_of::<PyDict>() {
+        true => GivenConfig::Fields(json(given)?),
+        false => GivenConfig::File(given.extract()?),
+    })
 }
 
 /// What is started as a worker.
@@ -228,33 +196,21 @@ impl Agnes {
         options: Option<&Bound<'_, PyDict>>,
     ) -> Told {
         let source = SourceName::parse(source)?;
-        let are_files = data.cast::<PyMapping>().is_err() && !data.hasattr("extract")?;
-        if options.is_some_and(|options| !options.is_empty()) && !are_files {
-            return Err(Error::new(Kind::Invalid, "these options are for files alone").into());
-        }
+        let tables = data.cast::<PyMapping>().ok();
+        let extracts = tables.is_none() && data.hasattr("extract")?;
+        let paths = (tables.is_none() && !extracts).then(|| json(data)).transpose()?;
         let connector: Box<dyn Connector + Send + Sync> =
-            if let Ok(tables) = data.cast::<PyMapping>() {
-                let mut given = BTreeMap::new();
-                for item in tables.items()?.iter() {
-                    let (name, rows): (String, Bound<'_, PyAny>) = item.extract()?;
-                    given.insert(TableName::parse(name)?, batches(&rows)?);
+            match (files(paths, fields(options)?)?, tables) {
+                (Some(files), _) => Box::new(files),
+                (None, Some(tables)) => {
+                    let mut given = BTreeMap::new();
+                    for item in tables.items()?.iter() {
+                        let (name, rows): (String, Bound<'_, PyAny>) = item.extract()?;
+                        given.insert(TableName::parse(name)?, batches(&rows)?);
+                    }
+                    Box::new(Given(Mutex::new(given)))
                 }
-                Box::new(Given(Mutex::new(given)))
-            } else if data.hasattr("extract")? {
-                Box::new(PyConnector(data.clone().unbind()))
-            } else {
-                let mut config = match options {
-                    Some(options) => json(options)?,
-                    None => Value::Object(serde_json::Map::new()),
-                };
-                let paths = match json(data)? {
-                    one @ Value::String(_) => Value::Array(vec![one]),
-                    several => several,
-                };
-                if let Value::Object(config) = &mut config {
-                    config.insert("paths".into(), paths);
-                }
-                Box::new(FilesConnector::from_config(&config, Path::new(""))?)
+                (None, None) => Box::new(PyConnector(data.clone().unbind())),
             };
         self.told_with(py, progress, |agnes, progress| {
             agnes.ingest(&source, connector.as_ref(), progress)

@@ -5,8 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use agnes_core::extract::{RemoteAttach, RemoteTable, WriteMode};
 use agnes_core::{
-    AttachAlias, Clock, ColumnName, Error, ExtensionName, ExternalName,
-    ExtractWriter as CoreWriter, Kind, SystemClock, TableName, TokenEnv,
+    Clock, Error, ExternalName, ExtractWriter as CoreWriter, Kind, SystemClock, TableName,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -152,17 +151,12 @@ impl ExtractWriter {
     fn remote_attach(
         &self,
         py: Python<'_>,
-        alias: &str,
-        extension: &str,
+        alias: String,
+        extension: String,
         url: String,
-        token_env: Option<&str>,
+        token_env: Option<String>,
     ) -> Result<()> {
-        let row = RemoteAttach {
-            alias: AttachAlias::parse(alias)?,
-            extension: ExtensionName::parse(extension)?,
-            url,
-            token_env: token_env.map(TokenEnv::parse).transpose()?,
-        };
+        let row = RemoteAttach::of(alias, extension, url, token_env)?;
         self.with(py, |writer| {
             writer.remote_attach(row);
             Ok(())
@@ -177,21 +171,14 @@ impl ExtractWriter {
         &self,
         py: Python<'_>,
         name: &str,
-        alias: &str,
+        alias: String,
         path: Vec<String>,
         columns: Vec<(String, String)>,
         rows: u64,
         size_bytes: u64,
     ) -> Result<()> {
         let name = TableName::parse(name)?;
-        let column = |(name, kind)| Ok((ColumnName::parse(name)?, kind));
-        let table = RemoteTable {
-            alias: AttachAlias::parse(alias)?,
-            path: path.into_iter().map(ColumnName::parse).collect::<agnes_core::Result<_>>()?,
-            columns: columns.into_iter().map(column).collect::<agnes_core::Result<_>>()?,
-            rows,
-            size_bytes,
-        };
+        let table = RemoteTable { rows, size_bytes, ..RemoteTable::of(alias, path, columns)? };
         self.with(py, |writer| writer.remote_table(&name, table))
     }
 

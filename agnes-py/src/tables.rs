@@ -17,7 +17,7 @@ use crate::db::{Agnes, OPERATOR, source};
 use crate::error::Result;
 
 /// What keyword arguments say about a table.
-fn fields(given: Option<&Bound<'_, PyDict>>) -> Result<Map<String, Value>> {
+pub(crate) fn fields(given: Option<&Bound<'_, PyDict>>) -> Result<Map<String, Value>> {
     match given.map(|given| json(given)).transpose()? {
         Some(Value::Object(fields)) => Ok(fields),
         _ => Ok(Map::new()),

@@ -2,6 +2,8 @@
 
 mod callbacks;
 mod handle;
+mod opening;
 
 pub use callbacks::{AskedSecrets, ToldProgress};
 pub use handle::{Along, Handle, Mine, Origin, count_forks};
+pub use opening::{GivenConfig, Opened, Opening, files};

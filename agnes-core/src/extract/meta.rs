@@ -44,6 +44,26 @@ pub struct RemoteAttach {
     pub token_env: Option<TokenEnv>,
 }
 
+impl RemoteAttach {
+    /// Of texts that are checked here.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn of(
+        alias: String,
+        extension: String,
+        url: String,
+        token_env: Option<String>,
+    ) -> Result<RemoteAttach> {
+        Ok(RemoteAttach {
+            alias: AttachAlias::parse(alias)?,
+            extension: ExtensionName::parse(extension)?,
+            url,
+            token_env: token_env.map(TokenEnv::parse).transpose()?,
+        })
+    }
+}
+
 /// What both tables say.
 pub(crate) struct Meta {
     pub(crate) rows: Vec<MetaRow>,

@@ -112,6 +112,27 @@ pub struct RemoteTable {
     pub size_bytes: u64,
 }
 
+impl RemoteTable {
+    /// Of texts that are checked here; how large it is isn't known.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn of(
+        alias: String,
+        path: Vec<String>,
+        columns: Vec<(String, String)>,
+    ) -> Result<RemoteTable> {
+        let column = |(name, kind)| Ok((ColumnName::parse(name)?, kind));
+        Ok(RemoteTable {
+            alias: AttachAlias::parse(alias)?,
+            path: path.into_iter().map(ColumnName::parse).collect::<Result<_>>()?,
+            columns: columns.into_iter().map(column).collect::<Result<_>>()?,
+            rows: 0,
+            size_bytes: 0,
+        })
+    }
+}
+
 /// A table as it will stand in the new extract.
 #[derive(Debug)]
 struct Entry {
