@@ -68,6 +68,14 @@ fn serve_as_worker() {
     std::process::exit(i32::from(done != std::process::ExitCode::SUCCESS));
 }
 
+/// Takes the place of what registers C++ objects to be destroyed when the process exits: a thread of the engine's
+/// that still works then would use what is gone. The process takes it all along anyway.
+#[cfg(target_os = "linux")]
+#[unsafe(no_mangle)]
+extern "C" fn agnes_registers_nothing() -> std::ffi::c_int {
+    0
+}
+
 // Free-threaded builds don't load modules of the stable ABI; one that is built for them by itself says
 // that nobody has tried it there.
 #[pymodule(gil_used = true)]

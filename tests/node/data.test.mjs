@@ -224,12 +224,12 @@ test('a connector in JavaScript runs by itself', () =>
     assert.deepEqual((await db.check('own')).tables, ['t'])
   }))
 
-test('as many connectors as there are threads may write at once', () =>
+test('more connectors than there are threads may ask for something at once', () =>
   withFolder(async (db) => {
-    const many = 600
-    const one = (at) => db.ingest(`s${at}`, { async extract(job) { await job.writer.table('t', [{ at }]) } })
-    const reports = await Promise.all(Array.from({ length: many }, (_, at) => one(at)))
-    assert.equal(reports.filter((report) => report.tables[0].rows === 1).length, many)
+    const over = new Error('over')
+    const one = (at) => rejects(db.ingest(`s${at}`, { async extract(job) { await job.writer.remove('t'); throw over } }), 'Contract')
+    const errors = await Promise.all(Array.from({ length: 600 }, (_, at) => one(at)))
+    assert.ok(errors.every((error) => error.cause === over))
   }))
 
 test('whatever a function of a user throws or returns, the program goes on', () =>
