@@ -1,5 +1,6 @@
 //! Lets the addon find Node's symbols in the process that loads it, and has nothing of it destroyed at exit.
 
+#[expect(clippy::disallowed_methods, reason = "this is how cargo tells")]
 fn main() {
     napi_build::setup();
     // See `agnes_registers_nothing`.

@@ -26,7 +26,7 @@ pub struct Reader {
 }
 
 /// The rows of a batch: somebody who asks so reads all that there is, and as soon as she can.
-const BATCH_ROWS: u32 = 16_384;
+const BATCH_ROWS: u32 = 65_536;
 
 type Run = dyn Fn(&Session, &QueryOptions) -> Result<Rows> + Send + Sync;
 

@@ -26,8 +26,8 @@ pub struct QueryOptions {
     pub time: Option<Duration>,
     /// Ends the statement, also before it has any rows to wait for: for a caller who may go away.
     pub stop: Option<Stop>,
-    /// The most rows of a batch. Whoever reads millions is faster with more of them; where rows are long that
-    /// takes memory, so that workers don't go beyond 2,048.
+    /// The most rows of a batch. Whoever reads millions is faster with more of them. Where they are long, as the
+    /// tables' files say, fewer come, and 2,048 at most from a worker, which has little memory.
     pub batch_rows: u32,
 }
 

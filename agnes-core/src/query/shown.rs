@@ -18,6 +18,7 @@ use super::rows::Parameter;
 use crate::Key as ErrorKey;
 use crate::access::Visibility;
 use crate::disk::Fingerprint;
+use crate::engine::direct::VECTOR;
 use crate::layout::Layout;
 use crate::orchestrator::{
     AttachPolicy, Data, Generation, Held, View, check_intact, resolve_attach,
@@ -29,6 +30,10 @@ use crate::{Error, Kind, Result, Secrets, ViewName, engine, sql};
 /// The most statements whose verdicts are remembered, and the most bytes of their texts.
 const VERDICTS_MAX: usize = 1000;
 const VERDICT_BYTES_MAX: usize = 2 << 20;
+/// The bytes of a table's files of which rows come in one batch. In memory they take a few times as much.
+const BATCH_BYTES: u64 = 1 << 20;
+/// The bytes of a row in a file, where no file says how many.
+const EACH_UNKNOWN: u64 = 64;
 /// The most parsers that are kept ready.
 const PARSERS_MAX: usize = 4;
 
@@ -254,7 +259,17 @@ impl Shown {
             }
         };
         let views: Result<_> = lacking.into_iter().filter_map(|name| self.select(name)).collect();
+        let batch_rows = self.batch_rows(names, batch_rows);
         Ok(Job { place, views: views?, statement, parameters, batch_rows })
+    }
+
+    /// How many rows come in one batch, where somebody wants no more than so many. How long they are their tables'
+    /// files say.
+    fn batch_rows(&self, names: &BTreeSet<ViewName>, most: u32) -> u32 {
+        let views = names.iter().filter_map(|name| self.views().get(name));
+        let each = views.filter(|view| view.rows > 0).map(|view| view.size_bytes / view.rows).max();
+        let fit = BATCH_BYTES / each.unwrap_or(EACH_UNKNOWN).max(1);
+        most.min(u32::try_from(fit).unwrap_or(u32::MAX).max(VECTOR))
     }
 
     /// A view by its name, and what it selects.

@@ -392,14 +392,13 @@ impl Sink for Speaking<'_> {
 
 impl From<Run> for Job {
     fn from(run: Run) -> Job {
-        let Run { views, place, statement, parameters, .. } = run;
+        let Run { views, place, statement, parameters, batch_rows, .. } = run;
         let place = match place {
             Where::Shared => Place::Shared,
             Where::Catalog(tables) => Place::Catalog(tables),
             Where::Remote { attaches, files } => Place::Remote { attaches, files },
         };
         let parameters = parameters.into_iter().map(Parameter::from).collect();
-        // A worker has little memory, and nobody knows how long its rows are.
-        Job { place, views, statement, parameters, batch_rows: direct::VECTOR }
+        Job { place, views, statement, parameters, batch_rows }
     }
 }

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::direct::VECTOR;
 use crate::orchestrator::Attach;
 use crate::query::{Job, Parameter, Place, QueryLimits};
 use crate::sql::Sql;
@@ -117,6 +118,7 @@ struct Run {
     place: Where,
     statement: Sql,
     parameters: Vec<Value>,
+    batch_rows: u32,
 }
 
 /// Where a statement runs, on its way.
@@ -171,13 +173,15 @@ impl From<Value> for Parameter {
 
 impl Run {
     fn of(number: u64, job: Job) -> Run {
-        let Job { place, views, statement, parameters, .. } = job;
+        let Job { place, views, statement, parameters, batch_rows } = job;
         let place = match place {
             Place::Shared => Where::Shared,
             Place::Catalog(tables) => Where::Catalog(tables),
             Place::Remote { attaches, files } => Where::Remote { attaches, files },
         };
         let parameters = parameters.into_iter().map(Value::from).collect();
-        Run { number, views, place, statement, parameters }
+        // A worker has little memory, and what a statement makes of its tables may be long.
+        let batch_rows = batch_rows.min(VECTOR);
+        Run { number, views, place, statement, parameters, batch_rows }
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Key, Kind, Result};
 
 /// The version of all this. Both ends come from one build, or say why they can't talk.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The most bytes of a frame: a piece of rows is made to fit.
 pub(super) const FRAME_MAX: usize = 64 << 20;
 /// The longest message of an error, characters.

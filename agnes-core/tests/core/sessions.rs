@@ -273,6 +273,33 @@ fn a_pivot_finds_its_columns_by_itself() {
 }
 
 #[test]
+fn batches_have_the_rows_that_were_wanted_and_fewer_where_these_are_long() {
+    let place = Place::new();
+    let random = "md5((i * 7919)::VARCHAR) || md5((i * 104729)::VARCHAR)";
+    let long = format!(
+        "SELECT i, list_aggregate([{random}] || [{random}], 'string_agg', '') AS text FROM range(40_000) t(i)"
+    );
+    let sql = table("short", "SELECT i, i % 7 AS k FROM range(100_000) t(i)")
+        + &table("long", &long)
+        + &table("orders", ORDERS);
+    place.foreign("hr", &sql);
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let session = agnes.session().unwrap();
+    let most = |table: &str, batch_rows| {
+        let options = QueryOptions { batch_rows, ..QueryOptions::default() };
+        let rows = session.query(&format!("FROM {table}"), &options).unwrap().read_all().unwrap();
+        rows.batches.iter().map(|batch| batch.num_rows()).max().unwrap()
+    };
+    let expected = |rows: usize| if crate::IN_WORKERS { rows.min(2048) } else { rows };
+    assert_eq!(most("short", 2048), 2048);
+    assert_eq!(most("orders", 1), 1);
+    assert_eq!(most("short", 50_000), expected(50_000));
+    let fewer = most("long", 40_000);
+    assert!((2048..20_000).contains(&fewer), "{fewer}");
+}
+
+#[test]
 fn parameters_are_bound() {
     let place = Place::new();
     let shop = shop(&place);

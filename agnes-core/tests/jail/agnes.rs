@@ -92,6 +92,7 @@ impl Worker {
         let run = json!({
             "number": number, "views": views, "place": "Shared", "statement": statement,
             "parameters": [],
+            "batch_rows": 2048,
         });
         self.line.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
         self.say(RUN, run.to_string().as_bytes());
