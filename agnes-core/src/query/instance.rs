@@ -379,6 +379,9 @@ fn in_transaction(connection: &Connection, job: &Job, sink: &mut dyn Sink) -> Re
             }
             Err(failure) if may_begin_again && failure.is_of_long_texts() => {
                 drop(rows);
+                // What has failed has ended its transaction.
+                run(connection, sql::ROLLBACK)?;
+                run(connection, sql::BEGIN_READ_ONLY)?;
                 rows = statement.rows(&values, VECTOR).map_err(fail)?;
             }
             Err(failure) => return Err(fail(failure)),

@@ -138,6 +138,9 @@ fn opened(open: &Open) -> Result<Engine> {
             Engine::Remote { limits: limits.clone(), parser: engine::for_statements(&parsing)? }
         }
         Purpose::Foreign { reads, writes } => {
+            // It has no use for what was opened before anybody knew what for.
+            #[cfg(target_os = "linux")]
+            engine::unprepare();
             let QueryLimits { memory_bytes, threads, .. } = *limits;
             let files = reads.iter().chain(writes).cloned();
             Engine::Foreign(foreign::opened(&engine::Limits { memory_bytes, threads }, files)?)

@@ -299,6 +299,26 @@ fn batches_have_the_rows_that_were_wanted_and_fewer_where_these_are_long() {
     assert!((2048..20_000).contains(&fewer), "{fewer}");
 }
 
+/// More text than a batch can hold comes in smaller ones.
+#[test]
+#[ignore = "it takes 5 GB of memory"]
+fn long_texts_come_in_smaller_batches() {
+    let place = Place::new();
+    let long = "SELECT repeat('x', 200_000 + i::INTEGER % 7) AS text FROM range(16_384) t(i)";
+    // Its file is small.
+    let sql = table("long", long).replace("FORMAT parquet", "FORMAT parquet, COMPRESSION zstd");
+    assert!(sql.contains("zstd"));
+    place.foreign("hr", &sql);
+    let agnes = place.agnes();
+    rebuild(&agnes);
+    let session = agnes.session().unwrap();
+    let options = QueryOptions { batch_rows: 65_536, max_bytes: None, ..QueryOptions::default() };
+    let rows = session.query("FROM long", &options).unwrap();
+    let batches: Vec<_> = rows.map(|batch| batch.unwrap().num_rows()).collect();
+    assert_eq!(batches.iter().sum::<usize>(), 16_384);
+    assert!(batches.iter().all(|rows| *rows <= 2048), "{batches:?}");
+}
+
 #[test]
 fn parameters_are_bound() {
     let place = Place::new();
