@@ -145,8 +145,9 @@ extern "C" fn attack(_: c_int) {
         | libc::CLONE_FILES
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
-    // (no stack of its own: it ends at once, and writes nothing on this one)
+        | libc::CLONE_SYSVSEM
+        // It has no stack of its own: whoever started it waits until it has ended.
+        | libc::CLONE_VFORK;
     let another = call!(libc::SYS_clone, thread, 0, 0, 0, 0);
     if another == 0 {
         call!(libc::SYS_exit, 0);
