@@ -308,6 +308,10 @@ pub(crate) fn limits(memory: &str, threads: &str, async_threads: &str) -> Sql {
     ))
 }
 
+/// The engine's parse tree of a text, as JSON, and the text of such a tree.
+pub(crate) const TREE_OF: &str = "SELECT json_serialize_sql(?::VARCHAR)::VARCHAR";
+pub(crate) const TEXT_OF: &str = "SELECT json_deserialize_sql(?::JSON)";
+
 /// Times are what they are in UTC, on whatever machine.
 pub(crate) const UTC: &str = "SET GLOBAL TimeZone = 'UTC'";
 

@@ -106,7 +106,7 @@ struct Instance {
 /// A connection, as long as anybody may interrupt it.
 struct Link {
     connection: Owned<ffi::_duckdb_v2_connection>,
-    _instance: Arc<Instance>,
+    instance: Arc<Instance>,
 }
 
 // SAFETY: the engine lets an instance be used by all threads.
@@ -122,7 +122,6 @@ unsafe impl Sync for Link {}
 /// A connection to an instance in memory.
 pub(crate) struct Connection {
     link: Arc<Link>,
-    instance: Arc<Instance>,
     /// It is one thread's at a time.
     _alone: PhantomData<Cell<()>>,
 }
@@ -165,13 +164,13 @@ impl Connection {
         let connection = Owned::new(ffi::duckdb_v2_connection_destroy, |out, told| unsafe {
             ffi::duckdb_v2_connection_create(instance.instance.handle, out, told)
         })?;
-        let link = Link { connection, _instance: instance.clone() };
-        Ok(Connection { link: Arc::new(link), instance, _alone: PhantomData })
+        let link = Arc::new(Link { connection, instance });
+        Ok(Connection { link, _alone: PhantomData })
     }
 
     /// Another one to the same instance.
     pub(crate) fn try_clone(&self) -> Done<Connection> {
-        Connection::to(self.instance.clone())
+        Connection::to(self.link.instance.clone())
     }
 
     /// Ends what runs in it, from whatever thread.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::rows::Parameter;
 use crate::engine::direct;
-use crate::{Error, Kind, Result, engine};
+use crate::{Error, Kind, Result, engine, sql};
 
 /// The longest statement, in bytes.
 pub(crate) const TEXT_MAX: usize = 64 * 1024;
@@ -49,26 +49,24 @@ pub(crate) trait Parser {
 
 impl Parser for Connection {
     fn tree_of(&self, text: &str) -> Result<String> {
-        self.prepare_cached("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR")
+        self.prepare_cached(sql::TREE_OF)
             .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
             .map_err(|e| engine::error("parse a statement", e))
     }
 
     fn text_of(&self, tree: &str) -> Result<String> {
-        self.query_row("SELECT json_deserialize_sql(?::JSON)", [tree], |row| row.get(0))
+        self.query_row(sql::TEXT_OF, [tree], |row| row.get(0))
             .map_err(|e| engine::error("write a statement", e))
     }
 }
 
 impl Parser for direct::Connection {
     fn tree_of(&self, text: &str) -> Result<String> {
-        self.text("SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", text)
-            .map_err(|e| engine::error("parse a statement", e))
+        self.text(sql::TREE_OF, text).map_err(|e| engine::error("parse a statement", e))
     }
 
     fn text_of(&self, tree: &str) -> Result<String> {
-        self.text("SELECT json_deserialize_sql($1::JSON)", tree)
-            .map_err(|e| engine::error("write a statement", e))
+        self.text(sql::TEXT_OF, tree).map_err(|e| engine::error("write a statement", e))
     }
 }
 
