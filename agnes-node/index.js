@@ -1,6 +1,8 @@
 'use strict'
 // The package: the addon's classes, with what is JavaScript's own of them.
 
+const { inspect } = require('node:util')
+
 const { allOurs, around, known, ours } = require('./calls.js')
 const native = require('./native.js')
 const { AgnesError, raised } = require('./errors.js')
@@ -9,28 +11,32 @@ const given = require('./given.js')
 const { Agnes, ExtractWriter, Rows, Session } = native
 
 const DECIDED = Symbol('decided')
+// What a decision that allows something begins with: to read all of it would take as long as to decide.
+const ALLOWED = '{"allowed":true,'
 
-/** What the addon has decided. */
+/** What the addon has decided, and tells as JSON. */
 class Decision {
-  constructor(key, decided) {
+  #text
+
+  constructor(key, text) {
     if (key !== DECIDED) throw new TypeError('a decision is made by `Agnes.decide`')
-    this[DECIDED] = decided
+    this.#text = text
   }
 
   get allowed() {
-    return native.isAllowed(this[DECIDED])
+    return this.#text.startsWith(ALLOWED)
   }
 
   get resource() {
-    return native.resource(this[DECIDED])
+    return JSON.parse(this.#text).resource
   }
 
   get reasons() {
-    return native.reasons(this[DECIDED])
+    return JSON.parse(this.#text).reasons
   }
 
   toString() {
-    return `Decision { ${this.resource}: ${this.allowed ? 'allowed' : 'denied'}, ${native.reason(this[DECIDED])} }`
+    return `Decision ${inspect(JSON.parse(this.#text), { breakLength: Infinity })}`
   }
 }
 

@@ -1,17 +1,14 @@
 //! Users, groups, grants, tokens: who may see what.
 
-use agnes_core::access::{
-    Admin, Decision as CoreDecision, Email, GroupName, NewToken, Resource, TokenId,
-};
-use agnes_core::value::Value;
-use napi::bindgen_prelude::{Either, Env, External, Null};
+use agnes_core::access::{Admin, Email, GroupName, NewToken, Resource, TokenId};
+use napi::bindgen_prelude::{Either, Env, Null};
 use napi_derive::napi;
 use serde::Serialize;
 
 use crate::call::{Promised, promise, raised};
 use crate::db::{Agnes, OPERATOR};
 use crate::session::millis;
-use crate::value::{Told, count};
+use crate::value::count;
 
 impl Agnes {
     /// Does something as an admin, and tells what came of it.
@@ -32,34 +29,6 @@ impl Agnes {
         let agnes = self.core();
         promise(env, move || work(&agnes?.access()?.admin(OPERATOR)?), |()| ())
     }
-}
-
-/// A decision as it crosses over: `index.js` makes a `Decision` of it. An object of a class of ours would take ten
-/// times as long as the decision.
-type Decided = External<CoreDecision>;
-
-/// Whether it allows it. For `index.js`, as what follows.
-#[napi(skip_typescript)]
-pub fn is_allowed(decided: &Decided) -> bool {
-    decided.is_allowed()
-}
-
-/// Every reason to allow it, or the one not to.
-#[napi(skip_typescript)]
-pub fn reasons(decided: &Decided) -> napi::Result<Told> {
-    Ok(Told(Value::of(&decided.reasons()).map_err(raised)?))
-}
-
-/// What it is about.
-#[napi(skip_typescript)]
-pub fn resource(decided: &Decided) -> String {
-    decided.resource().to_string()
-}
-
-/// The first reason, for people.
-#[napi(skip_typescript)]
-pub fn reason(decided: &Decided) -> String {
-    decided.reason().to_string()
 }
 
 /// What is known of a new user.
@@ -204,14 +173,16 @@ impl Agnes {
     }
 
     /// Whether a user may see something, as in `table:orders`. At once: everything that it needs is in memory.
+    // As a text, of which `index.js` makes a `Decision` when somebody looks: an object of a class of ours, and even
+    // one that JavaScript can't look into, would take several times as long as the decision.
     #[napi(ts_return_type = "Decision")]
-    pub fn decide(&self, email: String, resource: String) -> napi::Result<Decided> {
+    pub fn decide(&self, email: String, resource: String) -> napi::Result<String> {
         let decide = || {
             let access = self.core()?.access()?;
             let (email, resource) = (Email::parse(email)?, Resource::parse(&resource)?);
-            Ok(External::new(access.decide(&access.principal_of(&email)?, &resource)))
+            Ok(access.decide(&access.principal_of(&email)?, &resource))
         };
-        decide().map_err(raised)
+        Ok(serde_json::to_string(&decide().map_err(raised)?)?)
     }
 
     /// Whether a user may see a table, named by its id or its name, why, and whether there is anything to see.

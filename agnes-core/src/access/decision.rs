@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::ser::SerializeStruct;
+
 use super::facts::{Bits, Facts, GrantTo, Numbered, TableFacts, UserFacts};
 use super::{Access, Email, GrantId, GroupId, GroupName, Principal, Resource, UserId, Via};
 use crate::registry::RegisteredTable;
@@ -93,7 +95,22 @@ impl std::fmt::Display for Reason {
 
 /// Whether a principal may see a resource, and why.
 ///
-/// It holds for the moment in which it was made.
+/// It holds for the moment in which it was made. Programs read it as JSON, `allowed` first:
+///
+/// ```
+/// use agnes_core::Agnes;
+/// use agnes_core::access::{Principal, Resource};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// let agnes = Agnes::open(dir.path())?;
+/// let orders = Resource::parse("table:orders")?;
+/// let decision = agnes.access()?.decide(&Principal::Nobody, &orders);
+/// assert_eq!(
+///     serde_json::to_string(&decision).unwrap(),
+///     r#"{"allowed":false,"resource":"table:orders","reasons":[{"because":"nobody"}]}"#
+/// );
+/// # Ok::<(), agnes_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a decision that nobody looks at protects nothing"]
 pub struct Decision {
@@ -159,6 +176,16 @@ impl Decision {
             }
             .with(Key::Table, self.resource.id())),
         }
+    }
+}
+
+impl serde::Serialize for Decision {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut decision = to.serialize_struct("Decision", 3)?;
+        decision.serialize_field("allowed", &self.is_allowed())?;
+        decision.serialize_field("resource", &self.resource)?;
+        decision.serialize_field("reasons", &self.reasons())?;
+        decision.end()
     }
 }
 

@@ -58,7 +58,12 @@ macro_rules! folded {
             pub fn parse(text: impl AsRef<str>) -> Result<Self> {
                 let text = text.as_ref().trim_matches(' ');
                 match $fault(text) {
-                    None => Ok($name { text: text.into(), folded: text.to_lowercase().into() }),
+                    None => {
+                        let folded = text.to_lowercase();
+                        let text: Arc<str> = text.into();
+                        let folded = if *folded == *text { text.clone() } else { folded.into() };
+                        Ok($name { text, folded })
+                    }
                     Some(fault) => Err(Error::new(
                         Kind::Invalid,
                         format!(
