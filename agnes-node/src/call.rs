@@ -3,11 +3,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use agnes_core::binding::Fault;
 use agnes_core::value::Value;
-use agnes_core::{Error, Key, Kind};
+use agnes_core::{Error, Kind};
 use napi::bindgen_prelude::{Env, ToNapiValue, spawn_blocking};
 use napi::{JsValue, sys};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::value::Told;
 
@@ -94,27 +95,9 @@ impl std::fmt::Display for Thrown {
 
 impl std::error::Error for Thrown {}
 
-/// An error as it crosses over.
-#[derive(Serialize, Deserialize)]
-struct Crossing {
-    code: Kind,
-    message: String,
-    #[serde(default)]
-    retryable: bool,
-    #[serde(default)]
-    context: serde_json::Map<String, serde_json::Value>,
-}
-
 /// An error, on its way to JavaScript.
 pub(crate) fn raised(error: Error) -> napi::Error {
-    let context = error.contexts().map(|(key, value)| (key.as_str().to_string(), value.into()));
-    let crossing = Crossing {
-        code: error.kind(),
-        message: error.message().to_string(),
-        retryable: error.kind().retryable(),
-        context: context.collect(),
-    };
-    let text = serde_json::to_string(&crossing).unwrap_or_else(|_| error.to_string());
+    let text = serde_json::to_string(&Fault::from(&error)).unwrap_or_else(|_| error.to_string());
     let mut raised = napi::Error::from_reason(text);
     let source = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<Thrown>());
     if let Some(Thrown(thrown)) = source
@@ -127,14 +110,8 @@ pub(crate) fn raised(error: Error) -> napi::Error {
 
 /// What JavaScript code has thrown, as an error of the core's: `described` is what `index.js` says of it.
 pub(crate) fn of_thrown(described: &str, thrown: napi::Error) -> Error {
-    let error = match serde_json::from_str::<Crossing>(described) {
-        Ok(Crossing { code, message, context, .. }) => {
-            let known = context.into_iter().filter_map(|(key, value)| {
-                let key = serde_json::from_value::<Key>(key.into()).ok()?;
-                Some((key, value.as_str()?.to_string()))
-            });
-            known.fold(Error::new(code, message), |error, (key, value)| error.with(key, value))
-        }
+    let error = match serde_json::from_str::<Fault>(described) {
+        Ok(fault) => fault.into(),
         Err(_) => Error::new(Kind::Contract, "the JavaScript code threw something"),
     };
     error.because(Thrown(thrown))

@@ -1,16 +1,16 @@
 //! What the core calls that is written in JavaScript: connectors, providers of metadata, secrets, progress.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agnes_core::binding::{Busy, extract_by};
 use agnes_core::connector::{Connector, ConnectorReport, Job as CoreJob};
-use agnes_core::extract::WriteMode;
 use agnes_core::metadata::{Address, MetadataProvider, TableMetadata};
 use agnes_core::sync::ConnectorType;
 use agnes_core::value::Value;
-use agnes_core::{Error, ExtractWriter as CoreWriter, Kind, Result};
+use agnes_core::{Error, Kind, Result};
 use napi::bindgen_prelude::{
     Env, FromNapiValue, Function, JsValuesTupleIntoVec, ToNapiValue, Unknown,
 };
@@ -22,7 +22,7 @@ use napi_derive::napi;
 use serde_json::Value as Json;
 
 use crate::call::of_thrown;
-use crate::extract::{ExtractWriter, Given, Table};
+use crate::extract::ExtractWriter;
 use crate::value::Told;
 
 /// A function of JavaScript's that any thread calls and waits for. `index.js` has made it of what users wrote:
@@ -121,31 +121,34 @@ impl ConnectorType for JsConnectorType {
 
 /// A connector that a function runs.
 pub(crate) struct JsConnector {
-    pub(crate) run: Arc<Called>,
-    pub(crate) config: Value,
+    run: Arc<Called>,
+    config: Value,
+}
+
+impl JsConnector {
+    /// One that has no configuration.
+    pub(crate) fn of(run: Called) -> Self {
+        JsConnector { run: Arc::new(run), config: Value::Null }
+    }
 }
 
 impl Connector for JsConnector {
     fn extract(&self, job: &CoreJob<'_>) -> Result<ConnectorReport> {
-        let writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
-        let writer = ExtractWriter::of(writer);
-        let source = job.folder.file_name().map(|name| name.display().to_string());
-        let asked = Job {
-            source: source.unwrap_or_default(),
-            tables: Told(Value::of(&job.tables)?),
-            declared: Told(Value::of(&job.declared)?),
-            now: Told(Value::Time(job.now)),
-            writer: writer.clone(),
-        };
-        let config = self.config.clone();
-        // SAFETY: called on the thread of this environment.
-        let done = self.run.call(|env| unsafe {
-            Ok(vec![Told::to_napi_value(env, Told(config))?, Job::to_napi_value(env, asked)?])
-        });
-        let writer = writer.take();
-        done?;
-        // Without one it was finished, or given up, by the connector itself.
-        writer.map_or_else(|| Ok(ConnectorReport::default()), CoreWriter::finish_for_connector)
+        extract_by(job, Busy::Wait, |asked| {
+            let config = self.config.clone();
+            let job = Job {
+                source: asked.source,
+                tables: Told(Value::of(&asked.tables)?),
+                declared: Told(Value::of(&asked.declared)?),
+                now: Told(Value::Time(asked.now)),
+                writer: ExtractWriter { writing: asked.writing },
+            };
+            // SAFETY: called on the thread of this environment.
+            let run = self.run.call(|env| unsafe {
+                Ok(vec![Told::to_napi_value(env, Told(config))?, Job::to_napi_value(env, job)?])
+            });
+            run.map(drop)
+        })
     }
 }
 
@@ -168,20 +171,6 @@ pub struct Job {
     pub now: Told,
     /// Takes the tables.
     pub writer: ExtractWriter,
-}
-
-/// Tables that JavaScript code hands over, as a connector.
-pub(crate) struct Tables(pub(crate) Mutex<Vec<(String, Given)>>);
-
-impl Connector for Tables {
-    fn extract(&self, job: &CoreJob<'_>) -> Result<ConnectorReport> {
-        let mut writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
-        let tables = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for (name, given) in tables {
-            given.write(&mut writer, Table { name: &name, shard: None })?;
-        }
-        writer.finish_for_connector()
-    }
 }
 
 /// A function of a table that knows how large it is.

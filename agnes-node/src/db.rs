@@ -3,29 +3,26 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use agnes_core::access::{Email, Principal};
 use agnes_core::binding::{
-    Along, AskedSecrets, GivenConfig, Handle, Opened, Opening, ToldProgress, files as files_of,
+    Along, AskedSecrets, Busy, GivenConfig, HandedOver, Handle, Opened, Opening, Operator,
+    ToldProgress, Whose, files as files_of,
 };
 use agnes_core::connector::Connector;
 use agnes_core::value::Value;
-use agnes_core::{Agnes as Core, Error, NoProgress, Progress, SourceName, WorkerProgram};
+use agnes_core::{Agnes as Core, Error, NoProgress, Progress, WorkerProgram};
 use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use crate::call::{Promised, promise, promise_apart, told};
-use crate::connector::{Called, JsConnector, JsConnectorType, JsProvider, Tables};
-use crate::extract::{ExtractWriter, Given, Rows, WriterOptions};
+use crate::connector::{Called, JsConnector, JsConnectorType, JsProvider};
+use crate::extract::{ExtractWriter, Rows, WriterOptions, write};
 use crate::session::{Folder, QueryOptions, Stopper, copied, query as query_of};
 use crate::value::Told;
-
-/// Whoever opens the folder holds it.
-pub(crate) const OPERATOR: &Principal = &Principal::Operator;
 
 /// A data folder, open: extracts come in, one analytics database comes out, SQL runs on it.
 ///
@@ -96,10 +93,6 @@ pub fn open(
     promise_apart(env, move || opening.open(path.as_ref()), Agnes::of)
 }
 
-pub(crate) fn named(name: Option<String>) -> agnes_core::Result<Option<SourceName>> {
-    name.map(SourceName::parse).transpose()
-}
-
 impl Agnes {
     fn of(opened: Opened) -> Agnes {
         Agnes {
@@ -119,23 +112,34 @@ impl Agnes {
     pub(crate) fn told<T: Serialize>(
         &self,
         env: Env,
-        work: impl FnOnce(&Core) -> agnes_core::Result<T> + Send + 'static,
+        work: impl FnOnce(&Operator<'_>) -> agnes_core::Result<T> + Send + 'static,
     ) -> Promised {
         let agnes = self.core();
-        told(env, move || work(&*agnes?))
+        told(env, move || work(&Operator::of(&*agnes?)))
     }
 
-    /// The same for what takes long, and may tell how far it is.
+    /// Does something with the core, of which nothing is told.
+    pub(crate) fn does(
+        &self,
+        env: Env,
+        work: impl FnOnce(&Operator<'_>) -> agnes_core::Result<()> + Send + 'static,
+    ) -> Promised {
+        let agnes = self.core();
+        promise(env, move || work(&Operator::of(&*agnes?)), |()| ())
+    }
+
+    /// Does what takes long, and may tell how far it is.
     pub(crate) fn told_with<T: Serialize>(
         &self,
         env: Env,
-        options: Option<ProgressOptions>,
-        work: impl FnOnce(&Core, &dyn Progress) -> agnes_core::Result<T> + Send + 'static,
+        progress: Option<Called>,
+        work: impl FnOnce(&Operator<'_>, &dyn Progress) -> agnes_core::Result<T> + Send + 'static,
     ) -> Promised {
-        let (agnes, function) = (self.core(), options.unwrap_or_default().progress);
+        let agnes = self.core();
         let work = move || {
             let agnes = agnes?;
-            let Some(function) = function else { return Value::of(&work(&agnes, &NoProgress)?) };
+            let agnes = Operator::of(&agnes);
+            let Some(function) = progress else { return Value::of(&work(&agnes, &NoProgress)?) };
             let progress =
                 ToldProgress::new(|what: &str, done, total| function.progress(what, done, total));
             let done = work(&agnes, &progress);
@@ -145,17 +149,13 @@ impl Agnes {
         promise_apart(env, work, Told)
     }
 
-    fn folder(&self) -> Folder {
-        Folder { agnes: self.core(), along: self.along.clone(), ended: self.ended.clone() }
+    fn session_of(&self, env: Env, whose: Whose) -> Promised {
+        let folder = self.folder();
+        promise(env, move || folder.session(whose), |session| session)
     }
 
-    fn session_of(
-        &self,
-        env: Env,
-        principal: impl FnOnce(&Core) -> agnes_core::Result<Principal> + Send + 'static,
-    ) -> Promised {
-        let folder = self.folder();
-        promise(env, move || folder.session(principal), |session| session)
+    fn folder(&self) -> Folder {
+        Folder { agnes: self.core(), along: self.along.clone(), ended: self.ended.clone() }
     }
 }
 
@@ -213,18 +213,15 @@ impl Agnes {
         files: Option<Map<String, Json>>,
         options: Option<ProgressOptions>,
     ) -> Promised {
-        self.told_with(env, options, move |agnes, progress| {
-            let source = SourceName::parse(source)?;
+        let progress = options.and_then(|options| options.progress);
+        self.told_with(env, progress, move |agnes, progress| {
             let files = files_of(paths.map(Json::from), files.unwrap_or_default())?;
             let connector: Box<dyn Connector> = match (files, run) {
                 (Some(files), _) => Box::new(files),
-                (None, Some(run)) => {
-                    Box::new(JsConnector { run: Arc::new(run), config: Value::Null })
-                }
+                (None, Some(run)) => Box::new(JsConnector::of(run)),
                 (None, None) => {
-                    let tables = tables.unwrap_or_default().into_iter();
-                    let tables = tables.map(|(name, rows)| (name, Given(rows)));
-                    Box::new(Tables(Mutex::new(tables.collect())))
+                    let write = |writer: &mut _, name: &_, rows| write(writer, name, None, rows);
+                    Box::new(HandedOver::of(tables.unwrap_or_default(), write)?)
                 }
             };
             agnes.ingest(&source, connector.as_ref(), progress)
@@ -239,28 +236,21 @@ impl Agnes {
         source: String,
         options: Option<WriterOptions>,
     ) -> Promised {
-        let agnes = self.core();
-        let begin = move || {
-            let (agnes, mode) = (agnes?, options.unwrap_or_default().mode()?);
-            let folder = agnes.layout().extract(&SourceName::parse(source)?);
-            agnes_core::ExtractWriter::begin(&folder, mode, agnes.now())
-        };
+        let (agnes, mode) = (self.core(), options.unwrap_or_default().mode());
+        let begin = move || Operator::of(&*agnes?).extract_writer(&source, &mode, Busy::Wait);
         promise(env, begin, ExtractWriter::of)
     }
 
     /// Looks at the extract of a source with the eyes of a rebuild: what it holds, and what is wrong.
     #[napi(ts_return_type = "Promise<ExtractCheck>")]
     pub fn check(&self, env: Env, source: String) -> Promised {
-        self.told(env, move |agnes| {
-            let folder = agnes.layout().extract(&SourceName::parse(source)?);
-            agnes_core::conformance::check_extract(&folder)
-        })
+        self.told(env, move |agnes| agnes.check(&source))
     }
 
     /// Shows what a rebuild would do, without doing it.
     #[napi(ts_return_type = "Promise<Record<string, any>>")]
     pub fn plan_rebuild(&self, env: Env, source: Option<String>) -> Promised {
-        self.told(env, move |agnes| agnes.plan_rebuild(named(source)?.as_ref()))
+        self.told(env, move |agnes| agnes.plan_rebuild(source.as_deref()))
     }
 
     /// Publishes what the extracts hold now: all of them, or one while the others stay as they were.
@@ -271,33 +261,33 @@ impl Agnes {
         source: Option<String>,
         options: Option<ProgressOptions>,
     ) -> Promised {
-        self.told_with(env, options, move |agnes, progress| {
-            agnes.rebuild(named(source)?.as_ref(), progress)
+        self.told_with(env, options.and_then(|o| o.progress), move |agnes, progress| {
+            agnes.rebuild(source.as_deref(), progress)
         })
     }
 
     /// What is published now in a few figures, or null.
     #[napi(ts_return_type = "Promise<Publication | null>")]
     pub fn publication(&self, env: Env) -> Promised {
-        self.told(env, Core::publication)
+        self.told(env, |agnes| agnes.publication())
     }
 
     /// A session over everything that is published, as the operator sees it.
     #[napi(ts_return_type = "Promise<Session>")]
     pub fn session(&self, env: Env) -> Promised {
-        self.session_of(env, |_| Ok(Principal::Operator))
+        self.session_of(env, Whose::Operator)
     }
 
     /// A session over what a user may see.
     #[napi(ts_return_type = "Promise<Session>")]
     pub fn as_user(&self, env: Env, email: String) -> Promised {
-        self.session_of(env, move |agnes| agnes.access()?.principal_of(&Email::parse(email)?))
+        self.session_of(env, Whose::User(email))
     }
 
     /// A session over what the owner of a token may see: a personal one, or that of a session.
     #[napi(ts_return_type = "Promise<Session>")]
     pub fn as_token(&self, env: Env, token: String) -> Promised {
-        self.session_of(env, move |agnes| agnes.access()?.authenticate(&token, None))
+        self.session_of(env, Whose::Token(token))
     }
 
     /// Runs a query over everything that is published now; see `Session.sql`.
@@ -314,8 +304,8 @@ impl Agnes {
         stopper: Option<&External<Stopper>>,
     ) -> Promised {
         let (folder, stopper) = (self.folder(), copied(stopper));
-        let prepared = query_of(query, parameters, options);
-        let begin = move || folder.session(|_| Ok(Principal::Operator))?.rows(stopper, prepared);
+        let asked = query_of(query, parameters, options);
+        let begin = move || folder.session(Whose::Operator)?.rows(stopper, asked);
         promise(env, begin, |rows| rows)
     }
 
@@ -323,7 +313,7 @@ impl Agnes {
     /// statements run in this process.
     #[napi(ts_return_type = "Promise<Workers | null>")]
     pub fn workers(&self, env: Env) -> Promised {
-        self.told(env, Core::describe_workers)
+        self.told(env, |agnes| agnes.describe_workers())
     }
 
     /// What is wrong with the data folder, and what helps.

@@ -1,12 +1,11 @@
 //! `ExtractWriter`: extracts written from JavaScript, of Arrow IPC and of plain objects.
 
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use agnes_core::extract::{RemoteAttach, RemoteTable, WriteMode};
-use agnes_core::{
-    Clock, Error, ExternalName, ExtractWriter as CoreWriter, Kind, SystemClock, TableName,
-};
+use agnes_core::binding::{Busy, Writing};
+use agnes_core::extract::{RemoteAttach, RemoteTable};
+use agnes_core::{Error, ExternalName, ExtractWriter as CoreWriter, Kind, TableName};
 use napi::bindgen_prelude::{Either, Env, Uint8Array};
 use napi_derive::napi;
 
@@ -16,30 +15,20 @@ use crate::value::count;
 /// Rows as `index.js` passes them on: Arrow IPC, a stream or a file; or a JSON object a line.
 pub(crate) type Rows = Either<Uint8Array, String>;
 
-/// Rows that JavaScript code gives.
-pub(crate) struct Given(pub(crate) Rows);
-
-/// Where rows go.
-pub(crate) struct Table<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) shard: Option<&'a str>,
-}
-
-impl Given {
-    /// Writes them as a table, or as one shard of it.
-    pub(crate) fn write(self, writer: &mut CoreWriter, to: Table<'_>) -> agnes_core::Result<()> {
-        let name = TableName::parse(to.name)?;
-        let shard = to.shard.map(ExternalName::parse).transpose()?;
-        match (self.0, shard) {
-            (Either::A(bytes), shard) => {
-                writer.table_from_ipc(&name, shard.as_ref(), Cursor::new(&*bytes))
-            }
-            (Either::B(lines), None) => writer.table_from_json(&name, lines.as_bytes()),
-            (Either::B(_), Some(_)) => Err(Error::new(
-                Kind::Invalid,
-                "a shard is written of Arrow rows: its types are those of its table",
-            )),
-        }
+/// Writes rows as a table, or as one shard of it.
+pub(crate) fn write(
+    writer: &mut CoreWriter,
+    name: &TableName,
+    shard: Option<&ExternalName>,
+    rows: Rows,
+) -> agnes_core::Result<()> {
+    match (rows, shard) {
+        (Either::A(bytes), shard) => writer.table_from_ipc(name, shard, Cursor::new(&*bytes)),
+        (Either::B(lines), None) => writer.table_from_json(name, lines.as_bytes()),
+        (Either::B(_), Some(_)) => Err(Error::new(
+            Kind::Invalid,
+            "a shard is written of Arrow rows: its types are those of its table",
+        )),
     }
 }
 
@@ -50,7 +39,7 @@ impl Given {
 #[napi]
 #[derive(Clone)]
 pub struct ExtractWriter {
-    writer: Arc<Mutex<Option<CoreWriter>>>,
+    pub(crate) writing: Arc<Writing>,
 }
 
 /// What becomes of the tables that aren't written.
@@ -63,8 +52,8 @@ pub struct WriterOptions {
 }
 
 impl WriterOptions {
-    pub(crate) fn mode(self) -> agnes_core::Result<WriteMode> {
-        self.mode.as_deref().map_or(Ok(WriteMode::Replace), WriteMode::of)
+    pub(crate) fn mode(self) -> String {
+        self.mode.unwrap_or_else(|| "replace".to_string())
     }
 }
 
@@ -103,17 +92,8 @@ pub struct RemoteTableOptions {
 }
 
 impl ExtractWriter {
-    pub(crate) fn of(writer: CoreWriter) -> Self {
-        ExtractWriter { writer: Arc::new(Mutex::new(Some(writer))) }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Option<CoreWriter>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The writer, out of JavaScript's hands; none where it was finished there.
-    pub(crate) fn take(&self) -> Option<CoreWriter> {
-        self.locked().take()
+    pub(crate) fn of(writing: Writing) -> Self {
+        ExtractWriter { writing: Arc::new(writing) }
     }
 
     fn with(
@@ -121,23 +101,16 @@ impl ExtractWriter {
         env: Env,
         work: impl FnOnce(&mut CoreWriter) -> agnes_core::Result<()> + Send + 'static,
     ) -> Promised {
-        let this = self.clone();
-        promise(env, move || work(this.locked().as_mut().ok_or_else(finished)?), |()| ())
+        let writing = self.writing.clone();
+        promise(env, move || writing.with(work), |()| ())
     }
 }
 
 /// Begins the extract in a folder whose last part is the source's name. For `index.js`.
 #[napi(skip_typescript)]
 pub fn begin_extract(env: Env, folder: String, options: Option<WriterOptions>) -> Promised {
-    let begin = move || {
-        let mode = options.unwrap_or_default().mode()?;
-        CoreWriter::begin(folder.as_ref(), mode, SystemClock.now())
-    };
-    promise(env, begin, ExtractWriter::of)
-}
-
-fn finished() -> Error {
-    Error::new(Kind::Invalid, "the extract is finished, or was given up; begin another writer")
+    let mode = options.unwrap_or_default().mode();
+    promise(env, move || Writing::begin(folder.as_ref(), &mode, Busy::Wait), ExtractWriter::of)
 }
 
 #[napi]
@@ -155,9 +128,10 @@ impl ExtractWriter {
         options: Option<TableOptions>,
     ) -> Promised {
         self.with(env, move |writer| {
-            Given(rows).write(writer, Table { name: &name, shard: None })?;
+            let name = TableName::parse(name)?;
+            write(writer, &name, None, rows)?;
             if let Some(text) = options.and_then(|options| options.description) {
-                writer.describe(&TableName::parse(name)?, &text);
+                writer.describe(&name, &text);
             }
             Ok(())
         })
@@ -171,7 +145,7 @@ impl ExtractWriter {
     )]
     pub fn shard(&self, env: Env, name: String, shard: String, rows: Rows) -> Promised {
         self.with(env, move |writer| {
-            Given(rows).write(writer, Table { name: &name, shard: Some(&shard) })
+            write(writer, &TableName::parse(name)?, Some(&ExternalName::parse(shard)?), rows)
         })
     }
 
@@ -238,29 +212,20 @@ impl ExtractWriter {
     /// Checks, flushes and publishes what was written.
     #[napi(ts_return_type = "Promise<WriteReport>")]
     pub fn finish(&self, env: Env) -> Promised {
-        let this = self.clone();
-        told(env, move || this.take().ok_or_else(finished)?.finish())
+        let writing = self.writing.clone();
+        told(env, move || writing.finish())
     }
 
     /// Gives it up: the extract stays as it was.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn abandon(&self, env: Env) -> Promised {
-        let this = self.clone();
-        let give_up = move || {
-            drop(this.take());
-            Ok(())
-        };
-        promise(env, give_up, |()| ())
+        let writing = self.writing.clone();
+        promise(env, move || writing.abandon(), |()| ())
     }
 
     /// What it is, for people.
     #[napi(js_name = "toString")]
     pub fn shown(&self) -> String {
-        let source = self.writer.try_lock().map(|w| w.as_ref().map(|w| w.source().to_string()));
-        match source {
-            Ok(Some(source)) => format!("ExtractWriter {{ {source} }}"),
-            Ok(None) => "ExtractWriter { finished }".to_string(),
-            Err(_) => "ExtractWriter { at work }".to_string(),
-        }
+        format!("ExtractWriter {{ {} }}", self.writing.shown())
     }
 }

@@ -1,35 +1,14 @@
 //! Users, groups, grants, tokens: who may see what.
 
-use agnes_core::access::{Admin, Email, GroupName, NewToken, Resource, TokenId};
+use agnes_core::access::NewToken;
+use agnes_core::binding::Operator;
 use napi::bindgen_prelude::{Either, Env, Null};
 use napi_derive::napi;
-use serde::Serialize;
 
-use crate::call::{Promised, promise, raised};
-use crate::db::{Agnes, OPERATOR};
+use crate::call::{Promised, raised};
+use crate::db::Agnes;
 use crate::session::millis;
 use crate::value::count;
-
-impl Agnes {
-    /// Does something as an admin, and tells what came of it.
-    pub(crate) fn admin<T: Serialize>(
-        &self,
-        env: Env,
-        work: impl FnOnce(&Admin<'_>) -> agnes_core::Result<T> + Send + 'static,
-    ) -> Promised {
-        self.told(env, move |agnes| work(&agnes.access()?.admin(OPERATOR)?))
-    }
-
-    /// Does something as an admin, of which nothing is told.
-    fn does(
-        &self,
-        env: Env,
-        work: impl FnOnce(&Admin<'_>) -> agnes_core::Result<()> + Send + 'static,
-    ) -> Promised {
-        let agnes = self.core();
-        promise(env, move || work(&agnes?.access()?.admin(OPERATOR)?), |()| ())
-    }
-}
 
 /// What is known of a new user.
 #[napi(object, object_to_js = false)]
@@ -62,114 +41,87 @@ impl Agnes {
     /// Every user, by address.
     #[napi(ts_return_type = "Promise<User[]>")]
     pub fn users(&self, env: Env) -> Promised {
-        self.admin(env, |admin| Ok(admin.users()))
+        self.told(env, |agnes| agnes.users())
     }
 
     /// One user, with her groups.
     #[napi(ts_return_type = "Promise<User>")]
     pub fn user(&self, env: Env, email: String) -> Promised {
-        self.admin(env, move |admin| admin.user_by_email(&Email::parse(email)?))
+        self.told(env, move |agnes| agnes.user(&email))
     }
 
     /// Adds a user, who may see nothing yet; an admin, who may do everything.
     #[napi(ts_return_type = "Promise<User>")]
     pub fn add_user(&self, env: Env, email: String, options: Option<UserOptions>) -> Promised {
-        self.admin(env, move |of| {
-            let (email, options) = (Email::parse(email)?, options.unwrap_or_default());
-            match options.admin {
-                Some(true) => of.add_admin(email, options.name),
-                _ => of.add_user(email, options.name),
-            }
-        })
+        let UserOptions { name, admin } = options.unwrap_or_default();
+        self.told(env, move |agnes| agnes.add_user(&email, name, admin.unwrap_or(false)))
     }
 
     /// Removes a user, with her memberships and tokens.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn remove_user(&self, env: Env, email: String) -> Promised {
-        self.does(env, move |admin| {
-            admin.remove_user(&admin.user_by_email(&Email::parse(email)?)?.user.id).map(drop)
-        })
+        self.does(env, move |agnes| agnes.remove_user(&email))
     }
 
     /// Lets a user in again, or no more; her groups stay.
     #[napi(ts_return_type = "Promise<User>")]
     pub fn set_active(&self, env: Env, email: String, active: bool) -> Promised {
-        self.admin(env, move |admin| {
-            admin.set_active(&admin.user_by_email(&Email::parse(email)?)?.user.id, active)
-        })
+        self.told(env, move |agnes| agnes.set_active(&email, active))
     }
 
     /// Every group, with how many members and grants it has.
     #[napi(ts_return_type = "Promise<Group[]>")]
     pub fn groups(&self, env: Env) -> Promised {
-        self.admin(env, |admin| Ok(admin.groups()))
+        self.told(env, |agnes| agnes.groups())
     }
 
     /// Adds a group.
     #[napi(ts_return_type = "Promise<Group>")]
     pub fn add_group(&self, env: Env, name: String, options: Option<GroupOptions>) -> Promised {
-        self.admin(env, move |admin| {
-            admin.add_group(GroupName::parse(name)?, options.and_then(|o| o.description))
-        })
+        let description = options.and_then(|options| options.description);
+        self.told(env, move |agnes| agnes.add_group(&name, description))
     }
 
     /// Removes a group, with its grants.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn remove_group(&self, env: Env, name: String) -> Promised {
-        self.does(env, move |admin| {
-            admin.remove_group(&admin.group_by_name(&GroupName::parse(name)?)?.id).map(drop)
-        })
+        self.does(env, move |agnes| agnes.remove_group(&name))
     }
 
     /// The members of a group.
     #[napi(ts_return_type = "Promise<Member[]>")]
     pub fn members(&self, env: Env, group: String) -> Promised {
-        self.admin(env, move |admin| {
-            admin.members(&admin.group_by_name(&GroupName::parse(group)?)?.id)
-        })
+        self.told(env, move |agnes| agnes.members(&group))
     }
 
     /// Puts a user into a group.
     #[napi(ts_return_type = "Promise<Membership>")]
     pub fn add_member(&self, env: Env, group: String, email: String) -> Promised {
-        self.admin(env, move |admin| {
-            let group = admin.group_by_name(&GroupName::parse(group)?)?;
-            admin.add_member(&group.id, &admin.user_by_email(&Email::parse(email)?)?.user.id)
-        })
+        self.told(env, move |agnes| agnes.add_member(&group, &email))
     }
 
     /// Takes a user out of a group.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn remove_member(&self, env: Env, group: String, email: String) -> Promised {
-        self.does(env, move |admin| {
-            let group = admin.group_by_name(&GroupName::parse(group)?)?;
-            let user = admin.user_by_email(&Email::parse(email)?)?;
-            admin.remove_member(&group.id, &user.user.id).map(drop)
-        })
+        self.does(env, move |agnes| agnes.remove_member(&group, &email))
     }
 
     /// Every grant.
     #[napi(ts_return_type = "Promise<Grant[]>")]
     pub fn grants(&self, env: Env) -> Promised {
-        self.admin(env, |admin| Ok(admin.grants()))
+        self.told(env, |agnes| agnes.grants())
     }
 
     /// Lets a group see something: `table:orders`.
     #[napi(ts_return_type = "Promise<Grant>")]
     pub fn grant(&self, env: Env, group: String, resource: String) -> Promised {
-        self.admin(env, move |admin| {
-            let resource = Resource::parse(&resource)?;
-            admin.grant(&admin.group_by_name(&GroupName::parse(group)?)?.id, resource)
-        })
+        self.told(env, move |agnes| agnes.grant(&group, &resource))
     }
 
     /// Lets a group see something no more. It holds from the moment that the promise is kept.
     #[napi(ts_return_type = "Promise<Grant>")]
     pub fn revoke(&self, env: Env, group: String, resource: String) -> Promised {
-        self.admin(env, move |admin| {
-            let (name, resource) = (GroupName::parse(group)?, Resource::parse(&resource)?);
-            admin.revoke(&admin.grant_of(&name, &resource)?.grant.id)
-        })
+        self.told(env, move |agnes| agnes.revoke(&group, &resource))
     }
 
     /// Whether a user may see something, as in `table:orders`. At once: everything that it needs is in memory.
@@ -177,18 +129,14 @@ impl Agnes {
     // one that JavaScript can't look into, would take several times as long as the decision.
     #[napi(ts_return_type = "Decision")]
     pub fn decide(&self, email: String, resource: String) -> napi::Result<String> {
-        let decide = || {
-            let access = self.core()?.access()?;
-            let (email, resource) = (Email::parse(email)?, Resource::parse(&resource)?);
-            Ok(access.decide(&access.principal_of(&email)?, &resource))
-        };
+        let decide = || Operator::of(&*self.core()?).decide(&email, &resource);
         Ok(serde_json::to_string(&decide().map_err(raised)?)?)
     }
 
     /// Whether a user may see a table, named by its id or its name, why, and whether there is anything to see.
     #[napi(ts_return_type = "Promise<Explanation>")]
     pub fn explain(&self, env: Env, email: String, table: String) -> Promised {
-        self.told(env, move |agnes| agnes.explain(&Email::parse(email)?, &table))
+        self.told(env, move |agnes| agnes.explain(&email, &table))
     }
 
     /// Who may see a table, and why.
@@ -207,15 +155,14 @@ impl Agnes {
         name: String,
         options: Option<TokenOptions>,
     ) -> Promised {
-        self.admin(env, move |admin| {
+        self.told(env, move |agnes| {
             let mut new = NewToken::named(&name);
             match options.unwrap_or_default().lifetime_ms {
                 None => (),
                 Some(Either::A(time)) => new.lifetime = Some(millis(time)?),
                 Some(Either::B(Null)) => new.lifetime = None,
             }
-            let user = admin.user_by_email(&Email::parse(email)?)?.user.id;
-            let (token, secret) = admin.create_token(&user, new)?;
+            let (token, secret) = agnes.create_token(&email, new)?;
             Ok((token, secret.expose().to_string()))
         })
     }
@@ -223,21 +170,21 @@ impl Agnes {
     /// Every personal token, without what is secret of it.
     #[napi(ts_return_type = "Promise<Token[]>")]
     pub fn tokens(&self, env: Env) -> Promised {
-        self.admin(env, |admin| admin.tokens())
+        self.told(env, |agnes| agnes.tokens())
     }
 
     /// Ends a personal token, by its id.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn revoke_token(&self, env: Env, id: String) -> Promised {
-        self.does(env, move |admin| admin.revoke_token(&TokenId::parse(id)?).map(drop))
+        self.does(env, move |agnes| agnes.revoke_token(&id))
     }
 
     /// The last events of the audit log, the newest first: 100 where nothing is said.
     #[napi(ts_return_type = "Promise<AuditEvent[]>")]
     pub fn audit(&self, env: Env, limit: Option<f64>) -> Promised {
-        self.admin(env, move |admin| {
+        self.told(env, move |agnes| {
             let limit = count(limit.unwrap_or(100.0))?;
-            admin.audit(u32::try_from(limit).unwrap_or(u32::MAX))
+            agnes.audit(u32::try_from(limit).unwrap_or(u32::MAX))
         })
     }
 }

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use agnes_core::access::Principal;
-use agnes_core::binding::{Along, Handle};
-use agnes_core::query::{Order, Parameter, QueryOptions as Options, Scan};
-use agnes_core::{Agnes as Core, ColumnName, Error, Kind, Session as CoreSession, ViewName};
+use agnes_core::binding::{Along, Handle, OpenSession, Statement, Whose};
+use agnes_core::query::{Parameter, QueryOptions as Options};
+use agnes_core::{Agnes as Core, Error, Kind};
 use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 use serde::Serialize;
 
 use crate::call::{Promised, promise, raised, told};
-use crate::rows::Rows;
+use crate::rows::{Ends, Rows};
 use crate::value::{Given, count};
 
 /// SQL over the tables that one user may see, as they were published when it was opened.
@@ -23,17 +22,12 @@ use crate::value::{Given, count};
 #[napi]
 #[derive(Clone)]
 pub struct Session {
-    open: Handle<Open>,
+    open: Handle<OpenSession>,
     /// What came of it, and everything of its folder.
     mine: Arc<Along>,
     all: Arc<Along>,
     /// Whether it, or its folder, is closed: its statements end then.
     ended: [Arc<AtomicBool>; 2],
-}
-
-struct Open {
-    session: Arc<CoreSession>,
-    agnes: Arc<Core>,
 }
 
 /// What a session comes of.
@@ -44,14 +38,9 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Opens a session for a principal.
-    pub(crate) fn session(
-        self,
-        principal: impl FnOnce(&Core) -> agnes_core::Result<Principal>,
-    ) -> agnes_core::Result<Session> {
-        let agnes = self.agnes?;
-        let session = Arc::new(agnes.session_for(&principal(&agnes)?)?);
-        let open = Handle::new("the session", Open { session, agnes });
+    /// Opens a session.
+    pub(crate) fn session(self, whose: Whose) -> agnes_core::Result<Session> {
+        let open = Handle::new("the session", OpenSession::of(self.agnes?, whose)?);
         self.along.add(&open);
         let ended = [Arc::default(), self.ended];
         Ok(Session { open, mine: Arc::default(), all: self.along, ended })
@@ -129,46 +118,39 @@ impl QueryOptions {
     }
 }
 
-/// What runs a statement: again and again, if somebody reads its rows more than once.
-pub(crate) type Run =
-    Box<dyn Fn(&CoreSession, &Options) -> agnes_core::Result<agnes_core::Rows> + Send + Sync>;
-
-/// Makes a statement of what it runs in.
-type Prepared = Box<dyn FnOnce(&Core, &CoreSession) -> agnes_core::Result<(Options, Run)> + Send>;
+/// A statement, and what it may take.
+type Asked = agnes_core::Result<(Statement, Options)>;
 
 /// The statement of a text.
 pub(crate) fn query(
     query: String,
     parameters: Option<Vec<Given>>,
     options: Option<QueryOptions>,
-) -> Prepared {
+) -> Asked {
     let parameters = parameters.unwrap_or_default().into_iter().map(|Given(value)| value);
-    let parameters = parameters.collect();
-    Box::new(move |_, _| {
-        let run: Run = Box::new(move |session, options| session.query(&query, options));
-        Ok((options.unwrap_or_default().of(parameters)?, run))
-    })
+    let options = options.unwrap_or_default().of(parameters.collect())?;
+    Ok((Statement::Query(query), options))
 }
 
 impl Session {
     /// Begins a statement.
-    pub(crate) fn rows(&self, stopper: Stopper, prepared: Prepared) -> agnes_core::Result<Rows> {
-        let open = self.open.get()?;
-        let (options, run) = prepared(&open.agnes, &open.session)?;
+    pub(crate) fn rows(&self, stopper: Stopper, asked: Asked) -> agnes_core::Result<Rows> {
         let [mine, all] = self.ended.clone();
-        let along = [self.mine.clone(), self.all.clone()];
-        Rows::begin(open.session.clone(), options, [stopper, mine, all], along, run)
+        let ends = Ends::of([stopper, mine, all]);
+        let (statement, options) = asked?;
+        let reader = self.open.get()?.begin(statement, options, ends.stop())?;
+        Ok(Rows::of(reader, ends, [self.mine.clone(), self.all.clone()]))
     }
 
-    fn begin(&self, env: Env, stopper: Option<&External<Stopper>>, prepared: Prepared) -> Promised {
+    fn begin(&self, env: Env, stopper: Option<&External<Stopper>>, asked: Asked) -> Promised {
         let (this, stopper) = (self.clone(), copied(stopper));
-        promise(env, move || this.rows(stopper, prepared), |rows| rows)
+        promise(env, move || this.rows(stopper, asked), |rows| rows)
     }
 
     fn told<T: Serialize>(
         &self,
         env: Env,
-        work: impl FnOnce(&Open) -> agnes_core::Result<T> + Send + 'static,
+        work: impl FnOnce(&OpenSession) -> agnes_core::Result<T> + Send + 'static,
     ) -> Promised {
         let open = self.open.get();
         told(env, move || work(&*open?))
@@ -209,24 +191,16 @@ impl Session {
         options: Option<ScanOptions>,
         stopper: Option<&External<Stopper>>,
     ) -> Promised {
-        let prepared: Prepared = Box::new(move |_, _| {
-            let table = ViewName::parse(table)?;
-            let ScanOptions { select, r#where, order_by, limit } = options.unwrap_or_default();
-            let select = select.unwrap_or_default().into_iter().map(ColumnName::parse);
-            let order_by = order_by.unwrap_or_default();
-            let scan = Scan {
-                select: select.collect::<agnes_core::Result<_>>()?,
-                predicate: r#where,
-                order_by: order_by
-                    .iter()
-                    .map(|text| Order::parse(text))
-                    .collect::<Result<_, _>>()?,
-                limit: limit.map(count).transpose()?,
-            };
-            let run: Run = Box::new(move |session, options| session.scan(&table, &scan, options));
-            Ok((QueryOptions::default().of(Vec::new())?, run))
-        });
-        self.begin(env, stopper, prepared)
+        let ScanOptions { select, r#where, order_by, limit } = options.unwrap_or_default();
+        let scan = |limit| Statement::Scan {
+            table,
+            select: select.unwrap_or_default(),
+            predicate: r#where,
+            order_by: order_by.unwrap_or_default(),
+            limit,
+        };
+        let scan = limit.map(count).transpose().map(scan);
+        self.begin(env, stopper, scan.map(|scan| (scan, Options::default())))
     }
 
     /// Computes a metric, or one of its variants.
@@ -241,59 +215,51 @@ impl Session {
         options: Option<MetricOptions>,
         stopper: Option<&External<Stopper>>,
     ) -> Promised {
-        let prepared: Prepared = Box::new(move |agnes, session| {
-            let variant = options.and_then(|options| options.variant);
-            let metric = agnes.metric(session.principal(), &metric)?;
-            let query = metric.query(variant.as_deref())?.to_string();
-            let run: Run = Box::new(move |session, options| session.query(&query, options));
-            Ok((QueryOptions::default().of(Vec::new())?, run))
-        });
-        self.begin(env, stopper, prepared)
+        let variant = options.and_then(|options| options.variant);
+        let metric = Statement::Metric { id: metric, variant };
+        self.begin(env, stopper, Ok((metric, Options::default())))
     }
 
     /// The names of the tables that it shows.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn tables(&self, env: Env) -> Promised {
-        self.told(env, |open| Ok(open.session.tables()))
+        self.told(env, |open| Ok(open.tables()))
     }
 
     /// The tables that a query would read. It doesn't run.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn reads(&self, env: Env, query: String) -> Promised {
-        self.told(env, move |open| open.session.reads(&query))
+        self.told(env, move |open| open.reads(&query))
     }
 
     /// The number of the generation that it sees.
     #[napi(getter)]
     pub fn generation(&self) -> napi::Result<f64> {
-        Ok(self.open.get().map_err(raised)?.session.generation() as f64)
+        Ok(self.open.get().map_err(raised)?.generation() as f64)
     }
 
     /// What its user may discover: an object for each table.
     #[napi(ts_return_type = "Promise<CatalogEntry[]>")]
     pub fn catalog(&self, env: Env) -> Promised {
-        self.told(env, |open| open.agnes.catalog(open.session.principal()))
+        self.told(env, |open| open.catalog())
     }
 
     /// What its user may download, with hashes.
     #[napi(ts_return_type = "Promise<Manifest>")]
     pub fn manifest(&self, env: Env) -> Promised {
-        self.told(env, |open| open.agnes.manifest(open.session.principal()))
+        self.told(env, |open| open.manifest())
     }
 
     /// What is in a table, column by column: how full, how many different values, ranges and more.
     #[napi(ts_return_type = "Promise<Profile>")]
     pub fn profile(&self, env: Env, table: String) -> Promised {
-        self.told(env, move |open| {
-            let decision = open.agnes.access()?.decide_named(open.session.principal(), &table)?;
-            open.agnes.profile(&decision.permit()?)
-        })
+        self.told(env, move |open| open.profile(&table))
     }
 
     /// The metrics whose tables its user may see.
     #[napi(ts_return_type = "Promise<Metric[]>")]
     pub fn metrics(&self, env: Env) -> Promised {
-        self.told(env, |open| open.agnes.metrics(open.session.principal()))
+        self.told(env, |open| open.metrics())
     }
 
     /// Lets go of it, and ends what it runs.
@@ -315,8 +281,8 @@ impl Session {
     pub fn shown(&self) -> String {
         match self.open.get() {
             Ok(open) => {
-                let tables = open.session.tables().len();
-                format!("Session {{ generation {}, {tables} tables }}", open.session.generation())
+                let tables = open.tables().len();
+                format!("Session {{ generation {}, {tables} tables }}", open.generation())
             }
             Err(_) => "Session { closed }".to_string(),
         }

@@ -1,19 +1,11 @@
 //! The registry, what is known of remote tables, profiles, metrics, syncs.
 
-use agnes_core::access::NewTable;
-use agnes_core::metadata::Which as WhichMetadata;
-use agnes_core::metric::Metric;
-use agnes_core::registry::Declaration;
-use agnes_core::sync::Which;
-use agnes_core::value::Value;
-use agnes_core::{NoProgress, SourceName, TableId, ViewName};
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use serde_json::{Map, Value as Json};
 
-use crate::call::{Promised, promise, promise_apart};
-use crate::db::{Agnes, OPERATOR, ProgressOptions, named};
-use crate::value::Told;
+use crate::call::Promised;
+use crate::db::{Agnes, ProgressOptions};
 
 /// Which sources, and how far it is.
 #[napi(object, object_to_js = false)]
@@ -47,17 +39,12 @@ pub struct MetricsOptions {
     pub category: Option<String>,
 }
 
-fn which(sources: Option<Vec<String>>, all: Option<bool>) -> agnes_core::Result<Which> {
-    let sources = sources.unwrap_or_default().into_iter().map(SourceName::parse);
-    Which::of(sources.collect::<agnes_core::Result<_>>()?, all.unwrap_or(false))
-}
-
 #[napi]
 impl Agnes {
     /// Every registered table, by name.
     #[napi(ts_return_type = "Promise<RegisteredTable[]>")]
     pub fn registered_tables(&self, env: Env) -> Promised {
-        self.admin(env, |admin| Ok(admin.tables()))
+        self.told(env, |agnes| agnes.registered_tables())
     }
 
     /// Registers a table, which may be published already or not yet, so that it can be granted.
@@ -72,17 +59,7 @@ impl Agnes {
         source: String,
         declared: Option<Map<String, Json>>,
     ) -> Promised {
-        self.admin(env, move |admin| {
-            let mut declared = declared.unwrap_or_default();
-            let id = declared.remove("id").filter(|id| !id.is_null());
-            let id = id.map(|id| TableId::parse(id.as_str().unwrap_or_default()));
-            admin.register(NewTable {
-                id: id.transpose()?,
-                name: ViewName::parse(name)?,
-                source: SourceName::parse(source)?,
-                declaration: Declaration::default().changed(declared)?,
-            })
-        })
+        self.told(env, move |agnes| agnes.register(&name, &source, declared.unwrap_or_default()))
     }
 
     /// Changes what is declared about a registered table, named by its id or name; what isn't given stays.
@@ -91,27 +68,19 @@ impl Agnes {
         ts_return_type = "Promise<RegisteredTable>"
     )]
     pub fn update_table(&self, env: Env, table: String, declared: Map<String, Json>) -> Promised {
-        self.admin(env, move |admin| {
-            admin.update_table(&admin.table_named(&table)?.id, |update| {
-                update.declaration = update.declaration.changed(declared)?;
-                Ok(())
-            })
-        })
+        self.told(env, move |agnes| agnes.update_table(&table, declared))
     }
 
     /// Takes a table out of the registry, with its grants, and out of what is published.
     #[napi(ts_return_type = "Promise<RegisteredTable>")]
     pub fn unregister(&self, env: Env, table: String) -> Promised {
-        self.told(env, move |agnes| {
-            let id = agnes.access()?.admin(OPERATOR)?.table_named(&table)?.id;
-            agnes.unregister(OPERATOR, &id, &NoProgress).map(|(table, _)| table)
-        })
+        self.told(env, move |agnes| agnes.unregister(&table))
     }
 
     /// Registers what is published and isn't registered yet: of one source, or of all.
     #[napi(ts_return_type = "Promise<Adoption>")]
     pub fn adopt(&self, env: Env, source: Option<String>) -> Promised {
-        self.told(env, move |agnes| agnes.adopt(OPERATOR, named(source)?.as_ref()))
+        self.told(env, move |agnes| agnes.adopt(source.as_deref()))
     }
 
     /// Which sources a sync would bring over now, and which of their tables.
@@ -125,9 +94,8 @@ impl Agnes {
         sources: Option<Vec<String>>,
         options: Option<PlanOptions>,
     ) -> Promised {
-        self.told(env, move |agnes| {
-            agnes.plan_sync(&which(sources, options.and_then(|options| options.all))?)
-        })
+        let all = options.and_then(|options| options.all).unwrap_or(false);
+        self.told(env, move |agnes| agnes.plan_sync(sources.unwrap_or_default(), all))
     }
 
     /// Brings sources over with their connectors, and publishes what they hold: those that are named, all, or those
@@ -143,15 +111,15 @@ impl Agnes {
         options: Option<SyncOptions>,
     ) -> Promised {
         let SyncOptions { all, progress } = options.unwrap_or_default();
-        self.told_with(env, Some(ProgressOptions { progress }), move |agnes, progress| {
-            agnes.sync(&which(sources, all)?, progress)
+        self.told_with(env, progress, move |agnes, progress| {
+            agnes.sync(sources.unwrap_or_default(), all.unwrap_or(false), progress)
         })
     }
 
     /// How large and how fresh every remote table is, as far as anybody knows. Nobody is asked.
     #[napi(ts_return_type = "Promise<MetadataStatus>")]
     pub fn metadata_status(&self, env: Env) -> Promised {
-        self.told(env, |agnes| agnes.metadata_status(OPERATOR))
+        self.told(env, |agnes| agnes.metadata_status())
     }
 
     /// Asks the providers: about one remote table, or about all (`stale`: about those that aren't fresh).
@@ -165,18 +133,8 @@ impl Agnes {
         table: Option<String>,
         options: Option<RefreshOptions>,
     ) -> Promised {
-        let agnes = self.core();
         let stale = options.and_then(|options| options.stale).unwrap_or(false);
-        let refresh = move || {
-            let agnes = agnes?;
-            if let Some(table) = table {
-                let id = agnes.access()?.admin(OPERATOR)?.table_named(&table)?.id;
-                return Value::of(&agnes.refresh_table_metadata(OPERATOR, &id)?);
-            }
-            let which = if stale { WhichMetadata::NotFresh } else { WhichMetadata::All };
-            Value::of(&agnes.refresh_metadata(OPERATOR, which)?)
-        };
-        promise_apart(env, refresh, Told)
+        self.told_with(env, None, move |agnes, _| agnes.refresh_metadata(table.as_deref(), stale))
     }
 
     /// Profiles the tables that have changed since they were last: these, or all that are published.
@@ -190,29 +148,22 @@ impl Agnes {
         tables: Option<Vec<String>>,
         options: Option<ProgressOptions>,
     ) -> Promised {
-        self.told_with(env, options, move |agnes, progress| {
-            let tables = tables.unwrap_or_default().into_iter().map(ViewName::parse);
-            let tables = tables.collect::<agnes_core::Result<Vec<_>>>()?;
-            let only = (!tables.is_empty()).then_some(tables.as_slice());
-            agnes.refresh_profiles(OPERATOR, only, progress)
+        self.told_with(env, options.and_then(|o| o.progress), move |agnes, progress| {
+            agnes.refresh_profiles(tables.unwrap_or_default(), progress)
         })
     }
 
     /// Every metric, by id.
     #[napi(ts_return_type = "Promise<Metric[]>")]
     pub fn metrics(&self, env: Env) -> Promised {
-        self.told(env, |agnes| agnes.metrics(OPERATOR))
+        self.told(env, |agnes| agnes.metrics())
     }
 
     /// Takes metrics in from a text of YAML, and gives their ids.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn put_metrics(&self, env: Env, yaml: String, options: Option<MetricsOptions>) -> Promised {
-        self.told(env, move |agnes| {
-            let category = options.and_then(|options| options.category);
-            let metrics = Metric::parse_yaml(&yaml, category.as_deref())?;
-            agnes.put_metrics(OPERATOR, &metrics)?;
-            Ok(metrics.into_iter().map(|metric| metric.id).collect::<Vec<_>>())
-        })
+        let category = options.and_then(|options| options.category);
+        self.told(env, move |agnes| agnes.put_metrics(&yaml, category.as_deref()))
     }
 
     /// Takes metrics in from a file of YAML, or from a folder of them.
@@ -222,7 +173,7 @@ impl Agnes {
         env: Env,
         #[napi(ts_arg_type = "string | URL")] path: String,
     ) -> Promised {
-        self.told(env, move |agnes| agnes.import_metrics(OPERATOR, path.as_ref()))
+        self.told(env, move |agnes| agnes.import_metrics(path.as_ref()))
     }
 
     /// Writes every metric to a folder, and gives the files.
@@ -232,19 +183,18 @@ impl Agnes {
         env: Env,
         #[napi(ts_arg_type = "string | URL")] folder: String,
     ) -> Promised {
-        self.told(env, move |agnes| agnes.export_metrics(OPERATOR, folder.as_ref()))
+        self.told(env, move |agnes| agnes.export_metrics(folder.as_ref()))
     }
 
     /// Removes a metric.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn remove_metric(&self, env: Env, id: String) -> Promised {
-        let agnes = self.core();
-        promise(env, move || agnes?.remove_metric(OPERATOR, &id), |()| ())
+        self.does(env, move |agnes| agnes.remove_metric(&id))
     }
 
     /// Holds every metric against the tables that are published.
     #[napi(ts_return_type = "Promise<any[]>")]
     pub fn check_metrics(&self, env: Env) -> Promised {
-        self.told(env, |agnes| agnes.check_metrics(OPERATOR))
+        self.told(env, |agnes| agnes.check_metrics())
     }
 }

@@ -2,7 +2,6 @@
 //! code says becomes what the core's own types read.
 
 use std::ptr;
-use std::sync::Arc;
 
 use agnes_core::query::Parameter;
 use agnes_core::value::{Columns, Value};
@@ -28,13 +27,13 @@ impl ToNapiValue for Told {
 /// Rows as arrays of values, or as objects with the columns' names as keys.
 pub(crate) struct Records {
     pub(crate) batch: RecordBatch,
-    pub(crate) names: Option<Arc<[String]>>,
+    pub(crate) names: Option<Vec<String>>,
 }
 
 impl ToNapiValue for Records {
     unsafe fn to_napi_value(env: sys::napi_env, records: Self) -> napi::Result<sys::napi_value> {
         let columns = Columns::of(&records.batch).map_err(raised)?;
-        let names = records.names.iter().flat_map(|names| names.iter());
+        let names = records.names.iter().flatten();
         let keys = names.map(|name| Ok((name.as_str(), js(env, name.as_str())?)));
         let keys = keys.collect::<napi::Result<Vec<_>>>()?;
         let count = records.batch.num_rows();

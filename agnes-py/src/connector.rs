@@ -1,20 +1,16 @@
 //! What the core calls that is written in Python: connectors, providers of metadata, secrets, progress.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
+use agnes_core::binding::{Busy, extract_by};
 use agnes_core::connector::{Connector, ConnectorReport, Job as CoreJob};
-use agnes_core::extract::WriteMode;
 use agnes_core::metadata::{Address, MetadataProvider, TableMetadata};
 use agnes_core::sync::ConnectorType;
-use agnes_core::{ExtractWriter as CoreWriter, TableName};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyMapping};
 use serde_json::Value;
 
-use crate::arrow::Batches;
 use crate::convert::{datetime, json, read, told};
 use crate::error::{Raised, of_exception};
 use crate::extract::ExtractWriter;
@@ -46,30 +42,19 @@ pub(crate) struct PyConnector(pub(crate) Py<PyAny>);
 
 impl Connector for PyConnector {
     fn extract(&self, job: &CoreJob<'_>) -> agnes_core::Result<ConnectorReport> {
-        let writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
-        let writer = call(|py| {
-            let writer = Py::new(py, ExtractWriter::of(writer))?;
-            let asked = Job {
-                source: job.folder.file_name().map(|name| name.display().to_string()),
-                tables: job.tables.map(|tables| tables.iter().map(ToString::to_string).collect()),
-                declared: told(py, &job.declared)?,
-                now: datetime(py, job.now)?.unbind(),
-                writer: writer.clone_ref(py),
-            };
-            let done = self.0.bind(py).call_method1("extract", (Py::new(py, asked)?,));
-            let writer = writer.get().take()?;
-            if let Err(raised) = done {
-                // The extract stays as it was.
-                py.detach(|| drop(writer));
-                return Err(raised.into());
-            }
-            Ok(writer)
-        })?;
-        match writer {
-            Some(writer) => writer.finish_for_connector(),
-            // It was finished, or given up, by the connector itself.
-            None => Ok(ConnectorReport::default()),
-        }
+        extract_by(job, Busy::Refuse, |asked| {
+            call(|py| {
+                let job = Job {
+                    source: asked.source,
+                    tables: asked.tables,
+                    declared: told(py, &asked.declared)?,
+                    now: datetime(py, asked.now)?.unbind(),
+                    writer: Py::new(py, ExtractWriter::of(asked.writing))?,
+                };
+                self.0.bind(py).call_method1("extract", (Py::new(py, job)?,))?;
+                Ok(())
+            })
+        })
     }
 }
 
@@ -80,7 +65,7 @@ impl Connector for PyConnector {
 #[pyclass(frozen, get_all, module = "agnes")]
 pub(crate) struct Job {
     /// The source that it is to bring over.
-    source: Option<String>,
+    source: String,
     /// The tables that are due; `None` for all.
     tables: Option<Vec<String>>,
     /// What is declared about the source's tables: a dict for each.
@@ -94,21 +79,7 @@ pub(crate) struct Job {
 #[pymethods]
 impl Job {
     fn __repr__(&self) -> String {
-        format!("<agnes.Job of {}>", self.source.as_deref().unwrap_or_default())
-    }
-}
-
-/// Tables that Python code hands over, as a connector.
-pub(crate) struct Given(pub(crate) Mutex<BTreeMap<TableName, Batches>>);
-
-impl Connector for Given {
-    fn extract(&self, job: &CoreJob<'_>) -> agnes_core::Result<ConnectorReport> {
-        let mut writer = CoreWriter::begin(job.folder, WriteMode::Partial, job.now)?;
-        let tables = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for (name, batches) in tables {
-            writer.table_from_batches(&name, None, batches)?;
-        }
-        writer.finish_for_connector()
+        format!("<agnes.Job of {}>", self.source)
     }
 }
 

@@ -4,30 +4,26 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use agnes_core::access::{Email, Principal};
 use agnes_core::binding::{
-    Along, AskedSecrets, GivenConfig, Handle, Opened, Opening, ToldProgress, files,
+    Along, AskedSecrets, Busy, GivenConfig, HandedOver, Handle, Opened, Opening, Operator,
+    ToldProgress, Whose, files,
 };
 use agnes_core::connector::Connector;
-use agnes_core::extract::WriteMode;
-use agnes_core::{Agnes as CoreAgnes, NoProgress, Progress, SourceName, TableName, WorkerProgram};
+use agnes_core::{Agnes as CoreAgnes, ExtractWriter, NoProgress, Progress, WorkerProgram};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 use serde::Serialize;
 
 use crate::arrow::batches;
-use crate::connector::{Given, PyConnector, PyConnectorType, PyProvider, variable};
+use crate::connector::{PyConnector, PyConnectorType, PyProvider, variable};
 use crate::convert::{Told, json, told};
 use crate::error::{Raised, Result};
-use crate::extract::ExtractWriter;
+use crate::extract::ExtractWriter as Writer;
 use crate::rows::Rows;
 use crate::session::Session;
 use crate::tables::fields;
-
-/// Whoever opens the folder holds it.
-pub(crate) const OPERATOR: &Principal = &Principal::Operator;
 
 /// A data folder, open: extracts come in, one analytics database comes out, SQL runs on it.
 ///
@@ -42,27 +38,27 @@ pub(crate) struct Agnes {
 }
 
 impl Agnes {
-    pub(crate) fn core(&self) -> Result<Arc<CoreAgnes>> {
-        Ok(self.open.get()?)
-    }
-
     /// Does something with the core.
     pub(crate) fn run<T: Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&CoreAgnes) -> agnes_core::Result<T> + Send,
+        work: impl FnOnce(&Operator<'_>) -> agnes_core::Result<T> + Send,
     ) -> Result<T> {
-        let agnes = self.core()?;
-        Ok(py.detach(|| work(&agnes))?)
+        let agnes = self.open.get()?;
+        Ok(py.detach(|| work(&Operator::of(&agnes)))?)
     }
 
     /// Does something with the core, and tells what came of it.
     pub(crate) fn told<T: Serialize + Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&CoreAgnes) -> agnes_core::Result<T> + Send,
+        work: impl FnOnce(&Operator<'_>) -> agnes_core::Result<T> + Send,
     ) -> Told {
         told(py, &self.run(py, work)?)
+    }
+
+    fn session_of(&self, py: Python<'_>, whose: Whose) -> Result<Session> {
+        Session::open(py, self.open.get()?, &self.along, whose)
     }
 
     /// The same for what takes long, and may tell how far it is.
@@ -70,7 +66,7 @@ impl Agnes {
         &self,
         py: Python<'_>,
         progress: Option<Py<PyAny>>,
-        work: impl FnOnce(&CoreAgnes, &dyn Progress) -> agnes_core::Result<T> + Send,
+        work: impl FnOnce(&Operator<'_>, &dyn Progress) -> agnes_core::Result<T> + Send,
     ) -> Told {
         let Some(function) = progress else {
             return self.told(py, |agnes| work(agnes, &NoProgress));
@@ -82,10 +78,6 @@ impl Agnes {
         progress.end()?;
         done
     }
-}
-
-pub(crate) fn source(name: Option<&str>) -> Result<Option<SourceName>> {
-    Ok(name.map(SourceName::parse).transpose()?)
 }
 
 /// Opens a data folder, which need not exist yet.
@@ -195,7 +187,6 @@ impl Agnes {
         progress: Option<Py<PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> Told {
-        let source = SourceName::parse(source)?;
         let tables = data.cast::<PyMapping>().ok();
         let extracts = tables.is_none() && data.hasattr("extract")?;
         let paths = (tables.is_none() && !extracts).then(|| json(data)).transpose()?;
@@ -203,43 +194,37 @@ impl Agnes {
             match (files(paths, fields(options)?)?, tables) {
                 (Some(files), _) => Box::new(files),
                 (None, Some(tables)) => {
-                    let mut given = BTreeMap::new();
-                    for item in tables.items()?.iter() {
+                    let tables = tables.items()?.into_iter().map(|item| {
                         let (name, rows): (String, Bound<'_, PyAny>) = item.extract()?;
-                        given.insert(TableName::parse(name)?, batches(&rows)?);
-                    }
-                    Box::new(Given(Mutex::new(given)))
+                        Ok((name, batches(&rows)?))
+                    });
+                    let write = |writer: &mut ExtractWriter, name: &_, rows| {
+                        writer.table_from_batches(name, None, rows)
+                    };
+                    Box::new(HandedOver::of(tables.collect::<Result<Vec<_>>>()?, write)?)
                 }
                 (None, None) => Box::new(PyConnector(data.clone().unbind())),
             };
         self.told_with(py, progress, |agnes, progress| {
-            agnes.ingest(&source, connector.as_ref(), progress)
+            agnes.ingest(source, connector.as_ref(), progress)
         })
     }
 
     /// Begins to write the extract of a source; see `ExtractWriter`.
     #[pyo3(signature = (source, *, mode="replace"))]
-    fn extract_writer(&self, py: Python<'_>, source: &str, mode: &str) -> Result<ExtractWriter> {
-        let (source, mode) = (SourceName::parse(source)?, WriteMode::of(mode)?);
-        self.run(py, |agnes| {
-            let folder = agnes.layout().extract(&source);
-            agnes_core::ExtractWriter::begin(&folder, mode, agnes.now()).map(ExtractWriter::of)
-        })
+    fn extract_writer(&self, py: Python<'_>, source: &str, mode: &str) -> Result<Writer> {
+        Ok(Writer::of(self.run(py, |agnes| agnes.extract_writer(source, mode, Busy::Refuse))?))
     }
 
     /// Looks at the extract of a source with the eyes of a rebuild: what it holds, and what is wrong.
     fn check(&self, py: Python<'_>, source: &str) -> Told {
-        let source = SourceName::parse(source)?;
-        self.told(py, |agnes| {
-            agnes_core::conformance::check_extract(&agnes.layout().extract(&source))
-        })
+        self.told(py, |agnes| agnes.check(source))
     }
 
     /// Shows what a rebuild would do, without doing it.
     #[pyo3(signature = (source=None))]
     fn plan_rebuild(&self, py: Python<'_>, source: Option<&str>) -> Told {
-        let only = self::source(source)?;
-        self.told(py, |agnes| agnes.plan_rebuild(only.as_ref()))
+        self.told(py, |agnes| agnes.plan_rebuild(source))
     }
 
     /// Publishes what the extracts hold now: all of them, or one while the others stay as they were.
@@ -247,31 +232,27 @@ impl Agnes {
     /// `progress(what, done, total)` hears how far it is.
     #[pyo3(signature = (source=None, *, progress=None))]
     fn rebuild(&self, py: Python<'_>, source: Option<&str>, progress: Option<Py<PyAny>>) -> Told {
-        let only = self::source(source)?;
-        self.told_with(py, progress, |agnes, progress| agnes.rebuild(only.as_ref(), progress))
+        self.told_with(py, progress, |agnes, progress| agnes.rebuild(source, progress))
     }
 
     /// What is published now in a few figures, or `None`.
     fn publication(&self, py: Python<'_>) -> Told {
-        self.told(py, CoreAgnes::publication)
+        self.told(py, |agnes| agnes.publication())
     }
 
     /// A session over everything that is published, as the operator sees it.
     fn session(&self, py: Python<'_>) -> Result<Session> {
-        Session::open(py, &self.core()?, &self.along, |_| Ok(Principal::Operator))
+        self.session_of(py, Whose::Operator)
     }
 
     /// A session over what a user may see.
-    fn as_user(&self, py: Python<'_>, email: &str) -> Result<Session> {
-        let email = Email::parse(email)?;
-        Session::open(py, &self.core()?, &self.along, |agnes| agnes.access()?.principal_of(&email))
+    fn as_user(&self, py: Python<'_>, email: String) -> Result<Session> {
+        self.session_of(py, Whose::User(email))
     }
 
     /// A session over what the owner of a token may see: a personal one, or that of a session.
-    fn as_token(&self, py: Python<'_>, token: &str) -> Result<Session> {
-        Session::open(py, &self.core()?, &self.along, |agnes| {
-            agnes.access()?.authenticate(token, None)
-        })
+    fn as_token(&self, py: Python<'_>, token: String) -> Result<Session> {
+        self.session_of(py, Whose::Token(token))
     }
 
     /// Runs a query over everything that is published now; see `Session.sql`.
@@ -291,7 +272,7 @@ impl Agnes {
     /// How many workers there are and have been, and which walls the kernel has raised around one; `None`
     /// where statements run in this process.
     fn workers(&self, py: Python<'_>) -> Told {
-        self.told(py, CoreAgnes::describe_workers)
+        self.told(py, |agnes| agnes.describe_workers())
     }
 
     /// What is wrong with the data folder, and what helps.

@@ -1,8 +1,7 @@
 //! Errors, as Python raises them: a class for each kind, below `agnes.AgnesError` (`errors.py`).
 
-use std::collections::BTreeMap;
-
-use agnes_core::{Error, Key, Kind};
+use agnes_core::binding::Fault;
+use agnes_core::{Error, Kind};
 use pyo3::exceptions::{PyBaseException, PyException};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -65,18 +64,12 @@ fn raise(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
 /// keeps its kind; any other is the fault of that code.
 pub(crate) fn of_exception(py: Python<'_>, raised: PyErr) -> Error {
     let value = raised.value(py);
-    let code = value.getattr("code").and_then(|code| code.extract::<String>());
     let is_ours = || is_ours(value).unwrap_or(false);
-    let error = match code.ok().and_then(|code| kind(&code)).filter(|_| is_ours()) {
-        Some(kind) => {
-            let context =
-                value.getattr("context").and_then(|c| c.extract::<BTreeMap<String, String>>());
-            let known = context.unwrap_or_default().into_iter().filter_map(|(key, value)| {
-                Some((serde_json::from_value::<Key>(key.into()).ok()?, value))
-            });
-            known.fold(Error::new(kind, value.to_string()), |error, (key, value)| {
-                error.with(key, value)
-            })
+    let error = match kind(value).filter(|_| is_ours()) {
+        Some(code) => {
+            let context = value.getattr("context").and_then(|context| context.extract());
+            let context = context.unwrap_or_default();
+            Fault { code, message: value.to_string(), context }.into()
         }
         None => {
             let name = value.get_type().name().map_or_else(|_| String::new(), |n| n.to_string());
@@ -90,6 +83,8 @@ fn is_ours(value: &Bound<'_, PyBaseException>) -> PyResult<bool> {
     value.is_instance(&value.py().import("agnes.errors")?.getattr("AgnesError")?)
 }
 
-fn kind(code: &str) -> Option<Kind> {
-    serde_json::from_value(serde_json::Value::from(code)).ok()
+/// What kind of error an exception says that it is.
+fn kind(raised: &Bound<'_, PyBaseException>) -> Option<Kind> {
+    let code = raised.getattr("code").and_then(|code| code.extract::<String>()).ok()?;
+    serde_json::from_value(code.into()).ok()
 }

@@ -1,19 +1,17 @@
 //! `agnes.ExtractWriter`: extracts written from Python, of anything that gives Arrow rows.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 
-use agnes_core::extract::{RemoteAttach, RemoteTable, WriteMode};
-use agnes_core::{
-    Clock, Error, ExternalName, ExtractWriter as CoreWriter, Kind, SystemClock, TableName,
-};
+use agnes_core::binding::{Busy, Writing};
+use agnes_core::extract::{RemoteAttach, RemoteTable};
+use agnes_core::{ExternalName, ExtractWriter as CoreWriter, TableName};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::arrow::batches;
 use crate::convert::{Told, told};
 use crate::error::Result;
-use agnes_core::binding::Origin;
 
 /// Writes the extract of a source: the folder that a rebuild reads.
 ///
@@ -21,42 +19,12 @@ use agnes_core::binding::Origin;
 /// exception leaves the extract as it was. With `mode="partial"` the tables that aren't written stay.
 #[pyclass(frozen, module = "agnes", weakref)]
 pub(crate) struct ExtractWriter {
-    writer: Mutex<Option<CoreWriter>>,
-    origin: Origin,
-}
-
-impl Drop for ExtractWriter {
-    fn drop(&mut self) {
-        // What it has written so far is that of the process that goes on with it.
-        if !self.origin.is_here() {
-            let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(writer.take());
-        }
-    }
+    writing: Arc<Writing>,
 }
 
 impl ExtractWriter {
-    pub(crate) fn of(writer: CoreWriter) -> Self {
-        ExtractWriter { writer: Mutex::new(Some(writer)), origin: Origin::here() }
-    }
-
-    /// The writer, while nobody else writes with it: rows may come from Python code that would wait for
-    /// itself.
-    fn locked(&self) -> agnes_core::Result<MutexGuard<'_, Option<CoreWriter>>> {
-        self.origin.check("the writer")?;
-        match self.writer.try_lock() {
-            Ok(writer) => Ok(writer),
-            Err(TryLockError::Poisoned(writer)) => Ok(writer.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                Kind::Invalid,
-                "the writer is at work on a table: write one after the other",
-            )),
-        }
-    }
-
-    /// The writer, out of Python's hands; none where Python code has finished it.
-    pub(crate) fn take(&self) -> agnes_core::Result<Option<CoreWriter>> {
-        Ok(self.locked()?.take())
+    pub(crate) fn of(writing: impl Into<Arc<Writing>>) -> Self {
+        ExtractWriter { writing: writing.into() }
     }
 
     fn with<T: Send>(
@@ -64,12 +32,8 @@ impl ExtractWriter {
         py: Python<'_>,
         work: impl FnOnce(&mut CoreWriter) -> agnes_core::Result<T> + Send,
     ) -> Result<T> {
-        Ok(py.detach(|| work(self.locked()?.as_mut().ok_or_else(finished)?))?)
+        Ok(py.detach(|| self.writing.with(work))?)
     }
-}
-
-fn finished() -> Error {
-    Error::new(Kind::Invalid, "the extract is finished, or was given up; begin another writer")
 }
 
 #[pymethods]
@@ -78,9 +42,7 @@ impl ExtractWriter {
     #[new]
     #[pyo3(signature = (folder, *, mode="replace"))]
     fn new(py: Python<'_>, folder: PathBuf, mode: &str) -> Result<Self> {
-        let mode = WriteMode::of(mode)?;
-        let writer = py.detach(|| CoreWriter::begin(&folder, mode, SystemClock.now()))?;
-        Ok(ExtractWriter::of(writer))
+        Ok(ExtractWriter::of(py.detach(|| Writing::begin(&folder, mode, Busy::Refuse))?))
     }
 
     /// Writes a table from whatever has `__arrow_c_stream__`, batch by batch.
@@ -184,15 +146,12 @@ impl ExtractWriter {
 
     /// Checks, flushes and publishes what was written: a dict with `written`, `kept` and `removed`.
     fn finish(&self, py: Python<'_>) -> Told {
-        let writer = self.take()?.ok_or_else(finished)?;
-        told(py, &py.detach(|| writer.finish())?)
+        told(py, &py.detach(|| self.writing.finish())?)
     }
 
     /// Gives it up: the extract stays as it was.
     fn abandon(&self, py: Python<'_>) -> Result<()> {
-        let writer = self.take()?;
-        py.detach(|| drop(writer));
-        Ok(())
+        Ok(py.detach(|| self.writing.abandon())?)
     }
 
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -209,19 +168,13 @@ impl ExtractWriter {
         if !kind.is_none() {
             return self.abandon(py);
         }
-        let is_there = self.locked()?.is_some();
-        if is_there {
+        if self.writing.is_open()? {
             self.finish(py)?;
         }
         Ok(())
     }
 
     fn __repr__(&self) -> String {
-        let Ok(writer) = self.locked() else { return "<agnes.ExtractWriter at work>".to_string() };
-        let source = writer.as_ref().map(|writer| writer.source().to_string());
-        match source {
-            Some(source) => format!("<agnes.ExtractWriter of {source}>"),
-            None => "<agnes.ExtractWriter finished>".to_string(),
-        }
+        format!("<agnes.ExtractWriter {}>", self.writing.shown())
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use agnes_core::query::{AllRows, QueryOptions, Reader, Stop};
+use agnes_core::Kind;
+use agnes_core::query::{AllRows, Reader, Stop};
 use agnes_core::value::{Columns, type_name};
-use agnes_core::{Kind, Rows as CoreRows, Session as CoreSession};
 use arrow::array::RecordBatchReader;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -107,19 +107,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Begins a statement in a session.
+    /// Begins a statement.
     pub(crate) fn begin(
         py: Python<'_>,
-        session: Arc<CoreSession>,
-        options: QueryOptions,
         along: [&Along; 2],
-        run: impl Fn(&CoreSession, &QueryOptions) -> agnes_core::Result<CoreRows>
-        + Send
-        + Sync
-        + 'static,
+        begin: impl FnOnce(Stop) -> agnes_core::Result<Reader> + Send,
     ) -> Result<Rows> {
         let signals = Signals::default();
-        let reader = py.detach(|| Reader::begin(session, options, signals.stop(), run));
+        let reader = py.detach(|| begin(signals.stop()));
         let reader = reader.map_err(|error| signals.raised(error))?;
         let schema = reader.schema().clone();
         let reader = Handle::new("the session of these rows", reader);

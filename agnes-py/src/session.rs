@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agnes_core::access::Principal;
-use agnes_core::query::{Order, Parameter, QueryOptions, Scan};
-use agnes_core::{Agnes as CoreAgnes, ColumnName, Error, Kind, Session as CoreSession, ViewName};
+use agnes_core::binding::{Along, Handle, OpenSession, Statement, Whose};
+use agnes_core::query::{Parameter, QueryOptions};
+use agnes_core::{Agnes, Error, Kind};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDate, PyDateTime, PyFloat, PyInt, PyString};
 use serde::Serialize;
@@ -13,7 +13,6 @@ use serde::Serialize;
 use crate::convert::{Told, timestamp, told};
 use crate::error::Result;
 use crate::rows::Rows;
-use agnes_core::binding::{Along, Handle};
 
 /// SQL over the tables that one user may see, as they were published when it was opened.
 ///
@@ -21,27 +20,20 @@ use agnes_core::binding::{Along, Handle};
 /// ends when one of its tables is taken from its user; every later statement is `DeniedError`.
 #[pyclass(frozen, module = "agnes", weakref)]
 pub(crate) struct Session {
-    open: Handle<Open>,
+    open: Handle<OpenSession>,
     /// Its rows, and everything of its folder.
     rows: Along,
     along: Arc<Along>,
 }
 
-struct Open {
-    session: Arc<CoreSession>,
-    agnes: Arc<CoreAgnes>,
-}
-
 impl Session {
     pub(crate) fn open(
         py: Python<'_>,
-        agnes: &Arc<CoreAgnes>,
+        agnes: Arc<Agnes>,
         along: &Arc<Along>,
-        principal: impl FnOnce(&CoreAgnes) -> agnes_core::Result<Principal> + Send,
+        whose: Whose,
     ) -> Result<Session> {
-        let session = py.detach(|| agnes.session_for(&principal(agnes)?))?;
-        let open = Open { session: Arc::new(session), agnes: agnes.clone() };
-        let open = Handle::new("the session", open);
+        let open = Handle::new("the session", py.detach(|| OpenSession::of(agnes, whose))?);
         along.add(&open);
         Ok(Session { open, rows: Along::default(), along: along.clone() })
     }
@@ -49,23 +41,15 @@ impl Session {
     fn told<T: Serialize + Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&Open) -> agnes_core::Result<T> + Send,
+        work: impl FnOnce(&OpenSession) -> agnes_core::Result<T> + Send,
     ) -> Told {
         let open = self.open.get()?;
         told(py, &py.detach(|| work(&open))?)
     }
 
-    fn rows(
-        &self,
-        py: Python<'_>,
-        options: QueryOptions,
-        run: impl Fn(&CoreSession, &QueryOptions) -> agnes_core::Result<agnes_core::Rows>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<Rows> {
-        let session = self.open.get()?.session.clone();
-        Rows::begin(py, session, options, [&self.rows, &self.along], run)
+    fn begin(&self, py: Python<'_>, statement: Statement, options: QueryOptions) -> Result<Rows> {
+        let along = [&self.rows, &*self.along];
+        Rows::begin(py, along, |stop| self.open.get()?.begin(statement, options, stop))
     }
 }
 
@@ -143,7 +127,7 @@ impl Session {
         timeout: Option<f64>,
     ) -> Result<Rows> {
         let options = options(parameters, max_rows, max_bytes, timeout)?;
-        self.rows(py, options, move |session, options| session.query(&query, options))
+        self.begin(py, Statement::Query(query), options)
     }
 
     /// Reads a table: some columns, the rows for which a condition holds, in an order.
@@ -153,78 +137,58 @@ impl Session {
     fn scan(
         &self,
         py: Python<'_>,
-        table: &str,
+        table: String,
         select: Option<Vec<String>>,
         r#where: Option<String>,
         order_by: Option<Vec<String>>,
         limit: Option<u64>,
     ) -> Result<Rows> {
-        let table = ViewName::parse(table)?;
-        let select = select.unwrap_or_default().into_iter().map(ColumnName::parse);
-        let order_by = order_by.unwrap_or_default();
-        let scan = Scan {
-            select: select.collect::<agnes_core::Result<_>>()?,
-            predicate: r#where,
-            order_by: order_by.iter().map(|text| Order::parse(text)).collect::<Result<_, _>>()?,
-            limit,
-        };
-        let options = options(None, None, None, None)?;
-        self.rows(py, options, move |session, options| session.scan(&table, &scan, options))
+        let (select, order_by) = (select.unwrap_or_default(), order_by.unwrap_or_default());
+        let scan = Statement::Scan { table, select, predicate: r#where, order_by, limit };
+        self.begin(py, scan, QueryOptions::default())
     }
 
     /// The names of the tables that it shows.
-    fn tables(&self, py: Python<'_>) -> Result<Vec<String>> {
-        let open = self.open.get()?;
-        let tables = py.detach(|| open.session.tables());
-        Ok(tables.iter().map(ToString::to_string).collect())
+    fn tables(&self, py: Python<'_>) -> Told {
+        self.told(py, |open| Ok(open.tables()))
     }
 
     /// The tables that a query would read. It doesn't run.
-    fn reads(&self, py: Python<'_>, query: &str) -> Result<Vec<String>> {
-        let open = self.open.get()?;
-        let tables = py.detach(|| open.session.reads(query))?;
-        Ok(tables.iter().map(ToString::to_string).collect())
+    fn reads(&self, py: Python<'_>, query: &str) -> Told {
+        self.told(py, |open| open.reads(query))
     }
 
     /// The number of the generation that it sees.
     #[getter]
     fn generation(&self) -> Result<u64> {
-        Ok(self.open.get()?.session.generation())
+        Ok(self.open.get()?.generation())
     }
 
     /// What its user may discover: a dict for each table.
     fn catalog(&self, py: Python<'_>) -> Told {
-        self.told(py, |open| open.agnes.catalog(open.session.principal()))
+        self.told(py, |open| open.catalog())
     }
 
     /// What its user may download, with hashes.
     fn manifest(&self, py: Python<'_>) -> Told {
-        self.told(py, |open| open.agnes.manifest(open.session.principal()))
+        self.told(py, |open| open.manifest())
     }
 
     /// What is in a table, column by column: how full, how many different values, ranges and more.
     fn profile(&self, py: Python<'_>, table: &str) -> Told {
-        self.told(py, |open| {
-            let decision = open.agnes.access()?.decide_named(open.session.principal(), table)?;
-            open.agnes.profile(&decision.permit()?)
-        })
+        self.told(py, |open| open.profile(table))
     }
 
     /// The metrics whose tables its user may see.
     fn metrics(&self, py: Python<'_>) -> Told {
-        self.told(py, |open| open.agnes.metrics(open.session.principal()))
+        self.told(py, |open| open.metrics())
     }
 
     /// Computes a metric, or one of its variants.
     #[pyo3(signature = (metric, *, variant=None))]
-    fn metric(&self, py: Python<'_>, metric: &str, variant: Option<&str>) -> Result<Rows> {
-        let open = self.open.get()?;
-        let query = py.detach(|| {
-            let metric = open.agnes.metric(open.session.principal(), metric)?;
-            metric.query(variant).map(str::to_string)
-        })?;
-        let options = options(None, None, None, None)?;
-        self.rows(py, options, move |session, options| session.query(&query, options))
+    fn metric(&self, py: Python<'_>, metric: String, variant: Option<String>) -> Result<Rows> {
+        let metric = Statement::Metric { id: metric, variant };
+        self.begin(py, metric, QueryOptions::default())
     }
 
     /// Lets go of it, and ends what it runs.
@@ -247,8 +211,7 @@ impl Session {
     fn __repr__(&self) -> String {
         match self.open.get() {
             Ok(open) => {
-                let tables = open.session.tables().len();
-                let generation = open.session.generation();
+                let (generation, tables) = (open.generation(), open.tables().len());
                 format!("<agnes.Session generation {generation}, {tables} tables>")
             }
             Err(_) => "<agnes.Session closed>".to_string(),

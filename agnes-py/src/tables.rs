@@ -2,18 +2,12 @@
 
 use std::path::PathBuf;
 
-use agnes_core::access::NewTable;
-use agnes_core::metadata::Which as WhichMetadata;
-use agnes_core::metric::Metric;
-use agnes_core::registry::Declaration;
-use agnes_core::sync::Which;
-use agnes_core::{SourceName, TableId, ViewName};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Map, Value};
 
 use crate::convert::{Told, json};
-use crate::db::{Agnes, OPERATOR, source};
+use crate::db::Agnes;
 use crate::error::Result;
 
 /// What keyword arguments say about a table.
@@ -28,7 +22,7 @@ pub(crate) fn fields(given: Option<&Bound<'_, PyDict>>) -> Result<Map<String, Va
 impl Agnes {
     /// Every registered table, by name: a dict each.
     fn registered_tables(&self, py: Python<'_>) -> Told {
-        self.admin(py, |admin| Ok(admin.tables()))
+        self.told(py, |agnes| agnes.registered_tables())
     }
 
     /// Registers a table, which may be published already or not yet, so that it can be granted.
@@ -44,13 +38,9 @@ impl Agnes {
         id: Option<&str>,
         declared: Option<&Bound<'_, PyDict>>,
     ) -> Told {
-        let table = NewTable {
-            id: id.map(TableId::parse).transpose()?,
-            name: ViewName::parse(name)?,
-            source: SourceName::parse(source)?,
-            declaration: Declaration::default().changed(fields(declared)?)?,
-        };
-        self.admin(py, |admin| admin.register(table))
+        let mut fields = fields(declared)?;
+        fields.insert("id".into(), id.into());
+        self.told(py, |agnes| agnes.register(name, source, fields))
     }
 
     /// Changes what is declared about a registered table, named by its id or name; what isn't given stays.
@@ -62,34 +52,24 @@ impl Agnes {
         declared: Option<&Bound<'_, PyDict>>,
     ) -> Told {
         let fields = fields(declared)?;
-        self.admin(py, |admin| {
-            admin.update_table(&admin.table_named(table)?.id, |update| {
-                update.declaration = update.declaration.changed(fields)?;
-                Ok(())
-            })
-        })
+        self.told(py, |agnes| agnes.update_table(table, fields))
     }
 
     /// Takes a table out of the registry, with its grants, and out of what is published.
     fn unregister(&self, py: Python<'_>, table: &str) -> Told {
-        self.told(py, |agnes| {
-            let id = agnes.access()?.admin(OPERATOR)?.table_named(table)?.id;
-            agnes.unregister(OPERATOR, &id, &agnes_core::NoProgress).map(|(table, _)| table)
-        })
+        self.told(py, |agnes| agnes.unregister(table))
     }
 
     /// Registers what is published and isn't registered yet: of one source, or of all.
     #[pyo3(signature = (source=None))]
     fn adopt(&self, py: Python<'_>, source: Option<&str>) -> Told {
-        let only = self::source(source)?;
-        self.told(py, |agnes| agnes.adopt(OPERATOR, only.as_ref()))
+        self.told(py, |agnes| agnes.adopt(source))
     }
 
     /// Which sources a sync would bring over now, and which of their tables.
     #[pyo3(signature = (*sources, all=false))]
     fn plan_sync(&self, py: Python<'_>, sources: Vec<String>, all: bool) -> Told {
-        let which = which(sources, all)?;
-        self.told(py, |agnes| agnes.plan_sync(&which))
+        self.told(py, |agnes| agnes.plan_sync(sources, all))
     }
 
     /// Brings sources over with their connectors, and publishes what they hold: those that are named, all, or
@@ -102,13 +82,12 @@ impl Agnes {
         all: bool,
         progress: Option<Py<PyAny>>,
     ) -> Told {
-        let which = which(sources, all)?;
-        self.told_with(py, progress, |agnes, progress| agnes.sync(&which, progress))
+        self.told_with(py, progress, |agnes, progress| agnes.sync(sources, all, progress))
     }
 
     /// How large and how fresh every remote table is, as far as anybody knows. Nobody is asked.
     fn metadata_status(&self, py: Python<'_>) -> Told {
-        self.told(py, |agnes| agnes.metadata_status(OPERATOR))
+        self.told(py, |agnes| agnes.metadata_status())
     }
 
     /// Asks the providers: about one remote table, or about all (`stale=True`: about those that aren't fresh).
@@ -117,14 +96,7 @@ impl Agnes {
     /// with `already_running`.
     #[pyo3(signature = (table=None, *, stale=false))]
     fn refresh_metadata(&self, py: Python<'_>, table: Option<&str>, stale: bool) -> Told {
-        if let Some(table) = table {
-            return self.told(py, |agnes| {
-                let id = agnes.access()?.admin(OPERATOR)?.table_named(table)?.id;
-                agnes.refresh_table_metadata(OPERATOR, &id)
-            });
-        }
-        let which = if stale { WhichMetadata::NotFresh } else { WhichMetadata::All };
-        self.told(py, |agnes| agnes.refresh_metadata(OPERATOR, which))
+        self.told(py, |agnes| agnes.refresh_metadata(table, stale))
     }
 
     /// Profiles the tables that have changed since they were last: these, or all that are published.
@@ -135,17 +107,12 @@ impl Agnes {
         tables: Vec<String>,
         progress: Option<Py<PyAny>>,
     ) -> Told {
-        let tables = tables.into_iter().map(ViewName::parse);
-        let tables = tables.collect::<agnes_core::Result<Vec<_>>>()?;
-        let only = (!tables.is_empty()).then_some(tables.as_slice());
-        self.told_with(py, progress, |agnes, progress| {
-            agnes.refresh_profiles(OPERATOR, only, progress)
-        })
+        self.told_with(py, progress, |agnes, progress| agnes.refresh_profiles(tables, progress))
     }
 
     /// Every metric, by id.
     fn metrics(&self, py: Python<'_>) -> Told {
-        self.told(py, |agnes| agnes.metrics(OPERATOR))
+        self.told(py, |agnes| agnes.metrics())
     }
 
     /// Takes metrics in from a text of YAML, and gives their ids.
@@ -156,35 +123,26 @@ impl Agnes {
         yaml: &str,
         category: Option<&str>,
     ) -> Result<Vec<String>> {
-        self.run(py, |agnes| {
-            let metrics = Metric::parse_yaml(yaml, category)?;
-            agnes.put_metrics(OPERATOR, &metrics)?;
-            Ok(metrics.into_iter().map(|metric| metric.id).collect())
-        })
+        self.run(py, |agnes| agnes.put_metrics(yaml, category))
     }
 
     /// Takes metrics in from a file of YAML, or from a folder of them.
     fn import_metrics(&self, py: Python<'_>, path: PathBuf) -> Told {
-        self.told(py, |agnes| agnes.import_metrics(OPERATOR, &path))
+        self.told(py, |agnes| agnes.import_metrics(&path))
     }
 
     /// Writes every metric to a folder, and gives the files.
     fn export_metrics(&self, py: Python<'_>, folder: PathBuf) -> Told {
-        self.told(py, |agnes| agnes.export_metrics(OPERATOR, &folder))
+        self.told(py, |agnes| agnes.export_metrics(&folder))
     }
 
     /// Removes a metric.
     fn remove_metric(&self, py: Python<'_>, id: &str) -> Result<()> {
-        self.run(py, |agnes| agnes.remove_metric(OPERATOR, id))
+        self.run(py, |agnes| agnes.remove_metric(id))
     }
 
     /// Holds every metric against the tables that are published.
     fn check_metrics(&self, py: Python<'_>) -> Told {
-        self.told(py, |agnes| agnes.check_metrics(OPERATOR))
+        self.told(py, |agnes| agnes.check_metrics())
     }
-}
-
-fn which(sources: Vec<String>, all: bool) -> Result<Which> {
-    let sources = sources.into_iter().map(SourceName::parse);
-    Ok(Which::of(sources.collect::<agnes_core::Result<Vec<_>>>()?, all)?)
 }
