@@ -141,6 +141,11 @@ export declare namespace ExtractWriter {
   function begin(folder: string | URL, options?: WriterOptions | null): Promise<ExtractWriter>
 }
 
+export interface Agnes {
+  /** Whether a user may see something, as in `table:orders`. At once: everything that it needs is in memory. */
+  decide(email: string, resource: string): Decision
+}
+
 // What `await using` calls, where TypeScript knows it.
 export interface Agnes {
   // @ts-ignore

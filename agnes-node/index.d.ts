@@ -141,6 +141,11 @@ export declare namespace ExtractWriter {
   function begin(folder: string | URL, options?: WriterOptions | null): Promise<ExtractWriter>
 }
 
+export interface Agnes {
+  /** Whether a user may see something, as in `table:orders`. At once: everything that it needs is in memory. */
+  decide(email: string, resource: string): Decision
+}
+
 // What `await using` calls, where TypeScript knows it.
 export interface Agnes {
   // @ts-ignore
@@ -234,8 +239,6 @@ export declare class Agnes {
   grant(group: string, resource: string): Promise<Grant>
   /** Lets a group see something no more. It holds from the moment that the promise is kept. */
   revoke(group: string, resource: string): Promise<Grant>
-  /** Whether a user may see something, as in `table:orders`. At once: everything that it needs is in memory. */
-  decide(email: string, resource: string): Decision
   /** Whether a user may see a table, named by its id or its name, why, and whether there is anything to see. */
   explain(email: string, table: string): Promise<Explanation>
   /** Who may see a table, and why. */

@@ -40,7 +40,8 @@ class Decision {
   }
 }
 
-const decide = Agnes.prototype.decide
+const { decider } = Agnes.prototype
+delete Agnes.prototype.decider
 
 allOurs(Agnes, ExtractWriter, Rows, Session)
 // Its methods are given to it with that.
@@ -85,12 +86,17 @@ for (const [of, name, place, names] of OPTIONS) {
 }
 
 // By itself: it is asked a hundred thousand times a second.
-around(Agnes, 'decide', () => function (email, resource) {
-  try {
-    return new Decision(DECIDED, decide.call(this, email, resource))
-  } catch (error) {
-    throw raised(error, 'Agnes.decide')
-  }
+Object.defineProperty(Agnes.prototype, 'decide', {
+  value: function decide(email, resource) {
+    try {
+      this[DECIDED] ??= decider.call(this)
+      return new Decision(DECIDED, this[DECIDED](email, resource))
+    } catch (error) {
+      throw raised(error, 'Agnes.decide')
+    }
+  },
+  writable: true,
+  configurable: true,
 })
 
 around(Agnes, 'ingest', (inner) => async function (source, data, options) {

@@ -30,7 +30,7 @@ use crate::value::Told;
 /// everything: `asUser` gives what somebody else may see.
 #[napi]
 pub struct Agnes {
-    open: Handle<Core>,
+    pub(crate) open: Handle<Core>,
     along: Arc<Along>,
     ended: Arc<AtomicBool>,
     path: PathBuf,
