@@ -47,7 +47,11 @@ impl<'de> serde::Deserialize<'de> for Secret {
 /// Where the values of token variables come from: the environment, a vault, a test.
 pub trait Secrets: Send + Sync {
     /// The value of a variable, or nothing when it is unset or empty.
-    fn get(&self, name: &TokenEnv) -> Option<Secret>;
+    ///
+    /// # Errors
+    /// Whatever keeps it from being had, as a vault that doesn't answer. Whoever needs it fails with that: it isn't
+    /// taken for unset.
+    fn get(&self, name: &TokenEnv) -> crate::Result<Option<Secret>>;
 }
 
 /// No secrets at all.
@@ -55,14 +59,14 @@ pub trait Secrets: Send + Sync {
 pub struct NoSecrets;
 
 impl Secrets for NoSecrets {
-    fn get(&self, _: &TokenEnv) -> Option<Secret> {
-        None
+    fn get(&self, _: &TokenEnv) -> crate::Result<Option<Secret>> {
+        Ok(None)
     }
 }
 
 /// Secrets that are held in memory.
 impl Secrets for BTreeMap<String, Secret> {
-    fn get(&self, name: &TokenEnv) -> Option<Secret> {
-        BTreeMap::get(self, name.as_str()).filter(|s| !s.0.is_empty()).cloned()
+    fn get(&self, name: &TokenEnv) -> crate::Result<Option<Secret>> {
+        Ok(BTreeMap::get(self, name.as_str()).filter(|s| !s.0.is_empty()).cloned())
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agnes_core::binding::{
-    Along, AskedSecrets, Busy, GivenConfig, HandedOver, Handle, Opened, Opening, Operator,
-    ToldProgress, Whose, files as files_of,
+    Along, Busy, GivenConfig, HandedOver, Handle, Opened, Opening, Operator, ToldProgress, Whose,
+    files as files_of,
 };
 use agnes_core::connector::Connector;
 use agnes_core::value::Value;
-use agnes_core::{Agnes as Core, Error, NoProgress, Progress, WorkerProgram};
+use agnes_core::{Agnes as Core, NoProgress, Progress, WorkerProgram};
 use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 use serde::Serialize;
@@ -65,13 +65,14 @@ pub fn open(
     isolated: Option<Vec<String>>,
     libraries: Option<String>,
 ) -> Promised {
-    let secrets =
-        secrets.map(|get| AskedSecrets::<_, Error>::new(move |name: &str| get.variable(name)));
-    let mut opening = Opening::with(secrets);
-    opening.config = config.map(|config| match config {
-        Json::String(file) => GivenConfig::File(file.into()),
-        fields => GivenConfig::Fields(fields),
-    });
+    let mut opening = Opening {
+        variables: secrets.map(|get| Arc::new(move |name: &str| get.variable(name)) as _),
+        config: config.map(|config| match config {
+            Json::String(file) => GivenConfig::File(file.into()),
+            fields => GivenConfig::Fields(fields),
+        }),
+        ..Opening::default()
+    };
     for (name, run) in connectors.unwrap_or_default() {
         opening.connectors.push((name, Arc::new(JsConnectorType(Arc::new(run)))));
     }

@@ -104,10 +104,10 @@ impl MetadataProvider for PyProvider {
 }
 
 /// A variable of a mapping, as `os.environ` is; none where it isn't there.
-pub(crate) fn variable(mapping: &Py<PyMapping>, name: &str) -> PyResult<Option<String>> {
-    Python::attach(|py| match mapping.bind(py).get_item(name) {
-        Ok(value) => value.extract().map(Some),
+pub(crate) fn variable(mapping: &Py<PyMapping>, name: &str) -> agnes_core::Result<Option<String>> {
+    call(|py| match mapping.bind(py).get_item(name) {
+        Ok(value) => Ok(value.extract().map(Some)?),
         Err(raised) if raised.is_instance_of::<PyKeyError>(py) => Ok(None),
-        Err(raised) => Err(raised),
+        Err(raised) => Err(raised.into()),
     })
 }

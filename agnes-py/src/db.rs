@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agnes_core::binding::{
-    Along, AskedSecrets, Busy, GivenConfig, HandedOver, Handle, Opened, Opening, Operator,
-    ToldProgress, Whose, files,
+    Along, Busy, GivenConfig, HandedOver, Handle, Opened, Opening, Operator, ToldProgress, Whose,
+    files,
 };
 use agnes_core::connector::Connector;
 use agnes_core::{Agnes as CoreAgnes, ExtractWriter, NoProgress, Progress, WorkerProgram};
@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::arrow::batches;
 use crate::connector::{PyConnector, PyConnectorType, PyProvider, variable};
 use crate::convert::{Told, json, told};
-use crate::error::{Raised, Result};
+use crate::error::Result;
 use crate::extract::ExtractWriter as Writer;
 use crate::rows::Rows;
 use crate::session::Session;
@@ -100,13 +100,13 @@ pub(crate) fn open(
     metadata_providers: Option<BTreeMap<String, Py<PyAny>>>,
     isolated: Option<Bound<'_, PyAny>>,
 ) -> Result<Agnes> {
-    let secrets = secrets.map(|mapping| {
-        let mapping = mapping.unbind();
-        AskedSecrets::<_, Raised>::new(move |name: &str| Ok(variable(&mapping, name)?))
-    });
-    let mut opening = Opening::with(secrets);
-    opening.config = config.map(|given| configured(&given)).transpose()?;
-    opening.workers = isolated.map_or(Ok(None), |given| program(&given))?;
+    let secrets = secrets.map(Bound::unbind);
+    let mut opening = Opening {
+        variables: secrets.map(|of| Arc::new(move |name: &str| variable(&of, name)) as _),
+        config: config.map(|given| configured(&given)).transpose()?,
+        workers: isolated.map_or(Ok(None), |given| program(&given))?,
+        ..Opening::default()
+    };
     for (name, class) in connectors.unwrap_or_default() {
         opening.connectors.push((name, Arc::new(PyConnectorType(class))));
     }

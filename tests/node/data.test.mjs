@@ -331,6 +331,10 @@ test('the configuration may be a file with variables', async () => {
   await rejects(agnes.open(at, { config: path.join(at, 'typo.yaml') }), 'NotFound', /typo.yaml/)
   const sealed = () => { throw new Error('the vault is sealed') }
   await rejects(agnes.open(path.join(at, 'data'), { config: instance, secrets: sealed }), 'Contract', /sealed/)
+  // Nor is one that fails later taken for a variable that isn't set.
+  const later = await agnes.open(path.join(at, 'data'), { secrets: sealed })
+  await rejects(later.asToken('a.b.c'), 'Contract', /sealed/)
+  await later.close()
   const endless = {}
   endless.query = endless
   await assert.rejects(agnes.open(at, { config: endless }), TypeError)

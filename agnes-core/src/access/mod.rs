@@ -238,17 +238,18 @@ impl Access {
     }
 
     /// Whether the key that signs tokens was given and is shorter than [`SIGNING_KEY_MIN`], so
-    /// that it might be guessed.
+    /// that it might be guessed. One that can't be had is none.
     pub fn has_weak_key(&self) -> bool {
         let name = crate::TokenEnv::parse("JWT_SECRET_KEY").ok();
-        let secret = name.and_then(|name| self.secrets.get(&name));
+        let secret = name.and_then(|name| self.secrets.get(&name).ok().flatten());
         secret.is_some_and(|secret| secret.expose().len() < SIGNING_KEY_MIN)
     }
 
-    /// The scheduler's secret, if there is one that is long enough.
+    /// The scheduler's secret, if there is one that is long enough. While it can't be had nobody is the scheduler,
+    /// and all others come in as before.
     fn scheduler_secret(&self) -> Option<Secret> {
         let name = crate::TokenEnv::parse("SCHEDULER_API_TOKEN").ok()?;
-        let secret = self.secrets.get(&name)?;
+        let secret = self.secrets.get(&name).ok().flatten()?;
         (secret.expose().len() >= SCHEDULER_SECRET_MIN).then_some(secret)
     }
 

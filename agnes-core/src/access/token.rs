@@ -420,7 +420,7 @@ pub(crate) fn signing_key(
 ) -> Result<jwt::Key> {
     let unusable = || Error::internal("the signing key can't be used");
     let name = crate::TokenEnv::parse("JWT_SECRET_KEY")?;
-    if let Some(secret) = secrets.get(&name) {
+    if let Some(secret) = secrets.get(&name)? {
         return jwt::Key::new(secret.expose().as_bytes()).ok_or_else(unusable);
     }
     let text = match std::fs::read_to_string(file) {

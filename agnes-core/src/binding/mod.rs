@@ -1,20 +1,20 @@
 //! What bindings share: the library in another language holds things until they are closed, is asked in words, and
 //! calls back.
 
-mod callbacks;
 mod fault;
 mod handle;
 mod opening;
 mod operator;
+mod progress;
 mod reading;
 mod session;
 mod writing;
 
-pub use callbacks::{AskedSecrets, ToldProgress};
 pub use fault::Fault;
 pub use handle::{Along, Handle, Mine, Origin, count_forks};
-pub use opening::{GivenConfig, Opened, Opening, files};
+pub use opening::{GivenConfig, Opened, Opening, Variables, files};
 pub use operator::{Operator, Refreshed};
+pub use progress::ToldProgress;
 pub use reading::Reading;
 pub use session::{OpenSession, Statement, Whose};
 pub use writing::{Asked, Busy, HandedOver, Writing, extract_by};

@@ -1,17 +1,18 @@
 //! How a binding opens a data folder, and takes files in.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::AskedSecrets;
 use crate::config::{Config, Files};
 use crate::connectors::files::FilesConnector;
 use crate::metadata::{MetadataProvider, MetadataProviders};
 use crate::sync::{ConnectorType, Connectors};
 use crate::{
-    Agnes, Components, Error, Kind, Result, Settings, SourceName, WorkerProgram, WorkerSettings,
+    Agnes, Components, Error, Kind, Result, Secret, Secrets, Settings, SourceName, TokenEnv,
+    WorkerProgram, WorkerSettings,
 };
 
 /// A configuration, as a program gives it.
@@ -23,26 +24,39 @@ pub enum GivenConfig {
     Fields(Value),
 }
 
+/// Gives a variable's value by its name, as it is; none where it isn't set.
+pub type Variables = Arc<dyn Fn(&str) -> Result<Option<String>> + Send + Sync>;
+
+/// Variables, as the rest of the library asks for them.
+struct Asked(Variables);
+
+impl Secrets for Asked {
+    fn get(&self, name: &TokenEnv) -> Result<Option<Secret>> {
+        let value = (self.0)(name.as_str())?;
+        Ok(value.filter(|value| !value.is_empty()).map(Secret::new))
+    }
+}
+
 /// What a data folder is opened with.
 ///
 /// ```
-/// use agnes_core::Error;
-/// use agnes_core::binding::{AskedSecrets, GivenConfig, Opening};
+/// use agnes_core::binding::{GivenConfig, Opening};
 ///
 /// # let dir = tempfile::tempdir().unwrap();
 /// let opening = Opening {
 ///     config: Some(GivenConfig::Fields(serde_json::json!({"sources": {"shop": {"conector": "files"}}}))),
-///     ..Opening::with(Some(AskedSecrets::new(|_: &str| Ok::<_, Error>(None))))
+///     ..Opening::default()
 /// };
 /// let opened = opening.open(dir.path())?;
 /// assert!(opened.agnes.publication()?.is_none());
 /// assert!(opened.problems[0].contains("conector"));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), agnes_core::Error>(())
 /// ```
-pub struct Opening<F, E> {
+#[derive(Default)]
+pub struct Opening {
     /// The variables that the configuration and the sources' tokens are taken from; of the environment nothing
     /// is read.
-    pub secrets: Option<AskedSecrets<F, E>>,
+    pub variables: Option<Variables>,
     /// The configuration.
     pub config: Option<GivenConfig>,
     /// Connectors, by the name that `sources.<name>.connector` says.
@@ -53,7 +67,7 @@ pub struct Opening<F, E> {
     pub workers: Option<WorkerProgram>,
 }
 
-impl<F, E> std::fmt::Debug for Opening<F, E> {
+impl std::fmt::Debug for Opening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opening").field("config", &self.config).finish_non_exhaustive()
     }
@@ -68,35 +82,27 @@ pub struct Opened {
     pub problems: Vec<String>,
 }
 
-impl<F, E> Opening<F, E>
-where
-    F: Fn(&str) -> Result<Option<String>, E> + Send + Sync + 'static,
-    E: From<Error> + Send + 'static,
-{
-    /// With these variables, and nothing else.
-    pub fn with(secrets: Option<AskedSecrets<F, E>>) -> Self {
-        Opening {
-            secrets,
-            config: None,
-            connectors: Vec::new(),
-            metadata_providers: Vec::new(),
-            workers: None,
-        }
-    }
-
+impl Opening {
     /// Opens the folder, which need not exist yet.
     ///
     /// # Errors
     /// What asking for a variable has failed with, before anything that it has led to; otherwise as
     /// [`Agnes::open_with`] and [`Config`].
-    pub fn open(self, folder: &Path) -> Result<Opened, E> {
-        let secrets = self.secrets.map(Arc::new);
-        let variable = |name: &str| secrets.as_ref().and_then(|secrets| secrets.variable(name));
+    pub fn open(self, folder: &Path) -> Result<Opened> {
+        let variables = self.variables;
+        let failed = RefCell::new(None);
+        let variable = |name: &str| {
+            let asked = variables.as_ref().map_or(Ok(None), |variables| variables(name));
+            asked.unwrap_or_else(|failure| {
+                failed.borrow_mut().get_or_insert(failure);
+                None
+            })
+        };
         let config = self.config.map(|config| match config {
             GivenConfig::File(file) => Config::named(&Files::of(folder, file), &variable),
             GivenConfig::Fields(fields) => Config::of(fields, &Files::of(folder, ""), &variable),
         });
-        secrets.as_ref().map_or(Ok(()), |secrets| secrets.check())?;
+        failed.take().map_or(Ok(()), Err)?;
         let config = config.transpose()?;
         let mut settings =
             config.as_ref().map_or_else(|| Ok(Settings::default()), Config::settings)?;
@@ -105,8 +111,8 @@ where
             settings.workers = Some(configured.unwrap_or_else(|| WorkerSettings::new(program)));
         }
         let mut components = Components::default();
-        if let Some(secrets) = secrets {
-            components.secrets = secrets;
+        if let Some(variables) = variables {
+            components.secrets = Arc::new(Asked(variables));
         }
         for (name, connector) in self.connectors {
             components.connectors = Connectors::with(components.connectors, &name, connector);

@@ -224,9 +224,8 @@ pub(crate) fn resolve(
     row: &RemoteAttach,
 ) -> Result<Attach> {
     let rule = policy.allow(source, row)?;
-    let token = match &row.token_env {
-        None => None,
-        Some(name) => Some(secrets.get(name).ok_or_else(|| {
+    let token = row.token_env.as_ref().map(|name| {
+        let unset = || {
             Error::new(
                 Kind::Unavailable,
                 format!(
@@ -235,9 +234,11 @@ pub(crate) fn resolve(
                     row.alias
                 ),
             )
-            .with(Key::Source, source)
-        })?),
-    };
+        };
+        let had = secrets.get(name).and_then(|token| token.ok_or_else(unset));
+        had.map_err(|error| error.with(Key::Source, source))
+    });
+    let token = token.transpose()?;
     let statements = sql::attach_remote(
         &row.alias,
         &row.extension,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agnes_core::orchestrator::AttachRule;
-use agnes_core::{Agnes, AttachPolicy, Components, ExtensionName, Kind, Secret, Settings};
+use agnes_core::{
+    Agnes, AttachPolicy, Components, ExtensionName, Kind, Secret, Settings, TokenEnv,
+};
 
-use crate::support::{Place, left_out, query, query_error, rebuild, source, table};
+use crate::support::{Place, Sealed, left_out, query, query_error, rebuild, source, table};
 
 fn remote_database(place: &Place) -> String {
     let file = place.path("remote.duckdb");
@@ -161,6 +163,39 @@ fn a_remote_system_that_is_away_takes_nothing_else_along() {
     assert!(rebuild(&agnes).is_complete());
     let error = query_error(&agnes.session().unwrap(), "FROM orders");
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+}
+
+/// A token that can't be had is none that isn't set: what somebody has to do is something else.
+#[test]
+fn a_vault_that_fails_is_heard() {
+    let place = Place::new();
+    let url = remote_database(&place);
+    let statements =
+        remote("orders", "SELECT * FROM far.sales.orders", &url, "duckdb", "FAR_TOKEN")
+            + &table("local", "SELECT 1 AS id");
+    place.foreign("wh", &statements);
+    let open = |secrets: Arc<dyn agnes_core::Secrets>| {
+        let rule = AttachRule {
+            source: Some(source("wh")),
+            extension: ExtensionName::parse("duckdb").unwrap(),
+            url_prefix: Some(url.clone()),
+            token_envs: vec![TokenEnv::parse("FAR_TOKEN").unwrap()],
+            community: false,
+        };
+        let attach_policy = AttachPolicy::new(vec![rule]);
+        let settings = Settings { attach_policy, ..place.settings() };
+        let components = Components { secrets, ..Components::default() };
+        Agnes::open_with(place.data(), settings, components).unwrap()
+    };
+    for (secrets, why) in [
+        (Arc::new(Sealed) as Arc<dyn agnes_core::Secrets>, "the vault is sealed"),
+        (Arc::new(agnes_core::NoSecrets), "`FAR_TOKEN` is unset or empty"),
+    ] {
+        let agnes = open(secrets);
+        let report = rebuild(&agnes);
+        assert!(left_out(&report).contains(why), "{}", left_out(&report));
+        assert_eq!(query(&agnes, "FROM local"), "1");
+    }
 }
 
 #[test]

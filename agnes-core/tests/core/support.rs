@@ -215,3 +215,12 @@ pub fn snapshot(
     }
     found
 }
+
+/// A vault that doesn't answer.
+pub struct Sealed;
+
+impl agnes_core::Secrets for Sealed {
+    fn get(&self, _: &agnes_core::TokenEnv) -> agnes_core::Result<Option<agnes_core::Secret>> {
+        Err(agnes_core::Error::new(agnes_core::Kind::Unavailable, "the vault is sealed"))
+    }
+}

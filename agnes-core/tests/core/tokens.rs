@@ -9,7 +9,7 @@ use agnes_core::access::{Access, Email, LinkPurpose, NewToken, Principal, TokenI
 use agnes_core::{Agnes, Clock, Components, Key, Kind, Secret, Settings, Timestamp};
 
 use crate::access::{email, user};
-use crate::support::Place;
+use crate::support::{Place, Sealed};
 
 const OPERATOR: &Principal = &Principal::Operator;
 const PASSWORD: &str = "correct horse";
@@ -164,6 +164,24 @@ fn the_key_stays_and_is_nobody_elses() {
     }
     let weak = open([("JWT_SECRET_KEY".to_string(), Secret::new("x"))].into_iter().collect());
     assert!(weak.access().unwrap().has_weak_key());
+}
+
+/// While the key that was given can't be had, none is made in its place: what it has signed would end.
+#[test]
+fn a_vault_that_fails_makes_no_key() {
+    let place = Place::new();
+    let components = Components { secrets: Arc::new(Sealed), ..Components::default() };
+    let agnes = Agnes::open_with(place.data(), Settings::default(), components).unwrap();
+    let access = agnes.access().unwrap();
+    let ada = access.admin(OPERATOR).unwrap().add_user(email("ada@example.com"), None).unwrap();
+    for error in [
+        access.session_token(&ada.id, Default::default()).unwrap_err(),
+        access.authenticate("a.b.c", None).unwrap_err(),
+    ] {
+        assert_eq!(error.message(), "the vault is sealed");
+    }
+    assert!(!access.has_weak_key());
+    assert!(!place.data().join("state/.jwt_secret").exists());
 }
 
 /// Whoever needs it first makes it; what others sign at that moment holds after a restart, too.

@@ -25,8 +25,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 impl Secrets for Environment {
-    fn get(&self, name: &TokenEnv) -> Option<Secret> {
-        self.get(name.as_str()).map(Secret::new)
+    fn get(&self, name: &TokenEnv) -> agnes_core::Result<Option<Secret>> {
+        Ok(self.get(name.as_str()).map(Secret::new))
     }
 }
 

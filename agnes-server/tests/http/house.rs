@@ -28,12 +28,12 @@ pub(crate) const SCHEDULER: &str = "a scheduler's secret of enough length";
 struct Keys;
 
 impl Secrets for Keys {
-    fn get(&self, name: &TokenEnv) -> Option<Secret> {
-        match name.as_str() {
+    fn get(&self, name: &TokenEnv) -> agnes_core::Result<Option<Secret>> {
+        Ok(match name.as_str() {
             "JWT_SECRET_KEY" => Some(Secret::new("a key of at least thirty-two characters")),
             "SCHEDULER_API_TOKEN" => Some(Secret::new(SCHEDULER)),
             _ => None,
-        }
+        })
     }
 }
 

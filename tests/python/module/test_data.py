@@ -234,8 +234,14 @@ def test_a_vault_that_fails_is_heard(tmp_path):
             raise OSError("the vault is sealed")
 
     config = {"query": {"time_seconds": "${SECONDS}"}}
-    with pytest.raises(OSError, match="sealed"):
+    with pytest.raises(agnes.ContractError, match="sealed") as raised:
         agnes.open(tmp_path, config=config, secrets=Vault())
+    assert isinstance(raised.value.__cause__, OSError)
+    # Nor is one that fails later taken for a variable that isn't set.
+    with agnes.open(tmp_path, secrets=Vault()) as db:
+        with pytest.raises(agnes.ContractError, match="sealed"):
+            db.as_token("anything")
+    assert not list(tmp_path.rglob("*key*"))
 
 
 def test_what_progress_raises_comes_out_of_the_call(db):
