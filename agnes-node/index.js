@@ -11,6 +11,7 @@ const given = require('./given.js')
 const { Agnes, ExtractWriter, Rows, Session } = native
 
 const DECIDED = Symbol('decided')
+const DECIDER = Symbol('decider')
 // What a decision that allows something begins with: to read all of it would take as long as to decide.
 const ALLOWED = '{"allowed":true,'
 
@@ -36,7 +37,7 @@ class Decision {
   }
 
   toString() {
-    return `Decision ${inspect(JSON.parse(this.#text), { breakLength: Infinity })}`
+    return `Decision ${inspect(JSON.parse(this.#text), { breakLength: Infinity, compact: true, maxArrayLength: null })}`
   }
 }
 
@@ -89,8 +90,7 @@ for (const [of, name, place, names] of OPTIONS) {
 Object.defineProperty(Agnes.prototype, 'decide', {
   value: function decide(email, resource) {
     try {
-      this[DECIDED] ??= decider.call(this)
-      return new Decision(DECIDED, this[DECIDED](email, resource))
+      return new Decision(DECIDED, (this[DECIDER] ?? decider.call(this))(email, resource))
     } catch (error) {
       throw raised(error, 'Agnes.decide')
     }
@@ -163,6 +163,7 @@ async function open(path, options) {
     given.program(isolated, native.WORKER),
     process.env.LD_LIBRARY_PATH,
   )
+  Object.defineProperty(db, DECIDER, { value: decider.call(db) })
   for (const warning of db.warnings()) process.emitWarning(warning, 'AgnesWarning')
   return db
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::TokenEnv;
+use crate::{Error, Kind, Result, TokenEnv};
 
 /// A secret's value. It can be used, not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl serde::Serialize for Secret {
 
 /// From a text or a number; what is neither isn't repeated in the error.
 impl<'de> serde::Deserialize<'de> for Secret {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         match serde_json::Value::deserialize(d)? {
             serde_json::Value::String(text) => Ok(Secret(text)),
             serde_json::Value::Number(number) => Ok(Secret(number.to_string())),
@@ -49,9 +49,18 @@ pub trait Secrets: Send + Sync {
     /// The value of a variable, or nothing when it is unset or empty.
     ///
     /// # Errors
-    /// Whatever keeps it from being had, as a vault that doesn't answer. Whoever needs it fails with that: it isn't
-    /// taken for unset.
-    fn get(&self, name: &TokenEnv) -> crate::Result<Option<Secret>>;
+    /// Whatever keeps it from being had, as a vault that doesn't answer. Whoever needs it fails with `Unavailable`,
+    /// of which that is the cause: it isn't taken for unset.
+    fn get(&self, name: &TokenEnv) -> Result<Option<Secret>>;
+}
+
+/// The value of a variable, for whoever works for somebody else: what keeps it from being had is the error's cause,
+/// which isn't shown to her.
+pub(crate) fn had(secrets: &dyn Secrets, name: &TokenEnv) -> Result<Option<Secret>> {
+    secrets.get(name).map_err(|cause| {
+        let message = format!("the variable `{name}` can't be had; try again");
+        Error::new(Kind::Unavailable, message).because(cause)
+    })
 }
 
 /// No secrets at all.
@@ -59,14 +68,14 @@ pub trait Secrets: Send + Sync {
 pub struct NoSecrets;
 
 impl Secrets for NoSecrets {
-    fn get(&self, _: &TokenEnv) -> crate::Result<Option<Secret>> {
+    fn get(&self, _: &TokenEnv) -> Result<Option<Secret>> {
         Ok(None)
     }
 }
 
 /// Secrets that are held in memory.
 impl Secrets for BTreeMap<String, Secret> {
-    fn get(&self, name: &TokenEnv) -> crate::Result<Option<Secret>> {
+    fn get(&self, name: &TokenEnv) -> Result<Option<Secret>> {
         Ok(BTreeMap::get(self, name.as_str()).filter(|s| !s.0.is_empty()).cloned())
     }
 }

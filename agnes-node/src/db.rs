@@ -12,7 +12,7 @@ use agnes_core::binding::{
 };
 use agnes_core::connector::Connector;
 use agnes_core::value::Value;
-use agnes_core::{Agnes as Core, NoProgress, Progress, WorkerProgram};
+use agnes_core::{Agnes as Core, NoProgress, Progress, Secret, SourceName, WorkerProgram};
 use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 use serde::Serialize;
@@ -216,6 +216,7 @@ impl Agnes {
     ) -> Promised {
         let progress = options.and_then(|options| options.progress);
         self.told_with(env, progress, move |agnes, progress| {
+            let source = SourceName::parse(source)?;
             let files = files_of(paths.map(Json::from), files.unwrap_or_default())?;
             let connector: Box<dyn Connector> = match (files, run) {
                 (Some(files), _) => Box::new(files),
@@ -288,7 +289,7 @@ impl Agnes {
     /// A session over what the owner of a token may see: a personal one, or that of a session.
     #[napi(ts_return_type = "Promise<Session>")]
     pub fn as_token(&self, env: Env, token: String) -> Promised {
-        self.session_of(env, Whose::Token(token))
+        self.session_of(env, Whose::Token(Secret::new(token)))
     }
 
     /// Runs a query over everything that is published now; see `Session.sql`.

@@ -32,24 +32,21 @@ pub struct Rows {
     ends: Ends,
 }
 
-/// What ends a statement: any of these.
+/// What ends a statement: its rows are closed, or any of the others.
 #[derive(Clone)]
-pub(crate) struct Ends(Arc<[Arc<AtomicBool>]>);
+pub(crate) struct Ends {
+    closed: Arc<AtomicBool>,
+    others: [Arc<AtomicBool>; 3],
+}
 
 impl Ends {
-    /// One of its own, and these.
     pub(crate) fn of(others: [Arc<AtomicBool>; 3]) -> Ends {
-        Ends([Arc::default()].into_iter().chain(others).collect())
+        Ends { closed: Arc::default(), others }
     }
 
     pub(crate) fn stop(&self) -> Stop {
-        let Ends(ends) = self.clone();
-        Stop::asking(move || ends.iter().any(|end| end.load(Ordering::SeqCst)))
-    }
-
-    /// Ends it.
-    fn end(&self) {
-        self.0.iter().take(1).for_each(|own| own.store(true, Ordering::SeqCst));
+        let Ends { closed, others } = self.clone();
+        Stop::asking(move || others.iter().chain([&closed]).any(|end| end.load(Ordering::SeqCst)))
     }
 }
 
@@ -90,7 +87,7 @@ impl Rows {
     /// Lets go of them, and ends the statement.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close(&self, env: Env) -> Promised {
-        self.ends.end();
+        self.ends.closed.store(true, Ordering::SeqCst);
         // What is known of them stays known.
         self.truncated();
         let (reader, readers) = (self.reader.clone(), self.readers.clone());

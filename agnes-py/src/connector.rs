@@ -6,6 +6,7 @@ use agnes_core::binding::{Busy, extract_by};
 use agnes_core::connector::{Connector, ConnectorReport, Job as CoreJob};
 use agnes_core::metadata::{Address, MetadataProvider, TableMetadata};
 use agnes_core::sync::ConnectorType;
+use agnes_core::{Error, Kind};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyMapping};
@@ -106,7 +107,13 @@ impl MetadataProvider for PyProvider {
 /// A variable of a mapping, as `os.environ` is; none where it isn't there.
 pub(crate) fn variable(mapping: &Py<PyMapping>, name: &str) -> agnes_core::Result<Option<String>> {
     call(|py| match mapping.bind(py).get_item(name) {
-        Ok(value) => Ok(value.extract().map(Some)?),
+        Ok(value) => match value.extract() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => {
+                let message = format!("the variable `{name}` is no string");
+                Err(Error::new(Kind::Invalid, message).into())
+            }
+        },
         Err(raised) if raised.is_instance_of::<PyKeyError>(py) => Ok(None),
         Err(raised) => Err(raised.into()),
     })

@@ -11,7 +11,9 @@ use agnes_core::binding::{
     files,
 };
 use agnes_core::connector::Connector;
-use agnes_core::{Agnes as CoreAgnes, ExtractWriter, NoProgress, Progress, WorkerProgram};
+use agnes_core::{
+    Agnes as CoreAgnes, ExtractWriter, NoProgress, Progress, Secret, SourceName, WorkerProgram,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 use serde::Serialize;
@@ -187,6 +189,7 @@ impl Agnes {
         progress: Option<Py<PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> Told {
+        let source = SourceName::parse(source)?;
         let tables = data.cast::<PyMapping>().ok();
         let extracts = tables.is_none() && data.hasattr("extract")?;
         let paths = (tables.is_none() && !extracts).then(|| json(data)).transpose()?;
@@ -206,7 +209,7 @@ impl Agnes {
                 (None, None) => Box::new(PyConnector(data.clone().unbind())),
             };
         self.told_with(py, progress, |agnes, progress| {
-            agnes.ingest(source, connector.as_ref(), progress)
+            agnes.ingest(&source, connector.as_ref(), progress)
         })
     }
 
@@ -252,7 +255,7 @@ impl Agnes {
 
     /// A session over what the owner of a token may see: a personal one, or that of a session.
     fn as_token(&self, py: Python<'_>, token: String) -> Result<Session> {
-        self.session_of(py, Whose::Token(token))
+        self.session_of(py, Whose::Token(Secret::new(token)))
     }
 
     /// Runs a query over everything that is published now; see `Session.sql`.

@@ -44,8 +44,9 @@ fn class(kind: Kind) -> String {
 /// The exception of an error. An exception that Python code had raised is its cause; one of Agnes' own, and what
 /// ends a program, as `KeyboardInterrupt`, come out as they are.
 fn raise(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<PyErr>());
-    if let Some(raised) = source
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let raised = causes.filter_map(|cause| cause.downcast_ref::<PyErr>()).next();
+    if let Some(raised) = raised
         && (is_ours(raised.value(py))? || !raised.is_instance_of::<PyException>(py))
     {
         return Ok(raised.clone_ref(py));
@@ -55,9 +56,9 @@ fn raise(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         context.set_item(key.as_str(), value)?;
     }
     let class = py.import("agnes.errors")?.getattr(class(error.kind()))?;
-    let raised = PyErr::from_value(class.call1((error.message(), context))?);
-    raised.set_cause(py, source.map(|cause| cause.clone_ref(py)));
-    Ok(raised)
+    let error = PyErr::from_value(class.call1((error.message(), context))?);
+    error.set_cause(py, raised.map(|cause| cause.clone_ref(py)));
+    Ok(error)
 }
 
 /// An exception of Python code that the core has called, as an error of the core's. One of Agnes' own

@@ -58,6 +58,12 @@ test('a decision says why', () =>
     const explained = await db.explain(BOB, 'airports')
     assert.deepEqual([explained.allowed, explained.published], [false, true])
     assert.deepEqual((await db.whoCan('airports')).able.map((one) => one.email), [ADA])
+    // Nobody makes one up, and nobody changes who decides.
+    for (const key of Object.getOwnPropertySymbols(db)) {
+      assert.throws(() => new agnes.Decision(key, '{"allowed":true,'))
+      assert.throws(() => { db[key] = () => '{"allowed":true,' }, TypeError)
+    }
+    assert.equal(Object.freeze(db).decide(BOB, 'table:airports').allowed, false)
     for (const [email, resource] of [['nobody@example.com', 'table:airports'], [ADA, 'airports'], [42, 'table:x'], []]) {
       assert.throws(() => db.decide(email, resource), agnes.AgnesError)
     }

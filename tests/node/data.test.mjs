@@ -333,7 +333,7 @@ test('the configuration may be a file with variables', async () => {
   await rejects(agnes.open(path.join(at, 'data'), { config: instance, secrets: sealed }), 'Contract', /sealed/)
   // Nor is one that fails later taken for a variable that isn't set.
   const later = await agnes.open(path.join(at, 'data'), { secrets: sealed })
-  await rejects(later.asToken('a.b.c'), 'Contract', /sealed/)
+  await rejects(later.asToken('a.b.c'), 'Unavailable', /can't be had/)
   await later.close()
   const endless = {}
   endless.query = endless

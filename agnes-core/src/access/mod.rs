@@ -245,12 +245,11 @@ impl Access {
         secret.is_some_and(|secret| secret.expose().len() < SIGNING_KEY_MIN)
     }
 
-    /// The scheduler's secret, if there is one that is long enough. While it can't be had nobody is the scheduler,
-    /// and all others come in as before.
-    fn scheduler_secret(&self) -> Option<Secret> {
-        let name = crate::TokenEnv::parse("SCHEDULER_API_TOKEN").ok()?;
-        let secret = self.secrets.get(&name).ok().flatten()?;
-        (secret.expose().len() >= SCHEDULER_SECRET_MIN).then_some(secret)
+    /// The scheduler's secret, if there is one that is long enough.
+    fn scheduler_secret(&self) -> Result<Option<Secret>> {
+        let name = crate::TokenEnv::parse("SCHEDULER_API_TOKEN")?;
+        let secret = crate::secret::had(&*self.secrets, &name)?;
+        Ok(secret.filter(|secret| secret.expose().len() >= SCHEDULER_SECRET_MIN))
     }
 
     /// Leave to change things, for those who may.

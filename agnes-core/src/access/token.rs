@@ -123,11 +123,25 @@ impl Access {
     /// # Errors
     /// `Denied` with the reason under [`Key::Reason`]: `invalid`, `user_not_found`,
     /// `deactivated`, and for personal tokens `unknown`, `revoked`, `expired`, `mismatch`.
-    /// `Unavailable` when the signing key can't be read.
+    /// `Unavailable` when the signing key can't be read, or the scheduler's secret, which a token that is nobody's
+    /// may be.
     pub fn authenticate(&self, token: &str, from: Option<&str>) -> Result<Principal> {
-        if let Some(scheduler) = self.scheduler(token)? {
+        let secret = self.scheduler_secret();
+        if let Ok(Some(secret)) = &secret
+            && let Some(scheduler) = self.scheduler(secret, token)?
+        {
             return Ok(scheduler);
         }
+        match (self.bearer(token, from), secret) {
+            (Err(error), Err(unknown)) if error.context(Key::Reason) == Some("invalid") => {
+                Err(unknown)
+            }
+            (who, _) => who,
+        }
+    }
+
+    /// Who brings the token of a session, or a personal one.
+    fn bearer(&self, token: &str, from: Option<&str>) -> Result<Principal> {
         let invalid = || refused("invalid", "the token is invalid or has expired");
         let claims = self.key()?.verify(token).ok_or_else(invalid)?;
         let id =
@@ -191,8 +205,7 @@ impl Access {
     }
 
     /// The scheduler, if this is its secret.
-    fn scheduler(&self, token: &str) -> Result<Option<Principal>> {
-        let Some(secret) = self.scheduler_secret() else { return Ok(None) };
+    fn scheduler(&self, secret: &Secret, token: &str) -> Result<Option<Principal>> {
         // Of one length, so that nothing is learned from how long it takes.
         let (a, b) = (sha256(token), sha256(secret.expose()));
         if !bool::from(a.as_bytes().ct_eq(b.as_bytes())) {
@@ -420,7 +433,7 @@ pub(crate) fn signing_key(
 ) -> Result<jwt::Key> {
     let unusable = || Error::internal("the signing key can't be used");
     let name = crate::TokenEnv::parse("JWT_SECRET_KEY")?;
-    if let Some(secret) = secrets.get(&name)? {
+    if let Some(secret) = crate::secret::had(secrets, &name)? {
         return jwt::Key::new(secret.expose().as_bytes()).ok_or_else(unusable);
     }
     let text = match std::fs::read_to_string(file) {

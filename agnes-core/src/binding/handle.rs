@@ -26,16 +26,16 @@ pub fn count_forks() {
 
 /// The process in which something was made.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin(usize);
+pub(super) struct Origin(usize);
 
 impl Origin {
     /// This process.
-    pub fn here() -> Origin {
+    pub(super) fn here() -> Origin {
         Origin(FORKS.load(Ordering::Relaxed))
     }
 
     /// Whether it is this one, and not one that this was forked off.
-    pub fn is_here(self) -> bool {
+    pub(super) fn is_here(self) -> bool {
         self.0 == FORKS.load(Ordering::Relaxed)
     }
 
@@ -43,7 +43,7 @@ impl Origin {
     ///
     /// # Errors
     /// `Invalid` where it wasn't.
-    pub fn check(self, name: &str) -> Result<()> {
+    pub(super) fn check(self, name: &str) -> Result<()> {
         match self.is_here() {
             true => Ok(()),
             false => Err(Error::new(

@@ -11,7 +11,8 @@ mod session;
 mod writing;
 
 pub use fault::Fault;
-pub use handle::{Along, Handle, Mine, Origin, count_forks};
+use handle::Origin;
+pub use handle::{Along, Handle, Mine, count_forks};
 pub use opening::{GivenConfig, Opened, Opening, Variables, files};
 pub use operator::{Operator, Refreshed};
 pub use progress::ToldProgress;

@@ -92,9 +92,12 @@ impl Opening {
         let variables = self.variables;
         let failed = RefCell::new(None);
         let variable = |name: &str| {
+            if failed.borrow().is_some() {
+                return None;
+            }
             let asked = variables.as_ref().map_or(Ok(None), |variables| variables(name));
             asked.unwrap_or_else(|failure| {
-                failed.borrow_mut().get_or_insert(failure);
+                failed.replace(Some(failure));
                 None
             })
         };

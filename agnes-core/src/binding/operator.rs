@@ -14,13 +14,12 @@ use crate::access::{
 };
 #[cfg(feature = "conformance")]
 use crate::conformance::{ExtractCheck, check_extract};
-use crate::connector::Connector;
 use crate::extract::WriteMode;
 use crate::metadata::{MetadataStatus, Outcome, Refresh, Which as WhichMetadata};
 use crate::metric::{Metric, MetricCheck, MetricImport};
 use crate::orchestrator::{RebuildPlan, RebuildReport};
 use crate::profile::ProfileReport;
-use crate::registry::{Adoption, Declaration, IngestReport, RegisteredTable};
+use crate::registry::{Adoption, Declaration, RegisteredTable};
 use crate::sync::{SyncPlan, SyncReport, Which};
 use crate::{
     Agnes, ExtractWriter, NoProgress, Progress, Result, Secret, SourceName, TableId, ViewName,
@@ -217,16 +216,6 @@ pub enum Refreshed {
 /// Extracts, the registry, and what is known of tables.
 #[allow(clippy::missing_errors_doc, reason = "all fail in the ways that `Operator` tells")]
 impl Operator<'_> {
-    /// As [`Agnes::ingest`].
-    pub fn ingest(
-        &self,
-        source: &str,
-        connector: &dyn Connector,
-        progress: &dyn Progress,
-    ) -> Result<IngestReport> {
-        self.0.ingest(&SourceName::parse(source)?, connector, progress)
-    }
-
     /// Begins to write the extract of a source, as [`Writing::begin`].
     pub fn extract_writer(&self, source: &str, mode: &str, busy: Busy) -> Result<Writing> {
         let (source, mode) = (SourceName::parse(source)?, WriteMode::of(mode)?);

@@ -59,7 +59,7 @@ impl Reading {
     /// # Errors
     /// What the statement says.
     pub fn bytes(&mut self) -> Result<Option<Vec<u8>>> {
-        let batch = self.batch()?;
+        let batch = self.some(usize::MAX)?;
         let Some(writer) = &mut self.writer else { return Ok(None) };
         let written = match &batch {
             Some(batch) => writer.write(batch),
@@ -79,7 +79,7 @@ impl Reading {
     /// What the statement says.
     pub fn all_bytes(&mut self) -> Result<Vec<u8>> {
         let Some(mut writer) = self.writer.take() else { return Ok(Vec::new()) };
-        while let Some(batch) = self.batch()? {
+        while let Some(batch) = self.some(usize::MAX)? {
             writer.write(&batch).map_err(error_of_rows)?;
         }
         writer.into_inner().map_err(error_of_rows)

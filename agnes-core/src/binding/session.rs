@@ -9,7 +9,7 @@ use crate::manifest::Manifest;
 use crate::metric::Metric;
 use crate::profile::Profile;
 use crate::query::{Order, QueryOptions, Reader, Scan, Stop};
-use crate::{Agnes, ColumnName, Result, Session, ViewName};
+use crate::{Agnes, ColumnName, Result, Secret, Session, ViewName};
 
 /// Whose session it is to be.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub enum Whose {
     /// That of the user with this address.
     User(String),
     /// That of the owner of this token.
-    Token(String),
+    Token(Secret),
 }
 
 /// A session, and the folder that it is of.
@@ -91,7 +91,7 @@ impl OpenSession {
         let principal = match whose {
             Whose::Operator => Principal::Operator,
             Whose::User(email) => agnes.access()?.principal_of(&Email::parse(email)?)?,
-            Whose::Token(token) => agnes.access()?.authenticate(&token, None)?,
+            Whose::Token(token) => agnes.access()?.authenticate(token.expose(), None)?,
         };
         let session = Arc::new(agnes.session_for(&principal)?);
         Ok(OpenSession { session, agnes })

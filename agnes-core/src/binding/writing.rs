@@ -58,7 +58,7 @@ fn at_work() -> Error {
 
 impl Writing {
     /// Goes on with a writer.
-    pub fn of(writer: ExtractWriter, busy: Busy) -> Writing {
+    pub(super) fn of(writer: ExtractWriter, busy: Busy) -> Writing {
         Writing { writer: Mutex::new(Some(writer)), busy, origin: Origin::here() }
     }
 
@@ -71,9 +71,9 @@ impl Writing {
         Ok(Writing::of(writer, busy))
     }
 
-    fn locked(&self) -> Result<MutexGuard<'_, Option<ExtractWriter>>> {
+    fn locked(&self, busy: Busy) -> Result<MutexGuard<'_, Option<ExtractWriter>>> {
         self.origin.check("the writer")?;
-        match (self.writer.try_lock(), self.busy) {
+        match (self.writer.try_lock(), busy) {
             (Ok(writer), _) => Ok(writer),
             (Err(TryLockError::Poisoned(writer)), _) => Ok(writer.into_inner()),
             (Err(TryLockError::WouldBlock), Busy::Refuse) => Err(at_work()),
@@ -89,15 +89,12 @@ impl Writing {
     /// `Invalid` when it was finished or given up, or was begun before this process was forked off; as [`Busy`]; and
     /// whatever `work` says.
     pub fn with<T>(&self, work: impl FnOnce(&mut ExtractWriter) -> Result<T>) -> Result<T> {
-        work(self.locked()?.as_mut().ok_or_else(finished)?)
+        work(self.locked(self.busy)?.as_mut().ok_or_else(finished)?)
     }
 
     /// The writer, out of everybody's hands; none where it was finished or given up.
-    ///
-    /// # Errors
-    /// As [`Writing::with`].
-    pub fn take(&self) -> Result<Option<ExtractWriter>> {
-        Ok(self.locked()?.take())
+    fn take(&self, busy: Busy) -> Result<Option<ExtractWriter>> {
+        Ok(self.locked(busy)?.take())
     }
 
     /// Checks, flushes and publishes what was written.
@@ -105,7 +102,7 @@ impl Writing {
     /// # Errors
     /// As [`Writing::with`], and as [`ExtractWriter::finish`].
     pub fn finish(&self) -> Result<WriteReport> {
-        self.take()?.ok_or_else(finished)?.finish()
+        self.take(self.busy)?.ok_or_else(finished)?.finish()
     }
 
     /// Gives it up: the extract stays as it was.
@@ -113,7 +110,7 @@ impl Writing {
     /// # Errors
     /// As [`Writing::with`].
     pub fn abandon(&self) -> Result<()> {
-        self.take().map(drop)
+        self.take(self.busy).map(drop)
     }
 
     /// Whether it can still be written with.
@@ -121,16 +118,13 @@ impl Writing {
     /// # Errors
     /// `Invalid` as [`Writing::with`], but for one that was finished or given up.
     pub fn is_open(&self) -> Result<bool> {
-        Ok(self.locked()?.is_some())
+        Ok(self.locked(self.busy)?.is_some())
     }
 
     /// What it is, for people: its source, or what became of it.
     pub fn shown(&self) -> String {
-        match self.writer.try_lock().map(|w| w.as_ref().map(|w| w.source().to_string())) {
-            Ok(Some(source)) => source,
-            Ok(None) => "finished".to_string(),
-            Err(_) => "at work".to_string(),
-        }
+        let Ok(writer) = self.locked(Busy::Refuse) else { return "at work".to_string() };
+        writer.as_ref().map_or_else(|| "finished".to_string(), |of| of.source().to_string())
     }
 }
 
@@ -168,8 +162,8 @@ pub fn extract_by(
         now: job.now,
         writing: writing.clone(),
     });
-    // Nobody goes on with it, whatever the code has kept.
-    let writer = writing.take();
+    // Nobody goes on with it, whatever the code has kept: a thread of its own has written its table by then.
+    let writer = writing.take(Busy::Wait);
     done?;
     // Without one it was finished, or given up, by the code itself.
     writer?.map_or_else(|| Ok(ConnectorReport::default()), ExtractWriter::finish_for_connector)

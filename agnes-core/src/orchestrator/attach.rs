@@ -225,18 +225,17 @@ pub(crate) fn resolve(
 ) -> Result<Attach> {
     let rule = policy.allow(source, row)?;
     let token = row.token_env.as_ref().map(|name| {
-        let unset = || {
-            Error::new(
-                Kind::Unavailable,
-                format!(
-                    "`{source}` can't attach `{}`: the token variable `{name}` is unset or empty; \
-                     set it and try again",
-                    row.alias
-                ),
-            )
+        let fails = |why: &str| {
+            let message = format!(
+                "`{source}` can't attach `{}`: the token variable `{name}` {why} and try again",
+                row.alias
+            );
+            Error::new(Kind::Unavailable, message).with(Key::Source, source)
         };
-        let had = secrets.get(name).and_then(|token| token.ok_or_else(unset));
-        had.map_err(|error| error.with(Key::Source, source))
+        // What a vault says isn't told to whoever asks for rows.
+        let token = secrets.get(name);
+        let token = token.map_err(|cause| fails("can't be had; wait").because(cause))?;
+        token.ok_or_else(|| fails("is unset or empty; set it"))
     });
     let token = token.transpose()?;
     let statements = sql::attach_remote(

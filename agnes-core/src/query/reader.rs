@@ -189,7 +189,7 @@ impl RecordBatchReader for Stream {
 }
 
 /// What a reader of rows says is wrong: what a statement has said, as it said it.
-pub fn error_of_rows(error: ArrowError) -> Error {
+pub(crate) fn error_of_rows(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(source) => match source.downcast::<Error>() {
             Ok(error) => *error,

@@ -188,12 +188,13 @@ fn a_vault_that_fails_is_heard() {
         Agnes::open_with(place.data(), settings, components).unwrap()
     };
     for (secrets, why) in [
-        (Arc::new(Sealed) as Arc<dyn agnes_core::Secrets>, "the vault is sealed"),
+        (Arc::new(Sealed("FAR")) as Arc<dyn agnes_core::Secrets>, "`FAR_TOKEN` can't be had"),
         (Arc::new(agnes_core::NoSecrets), "`FAR_TOKEN` is unset or empty"),
     ] {
         let agnes = open(secrets);
         let report = rebuild(&agnes);
-        assert!(left_out(&report).contains(why), "{}", left_out(&report));
+        let told = left_out(&report);
+        assert!(told.contains(why) && !told.contains("sealed"), "{told}");
         assert_eq!(query(&agnes, "FROM local"), "1");
     }
 }

@@ -216,11 +216,14 @@ pub fn snapshot(
     found
 }
 
-/// A vault that doesn't answer.
-pub struct Sealed;
+/// A vault that doesn't answer, for the variables whose names begin so.
+pub struct Sealed(pub &'static str);
 
 impl agnes_core::Secrets for Sealed {
-    fn get(&self, _: &agnes_core::TokenEnv) -> agnes_core::Result<Option<agnes_core::Secret>> {
-        Err(agnes_core::Error::new(agnes_core::Kind::Unavailable, "the vault is sealed"))
+    fn get(&self, name: &agnes_core::TokenEnv) -> agnes_core::Result<Option<agnes_core::Secret>> {
+        match name.as_str().starts_with(self.0) {
+            true => Err(agnes_core::Error::new(agnes_core::Kind::Contract, "the vault is sealed")),
+            false => Ok(None),
+        }
     }
 }

@@ -170,7 +170,7 @@ fn the_key_stays_and_is_nobody_elses() {
 #[test]
 fn a_vault_that_fails_makes_no_key() {
     let place = Place::new();
-    let components = Components { secrets: Arc::new(Sealed), ..Components::default() };
+    let components = Components { secrets: Arc::new(Sealed("JWT")), ..Components::default() };
     let agnes = Agnes::open_with(place.data(), Settings::default(), components).unwrap();
     let access = agnes.access().unwrap();
     let ada = access.admin(OPERATOR).unwrap().add_user(email("ada@example.com"), None).unwrap();
@@ -178,10 +178,31 @@ fn a_vault_that_fails_makes_no_key() {
         access.session_token(&ada.id, Default::default()).unwrap_err(),
         access.authenticate("a.b.c", None).unwrap_err(),
     ] {
-        assert_eq!(error.message(), "the vault is sealed");
+        assert_eq!(error.message(), "the variable `JWT_SECRET_KEY` can't be had; try again");
+        assert_eq!(error.kind(), Kind::Unavailable);
+        let cause = std::error::Error::source(&error).unwrap();
+        assert_eq!(cause.to_string(), "the vault is sealed");
     }
     assert!(!access.has_weak_key());
     assert!(!place.data().join("state/.jwt_secret").exists());
+}
+
+/// Nobody is told that she is nobody while the scheduler's secret can't be had; all others come in.
+#[test]
+fn a_vault_that_fails_keeps_the_scheduler_waiting_alone() {
+    let place = Place::new();
+    let components = Components { secrets: Arc::new(Sealed("SCHED")), ..Components::default() };
+    let agnes = Agnes::open_with(place.data(), Settings::default(), components).unwrap();
+    let access = agnes.access().unwrap();
+    let admin = access.admin(OPERATOR).unwrap();
+    let ada = admin.add_user(email("ada@example.com"), None).unwrap();
+    let token = access.session_token(&ada.id, Default::default()).unwrap();
+    assert_eq!(access.authenticate(token.expose(), None).unwrap(), Principal::user(ada.id.clone()));
+    let error = access.authenticate("the scheduler's secret, perhaps", None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    admin.set_active(&ada.id, false).unwrap();
+    let error = access.authenticate(token.expose(), None).unwrap_err();
+    assert_eq!(error.context(Key::Reason), Some("deactivated"), "{error}");
 }
 
 /// Whoever needs it first makes it; what others sign at that moment holds after a restart, too.

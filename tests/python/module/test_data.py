@@ -2,6 +2,8 @@
 
 import datetime
 import pathlib
+import threading
+import time
 
 import duckdb
 import pandas
@@ -237,11 +239,52 @@ def test_a_vault_that_fails_is_heard(tmp_path):
     with pytest.raises(agnes.ContractError, match="sealed") as raised:
         agnes.open(tmp_path, config=config, secrets=Vault())
     assert isinstance(raised.value.__cause__, OSError)
+    with pytest.raises(agnes.InvalidError, match="`SECONDS` is no string"):
+        agnes.open(tmp_path, config=config, secrets={"SECONDS": 5})
     # Nor is one that fails later taken for a variable that isn't set.
     with agnes.open(tmp_path, secrets=Vault()) as db:
-        with pytest.raises(agnes.ContractError, match="sealed"):
+        with pytest.raises(agnes.UnavailableError, match="can't be had") as raised:
             db.as_token("anything")
-    assert not list(tmp_path.rglob("*key*"))
+        assert "sealed" not in str(raised.value)
+        assert isinstance(raised.value.__cause__, OSError)
+
+    class Waiting(dict):
+        def __getitem__(self, name):
+            raise KeyboardInterrupt
+
+    with agnes.open(tmp_path, secrets=Waiting()) as db, pytest.raises(KeyboardInterrupt):
+        db.as_token("anything")
+
+
+def test_a_connector_keeps_no_writer(db):
+    begun = threading.Event()
+    kept = []
+
+    class Late:
+        def __arrow_c_stream__(self, requested_schema=None):
+            batch = pyarrow.record_batch({"id": [1]})
+
+            def batches():
+                begun.set()
+                time.sleep(0.3)
+                yield batch
+
+            reader = pyarrow.RecordBatchReader.from_batches(batch.schema, batches())
+            return reader.__arrow_c_stream__(requested_schema)
+
+    class Hasty:
+        def extract(self, job):
+            kept.append(job.writer)
+            self.thread = threading.Thread(target=job.writer.table, args=("late", Late()))
+            self.thread.start()
+            begun.wait()
+
+    connector = Hasty()
+    # What its thread has begun is written before the extract is finished.
+    assert [table["table"] for table in db.ingest("shop", connector)["tables"]] == ["late"]
+    connector.thread.join()
+    with pytest.raises(agnes.InvalidError, match="is finished"):
+        kept[0].finish()
 
 
 def test_what_progress_raises_comes_out_of_the_call(db):
