@@ -80,10 +80,39 @@ async function* pieces(rows, step) {
   }
 }
 
+/** Adds the rows of some columns, each as an array of its values. */
+function addArrays(found, columns) {
+  const count = columns[0]?.length ?? 0
+  for (let at = 0; at < count; at++) {
+    const row = []
+    for (let column = 0; column < columns.length; column++) row.push(columns[column][at])
+    found.push(row)
+  }
+}
+
+/** Adds the rows of some columns, each as an object with the columns' names as keys. */
+function addObjects(found, columns, names) {
+  const count = columns[0]?.length ?? 0
+  for (let at = 0; at < count; at++) {
+    const row = {}
+    for (let column = 0; column < names.length; column++) {
+      const name = names[column]
+      // To set it would make the value what the object inherits from.
+      if (name === '__proto__') Object.defineProperty(row, name, { ...OWN, value: columns[column][at] })
+      else row[name] = columns[column][at]
+    }
+    found.push(row)
+  }
+}
+
+const OWN = { writable: true, enumerable: true, configurable: true }
+
 async function all(rows, asObjects) {
   const found = []
-  for await (const some of pieces(rows, (reader) => nextRows(reader, asObjects))) {
-    for (const row of some) found.push(row)
+  const names = rows.columns
+  for await (const columns of pieces(rows, (reader) => nextRows(reader, asObjects))) {
+    if (asObjects) addObjects(found, columns, names)
+    else addArrays(found, columns)
   }
   return found
 }
@@ -93,7 +122,9 @@ Object.assign(Rows.prototype, {
     return all(this, false)
   },
   async fetchone() {
-    for await (const [row] of pieces(this, (reader) => nextRows(reader, false))) if (row) return row
+    for await (const columns of pieces(this, (reader) => nextRows(reader, false))) {
+      if (columns[0]?.length > 0) return columns.map((column) => column[0])
+    }
     return null
   },
   async toObjects() {

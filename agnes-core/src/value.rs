@@ -19,7 +19,7 @@ mod row;
 
 use serde::ser::{self, Serialize};
 
-pub use row::{Columns, type_name};
+pub use row::{Columns, Numbers, type_name};
 
 use crate::{Error, Kind, Result, Timestamp};
 

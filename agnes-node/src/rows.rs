@@ -11,7 +11,7 @@ use napi::bindgen_prelude::{Buffer, Env, External, ToNapiValue};
 use napi_derive::napi;
 
 use crate::call::{Promised, promise};
-use crate::value::Records;
+use crate::value::Batch;
 
 /// How many rows are made values of at a time: nothing else runs meanwhile.
 const ROWS_A_TURN: usize = 4096;
@@ -149,14 +149,14 @@ pub fn all_bytes(env: Env, reading: &External<Open>) -> Promised {
     reading.does(env, Reading::all_bytes, Buffer::from)
 }
 
-/// The next rows, as arrays or as objects; null at the end.
+/// The columns of the next rows, which can be the keys of objects where `as_objects` says so; null at the end.
 #[napi(skip_typescript)]
 pub fn next_rows(env: Env, reading: &External<Open>, as_objects: bool) -> Promised {
     let some = move |reading: &mut Reading| {
-        let names = as_objects.then(|| reading.keys()).transpose()?;
-        Ok(reading.some(ROWS_A_TURN)?.map(|batch| Records { batch, names }))
+        as_objects.then(|| reading.keys()).transpose()?;
+        reading.some(ROWS_A_TURN)
     };
-    reading.does(env, some, |records| records)
+    reading.does(env, some, |rows| rows.map(Batch))
 }
 
 /// Ends the reading.

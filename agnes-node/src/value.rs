@@ -4,10 +4,12 @@
 use std::ptr;
 
 use agnes_core::query::Parameter;
-use agnes_core::value::{Columns, Value};
+use agnes_core::value::{Columns, Numbers, Value};
 use agnes_core::{Error, Kind, Timestamp};
 use arrow::record_batch::RecordBatch;
-use napi::bindgen_prelude::{BigInt, Buffer, FromNapiValue, ToNapiValue, TypeName, Uint8Array};
+use napi::bindgen_prelude::{
+    BigInt, BigInt64Array, Buffer, Float64Array, FromNapiValue, ToNapiValue, TypeName, Uint8Array,
+};
 use napi::{JsDate, PropertyAttributes, Status, ValueType, check_status, sys, type_of};
 
 use crate::call::raised;
@@ -24,30 +26,22 @@ impl ToNapiValue for Told {
     }
 }
 
-/// Rows as arrays of values, or as objects with the columns' names as keys.
-pub(crate) struct Records {
-    pub(crate) batch: RecordBatch,
-    pub(crate) names: Option<Vec<String>>,
-}
+/// Rows, column by column: numbers in one piece, and arrays of other values. `rows.js` makes rows of them, since a
+/// call from here for each property of each row takes several times as long.
+pub(crate) struct Batch(pub(crate) RecordBatch);
 
-impl ToNapiValue for Records {
-    unsafe fn to_napi_value(env: sys::napi_env, records: Self) -> napi::Result<sys::napi_value> {
-        let columns = Columns::of(&records.batch).map_err(raised)?;
-        let names = records.names.iter().flatten();
-        let keys = names.map(|name| Ok((name.as_str(), js(env, name.as_str())?)));
-        let keys = keys.collect::<napi::Result<Vec<_>>>()?;
-        let count = records.batch.num_rows();
-        let rows = (0..count).map(|row| {
-            let values = columns.row(row).map_err(raised)?;
-            match records.names {
-                None => array(env, values.len(), values.into_iter().map(|value| made(env, value))),
-                Some(_) => {
-                    let entries = keys.iter().zip(values);
-                    object(env, entries.map(|((name, key), of)| Ok((*name, *key, made(env, of)?))))
-                }
+impl ToNapiValue for Batch {
+    unsafe fn to_napi_value(env: sys::napi_env, batch: Self) -> napi::Result<sys::napi_value> {
+        let columns = Columns::of(&batch.0).map_err(raised)?;
+        let column = |at| match columns.numbers(at) {
+            Some(Numbers::Floats(numbers)) => js(env, Float64Array::from(numbers.to_vec())),
+            Some(Numbers::Longs(numbers)) => js(env, BigInt64Array::from(numbers.to_vec())),
+            None => {
+                let values = columns.values(at).map(|value| made(env, value.map_err(raised)?));
+                array(env, batch.0.num_rows(), values)
             }
-        });
-        array(env, count, rows)
+        };
+        array(env, columns.count(), (0..columns.count()).map(column))
     }
 }
 
@@ -72,15 +66,15 @@ fn array(
     Ok(array)
 }
 
-/// An object of these entries, each under a key that was made of its name.
-fn object<'a>(
+/// An object of these entries.
+fn object(
     env: sys::napi_env,
-    entries: impl Iterator<Item = napi::Result<(&'a str, sys::napi_value, sys::napi_value)>>,
+    entries: impl Iterator<Item = (String, Value)>,
 ) -> napi::Result<sys::napi_value> {
     let mut object = ptr::null_mut();
     check_status!(unsafe { sys::napi_create_object(env, &mut object) })?;
-    for entry in entries {
-        let (name, key, value) = entry?;
+    for (name, value) in entries {
+        let (key, value) = (js(env, name.as_str())?, made(env, value)?);
         if name == "__proto__" {
             // To set it would make the value what the object inherits from.
             define(env, object, key, value)?;
@@ -128,11 +122,7 @@ fn made(env: sys::napi_env, value: Value) -> napi::Result<sys::napi_value> {
         Value::List(items) => {
             array(env, items.len(), items.into_iter().map(|item| made(env, item)))
         }
-        Value::Map(entries) => {
-            let (names, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-            let entries = names.iter().map(String::as_str).zip(values);
-            object(env, entries.map(|(name, value)| Ok((name, js(env, name)?, made(env, value)?))))
-        }
+        Value::Map(entries) => object(env, entries.into_iter()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
@@ -95,10 +96,56 @@ impl<'a> Columns<'a> {
         self.0.iter().map(|column| column.value(row)).collect()
     }
 
+    /// How many columns there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The values of a column, which is there, row by row.
+    pub fn values(&self, column: usize) -> impl Iterator<Item = Result<Value>> {
+        let column = self.0.get(column);
+        column.into_iter().flat_map(|of| (0..of.array.len()).map(|row| of.value(row)))
+    }
+
+    /// The values of a column at once, where they are plain numbers and none is missing.
+    pub fn numbers(&self, column: usize) -> Option<Numbers> {
+        let array = self.0.get(column)?.array;
+        if array.null_count() > 0 {
+            return None;
+        }
+        match array.data_type() {
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::Float16
+            | DataType::Float32
+            | DataType::Float64 => {
+                let numbers = arrow::compute::cast(array, &DataType::Float64).ok()?;
+                Some(Numbers::Floats(numbers.as_primitive::<Float64Type>().values().clone()))
+            }
+            DataType::Int64 => {
+                Some(Numbers::Longs(array.as_primitive::<Int64Type>().values().clone()))
+            }
+            _ => None,
+        }
+    }
+
     /// The values of a row as a person reads them.
     pub fn texts(&self, row: usize) -> Vec<String> {
         self.0.iter().map(|column| column.shown(row)).collect()
     }
+}
+
+/// The values of a column of numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// Of at most 32 bits, or with a fraction: [`Value::Integer`] and [`Value::Float`].
+    Floats(ScalarBuffer<f64>),
+    /// Of 64 bits: [`Value::Long`].
+    Longs(ScalarBuffer<i64>),
 }
 
 /// One column, or what it is made of.
