@@ -13,6 +13,13 @@ if sys.version_info >= (3, 11):
     from typing import NotRequired
 elif TYPE_CHECKING:
     from typing_extensions import NotRequired
+else:
+
+    class NotRequired:
+        """For whoever reads the types of a Python that doesn't know it."""
+
+        def __class_getitem__(cls, kind):
+            return kind
 
 
 class ErrorReport(TypedDict):

@@ -152,6 +152,7 @@ def test_rows_are_read_by_packages_that_let_go_of_the_interpreter(db):
     assert db.sql("FROM totals").fetchall() == [(499999999500000000,)]
 
 
+ENDLESS = "SELECT max(a.range * b.range) FROM range(1e6::BIGINT) a, range(1e6::BIGINT) b"
 HANDLED = """
 import agnes, signal, threading, os
 import pyarrow
@@ -160,9 +161,16 @@ def alarm(*_): raise Alarm("rings")
 signal.signal(signal.SIGALRM, alarm)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 db = agnes.open({folder!r})
+# What it imports, it has.
+pyarrow.table(db.sql("SELECT 1"))
 signal.setitimer(signal.ITIMER_REAL, 0.5)
 try:
-    {read}
+    try:
+        {read}
+    except pyarrow.ArrowException:
+        print("pyarrow's", end=" ")
+    for _ in range(1000):
+        pass
 except Alarm as raised:
     print(raised)
 """
@@ -170,12 +178,12 @@ except Alarm as raised:
 
 @pytest.mark.parametrize("read", ["pyarrow.table(rows)", "rows.fetchall()"])
 def test_whatever_a_signals_handler_raises_is_raised_once(tmp_path, read):
-    sql = "SELECT max(a.range * b.range) FROM range(1e6::BIGINT) a, range(1e6::BIGINT) b"
-    read = f"rows = db.sql({sql!r}); {read}"
+    read = f"rows = db.sql({ENDLESS!r}); {read}"
     program = HANDLED.format(folder=str(tmp_path), read=read)
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "rings\n" and done.returncode == 0, done.stderr
+    # A package that reads by itself may say first that its rows have ended, in its own words.
+    assert done.stdout.removeprefix("pyarrow's ") == "rings\n" and done.returncode == 0, done.stderr
 
 
 def test_errors_say_what_to_do(published):
@@ -242,17 +250,27 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.parametrize("read", ["", ".fetchall()", ".to_polars()", ".to_arrow()"])
+READS = ["rows.fetchall()", "rows.to_polars()", "rows.to_arrow()", "pyarrow.table(rows)", "polars.DataFrame(rows)"]
+
+
+@pytest.mark.parametrize("read", READS)
 def test_ctrl_c_ends_a_statement(tmp_path, read):
     program = f"""
-import agnes, sys
+import agnes, polars, pyarrow
 db = agnes.open({str(tmp_path)!r})
-query = "SELECT max(a.range * b.range) FROM range(1e6::BIGINT) a, range(1e6::BIGINT) b"
+rows = db.sql("SELECT 1")
+# What it imports, it has.
+{read}
 print("begun", flush=True)
 try:
-    rows = db.sql(query){read}
-    import pyarrow
-    pyarrow.table(rows)
+    rows = db.sql({ENDLESS!r})
+    try:
+        {read}
+    # A package that reads by itself may say first that its rows have ended, in its own words.
+    except (pyarrow.ArrowException, polars.exceptions.ComputeError) as error:
+        assert {read!r} in ("pyarrow.table(rows)", "polars.DataFrame(rows)"), error
+    for _ in range(1000):
+        pass
 except KeyboardInterrupt:
     print("interrupted", db.sql("SELECT 42").fetchone()[0], flush=True)
 """
