@@ -450,9 +450,17 @@ impl TableId {
 }
 
 impl ResourceType {
+    /// How the type of tables is written.
+    pub(crate) const TABLE: &str = "table";
+
     /// The type of tables.
     pub fn table() -> Self {
-        ResourceType("table".into())
+        ResourceType(Self::TABLE.into())
+    }
+
+    /// Whether it is the type of tables.
+    pub(crate) fn is_table(&self) -> bool {
+        self.as_str().eq_ignore_ascii_case(Self::TABLE)
     }
 }
 

@@ -9,9 +9,6 @@ use crate::{Error, Kind, Result, TableId};
 /// The most bytes of the id of a resource that is no table.
 pub const RESOURCE_ID_MAX: usize = 256;
 
-/// The type of tables.
-const TABLE: &str = "table";
-
 /// Something that a group may be granted: a type and an id, as in `table:orders`.
 ///
 /// **Invariants**: the id of a table is a [`TableId`] and compares without case; any other has
@@ -45,7 +42,7 @@ impl Resource {
     /// # Errors
     /// `Invalid` when the id can't be one of that type.
     pub fn new(kind: ResourceType, id: &str) -> Result<Self> {
-        if kind.as_str().eq_ignore_ascii_case(TABLE) {
+        if kind.is_table() {
             return TableId::parse(id).map(Resource::table);
         }
         if id.trim().is_empty() || id.len() > RESOURCE_ID_MAX || id.chars().any(char::is_control) {
@@ -77,7 +74,7 @@ impl Resource {
         };
         match kind {
             // The usual one, asked about at each decision.
-            TABLE => TableId::parse(id).map(Resource::table),
+            ResourceType::TABLE => TableId::parse(id).map(Resource::table),
             kind => Resource::new(ResourceType::parse(kind)?, id),
         }
     }
@@ -110,7 +107,7 @@ impl Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.0 {
-            Inner::Table(_) => TABLE,
+            Inner::Table(_) => ResourceType::TABLE,
             Inner::Other(kind, _) => kind.as_str(),
         };
         write!(f, "{kind}:{}", self.id())
