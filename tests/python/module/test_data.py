@@ -2,8 +2,10 @@
 
 import datetime
 import pathlib
+import sys
 import threading
 import time
+import traceback
 
 import duckdb
 import pandas
@@ -258,6 +260,7 @@ def test_a_vault_that_fails_is_heard(tmp_path):
 
 def test_a_connector_keeps_no_writer(db):
     begun = threading.Event()
+    caller = threading.get_ident()
     kept = []
 
     class Late:
@@ -266,11 +269,16 @@ def test_a_connector_keeps_no_writer(db):
 
             def batches():
                 begun.set()
-                time.sleep(0.3)
+                # Until the connector's code has ended.
+                while any(frame.f_code.co_name == "extract" for frame, _ in frames()):
+                    time.sleep(0.01)
                 yield batch
 
             reader = pyarrow.RecordBatchReader.from_batches(batch.schema, batches())
             return reader.__arrow_c_stream__(requested_schema)
+
+    def frames():
+        return traceback.walk_stack(sys._current_frames()[caller])
 
     class Hasty:
         def extract(self, job):
