@@ -90,6 +90,8 @@ function addArrays(found, columns) {
   }
 }
 
+const OWN = { writable: true, enumerable: true, configurable: true }
+
 /** Adds the rows of some columns, each as an object with the columns' names as keys. */
 function addObjects(found, columns, names) {
   const count = columns[0]?.length ?? 0
@@ -104,8 +106,6 @@ function addObjects(found, columns, names) {
     found.push(row)
   }
 }
-
-const OWN = { writable: true, enumerable: true, configurable: true }
 
 async function all(rows, asObjects) {
   const found = []

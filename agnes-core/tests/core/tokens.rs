@@ -166,13 +166,17 @@ fn the_key_stays_and_is_nobody_elses() {
     assert!(weak.access().unwrap().has_weak_key());
 }
 
+/// A folder whose vault doesn't answer for the variables whose names begin so.
+fn sealed(place: &Place, names: &'static str) -> Agnes {
+    let components = Components { secrets: Arc::new(Sealed(names)), ..Components::default() };
+    Agnes::open_with(place.data(), Settings::default(), components).unwrap()
+}
+
 /// While the key that was given can't be had, none is made in its place: what it has signed would end.
 #[test]
 fn a_vault_that_fails_makes_no_key() {
     let place = Place::new();
-    let components = Components { secrets: Arc::new(Sealed("JWT")), ..Components::default() };
-    let agnes = Agnes::open_with(place.data(), Settings::default(), components).unwrap();
-    let access = agnes.access().unwrap();
+    let access = sealed(&place, "JWT").access().unwrap();
     let ada = access.admin(OPERATOR).unwrap().add_user(email("ada@example.com"), None).unwrap();
     for error in [
         access.session_token(&ada.id, Default::default()).unwrap_err(),
@@ -191,9 +195,7 @@ fn a_vault_that_fails_makes_no_key() {
 #[test]
 fn a_vault_that_fails_keeps_the_scheduler_waiting_alone() {
     let place = Place::new();
-    let components = Components { secrets: Arc::new(Sealed("SCHED")), ..Components::default() };
-    let agnes = Agnes::open_with(place.data(), Settings::default(), components).unwrap();
-    let access = agnes.access().unwrap();
+    let access = sealed(&place, "SCHED").access().unwrap();
     let admin = access.admin(OPERATOR).unwrap();
     let ada = admin.add_user(email("ada@example.com"), None).unwrap();
     let token = access.session_token(&ada.id, Default::default()).unwrap();
