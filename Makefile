@@ -13,7 +13,7 @@ with_static = link=$$(.ci/duckdb static $(filter-out download,$(DUCKDB))) && eva
 # How long `make fuzz` runs, in seconds.
 SECONDS ?= 600
 
-.PHONY: demo test test-rust test-python test-module test-node module wheel addon node-packages lint docs bench bench-module bench-node oracle fuzz release duckdb clean-demo
+.PHONY: demo test test-rust test-large test-python test-module test-node module wheel addon node-packages lint docs bench bench-module bench-node oracle fuzz release duckdb clean-demo
 
 demo: ## See Agnes work on real data
 	@$(with_shared) cargo run --quiet --package agnes-server -- demo
@@ -22,6 +22,9 @@ test: test-rust test-python test-module test-node ## All tests of all languages
 
 test-rust:
 	@$(with_shared) cargo test --workspace --features agnes-core/conformance,agnes-server/otel
+
+test-large: ## Results of gigabytes, which take 5 GB of memory; make test leaves them out
+	@$(with_shared) cargo test --package agnes-core --features conformance --test core -- --ignored
 
 # Checks from outside: clients of other DuckDB versions, killed processes, the examples.
 test-python: .venv/ready
