@@ -99,8 +99,9 @@ impl std::error::Error for Thrown {}
 pub(crate) fn raised(error: Error) -> napi::Error {
     let text = serde_json::to_string(&Fault::from(&error)).unwrap_or_else(|_| error.to_string());
     let mut raised = napi::Error::from_reason(text);
-    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-    if let Some(Thrown(thrown)) = causes.filter_map(|cause| cause.downcast_ref()).next()
+    let mut causes =
+        std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+    if let Some(Thrown(thrown)) = causes.find_map(|cause| cause.downcast_ref())
         && let Ok(thrown) = thrown.try_clone()
     {
         raised.set_cause(thrown);

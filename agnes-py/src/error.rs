@@ -44,8 +44,9 @@ fn class(kind: Kind) -> String {
 /// The exception of an error. An exception that Python code had raised is its cause; one of Agnes' own, and what
 /// ends a program, as `KeyboardInterrupt`, come out as they are.
 fn raise(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let raised = causes.filter_map(|cause| cause.downcast_ref::<PyErr>()).next();
+    let mut causes =
+        std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let raised = causes.find_map(|cause| cause.downcast_ref::<PyErr>());
     if let Some(raised) = raised
         && (is_ours(raised.value(py))? || !raised.is_instance_of::<PyException>(py))
     {
